@@ -1,0 +1,87 @@
+//! What a request did: the only thing that is logged, replicated and watched.
+//!
+//! A request is evaluated once, by the core that owns its keys; what travels from there is its
+//! effect, complete with revisions. Followers, watchers and recovery have nothing to evaluate.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::record::{LeaseId, Record, Revision};
+
+/// One key's change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The new version, or a tombstone.
+    pub record: Record,
+    /// The live version before. Known to the evaluating core and to watchers, never logged.
+    pub previous: Option<Record>,
+}
+
+/// Everything that one transaction changed, at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// Taken from the store's counter when it was evaluated. Every `record.mod_revision()` in
+    /// `changes` equals it.
+    pub revision: Revision,
+    /// In the order of the transaction's operations. A key may occur more than once only if it
+    /// was deleted and then put.
+    pub changes: Vec<Change>,
+}
+
+/// What is ordered and logged with the effects but takes no revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    LeaseGrant {
+        id: LeaseId,
+        ttl: i64,
+    },
+    /// The attached keys' deletions are an effect of their own, just before it in the same batch.
+    LeaseRevoke {
+        id: LeaseId,
+    },
+    /// The remaining seconds of leases, so that a restart does not give them their whole time again.
+    LeaseCheckpoint {
+        remaining: Vec<(LeaseId, i64)>,
+    },
+    /// History up to and including this revision may be forgotten (newest versions stay).
+    Compact {
+        revision: Revision,
+    },
+    /// State of a door, opaque to the engine (the cluster's identity, auth, ...), by name.
+    Document {
+        name: Bytes,
+        content: Bytes,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    Effect(Effect),
+    Control(Control),
+}
+
+/// The unit of the log: what was written, and became durable, together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Raft's index and term of the entry that carried it.
+    pub index: u64,
+    pub term: u64,
+    /// The store's revision before and after; equal when the batch held controls alone.
+    pub revision_before: Revision,
+    pub revision_after: Revision,
+    pub items: Vec<Item>,
+}
+
+impl Batch {
+    /// The effects, in revision order.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Effect(effect) => Some(effect),
+            Item::Control(_) => None,
+        })
+    }
+}
+
+/// A committed batch on its way to every core.
+pub type SharedBatch = Arc<Batch>;

@@ -1,0 +1,26 @@
+//! Why the store refused a request.
+
+use crate::record::{LeaseId, Revision};
+
+/// A refusal. The texts are the engine's; doors translate variants into their protocol's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    #[error("revision {requested} has been compacted; the oldest that can be read is {compacted}")]
+    Compacted { requested: Revision, compacted: Revision },
+    #[error("revision {requested} is in the future; the store is at {current}")]
+    FutureRevision { requested: Revision, current: Revision },
+    #[error("lease {0:x} not found")]
+    LeaseNotFound(LeaseId),
+    #[error("lease {0:x} already exists")]
+    LeaseExists(LeaseId),
+    #[error("a lease of {0} seconds is too long")]
+    LeaseTtlTooLarge(i64),
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    #[error("key not found")]
+    KeyNotFound,
+    #[error("too many requests are waiting for the disk")]
+    TooManyRequests,
+    #[error("the store is stopping")]
+    Stopped,
+}

@@ -1,0 +1,17 @@
+//! The memory of Mainstay: write-ahead log, MVCC, leases, watch, sharding, replication.
+//!
+//! Everything outside [`runtime`] is plain data in, plain data out: no clock, no I/O, no threads.
+//! `runtime` is the only module that knows glommio, io_uring, files, sockets and the time of day,
+//! and [`Store`] is the handle by which a door asks for anything.
+
+pub mod effect;
+pub mod error;
+pub mod limits;
+pub mod placement;
+pub mod record;
+pub mod request;
+pub mod runtime;
+
+pub use error::StoreError;
+pub use record::{LeaseId, Record, Revision};
+pub use runtime::store::{Store, Watcher};

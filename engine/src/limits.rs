@@ -1,0 +1,32 @@
+//! Every bound of the engine, with its reason. Doors have limits of their own.
+
+/// The largest request a door may pass in, bytes: etcd's `--max-request-bytes` default.
+pub const REQUEST_BYTES: usize = 1_572_864;
+
+/// Revisions taken but not yet committed, over all cores, before requests are refused with
+/// [`TooManyRequests`](crate::StoreError::TooManyRequests). Far above what a healthy disk leaves
+/// open (a batch takes about 0.3 ms), low enough to bound memory and the time a client waits.
+pub const UNCOMMITTED_REVISIONS: i64 = 65_536;
+
+/// The same in bytes of keys and values.
+pub const UNCOMMITTED_BYTES: usize = 256 << 20;
+
+/// What one log entry may carry, bytes of encoded effects. One effect larger than this (a
+/// transaction of 128 large puts) gets an entry of its own.
+pub const ENTRY_BYTES: usize = 1 << 20;
+
+/// Messages that may wait in a ring between two cores before the sender keeps them at home.
+pub const RING_SLOTS: usize = 4096;
+
+/// Bytes of recent committed batches that each store keeps in memory for watchers to catch up
+/// from without reading the log.
+pub const WATCH_RING_BYTES: usize = 64 << 20;
+
+/// Seconds: etcd's limit on a lease.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
+/// Cores that one store may use. The mesh between them is quadratic.
+pub const CORES: usize = 64;
+
+const _: () = assert!(ENTRY_BYTES < UNCOMMITTED_BYTES);
+const _: () = assert!(RING_SLOTS.is_power_of_two());
