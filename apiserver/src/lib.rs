@@ -1,1 +1,3 @@
-//! .
+//! The doors of Mainstay: etcd v3 and Kubernetes.
+
+pub mod kube;

@@ -1,0 +1,3 @@
+//! The Kubernetes door.
+
+pub mod schema;
