@@ -1,3 +1,4 @@
 //! The doors of Mainstay: etcd v3 and Kubernetes.
 
 pub mod kube;
+pub mod net;

@@ -1,0 +1,208 @@
+//! HTTP/1.1 and HTTP/2 on one connection of this core.
+//!
+//! [`Server::serve_connection`] is the one way in, whatever the stream (plain or TLS). It finds
+//! out which of the two the client speaks, enforces [`limits`](super::limits) and calls the
+//! handler once for each request; requests of one connection run beside each other.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_engine::runtime::timer;
+use rustls::pki_types::CertificateDer;
+
+use super::body::BoxedBody;
+use super::limits;
+use super::rt::{CoreTimer, HyperStream, LocalExecutor, ReadBuffer, read_buffer};
+
+/// What is known about the client of a connection, for every request on it.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionInfo {
+    pub peer_address: Option<SocketAddr>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The client's certificate and what it sent to prove it, its own first. Verified against
+    /// the client CA; empty when it sent none.
+    pub peer_certificates: Vec<CertificateDer<'static>>,
+    /// Which protocol was negotiated by ALPN, if any.
+    pub protocol: Option<Protocol>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What all connections of a core share.
+#[derive(Clone)]
+pub struct Server {
+    timer: CoreTimer,
+    buffer: ReadBuffer,
+    shutdown: Shutdown,
+}
+
+/// Why a connection ended before its time. Nobody but a log wants to know.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("the client sent nothing for {} s", limits::HEADER_READ_TIMEOUT.as_secs())]
+    Silent,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// One for each core and door. Connections end gracefully once `shutdown` is requested.
+    pub fn new(shutdown: Shutdown) -> Server {
+        Server { timer: CoreTimer::default(), buffer: read_buffer(), shutdown }
+    }
+
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Serves one connection until the client closes it, it breaks, or shutdown.
+    ///
+    /// `handler` is called once for each request, with the facts about the connection. Its future
+    /// runs on this core beside those of other requests and is dropped when the client gives up;
+    /// it need not be `Send`. The body of its answer may stream ([`BoxedBody::stream`]).
+    pub async fn serve_connection<S, H, F>(
+        &self,
+        mut stream: S,
+        info: Rc<ConnectionInfo>,
+        handler: H,
+    ) -> Result<(), ConnectionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
+        F: Future<Output = Response<BoxedBody>> + 'static,
+    {
+        let (protocol, prefix) = match info.protocol {
+            Some(protocol) => (protocol, Bytes::new()),
+            None => timer::timeout(limits::HEADER_READ_TIMEOUT, detect(&mut stream))
+                .await
+                .ok_or(ConnectionError::Silent)??,
+        };
+        let stream = HyperStream::new(stream, prefix, self.buffer.clone());
+        let service = service_fn(move |request| {
+            let answer = handler(request, info.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        match protocol {
+            Protocol::Http1 => {
+                let mut connection = pin!(self.http1().serve_connection(stream, service));
+                match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
+                    Either::Left((result, _)) => return Ok(result?),
+                    Either::Right(_) => connection.as_mut().graceful_shutdown(),
+                }
+                bounded(connection).await
+            }
+            Protocol::Http2 => {
+                let mut connection = pin!(self.http2().serve_connection(stream, service));
+                match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
+                    Either::Left((result, _)) => return Ok(result?),
+                    Either::Right(_) => connection.as_mut().graceful_shutdown(),
+                }
+                bounded(connection).await
+            }
+        }
+    }
+
+    fn http1(&self) -> hyper::server::conn::http1::Builder {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(self.timer.clone())
+            .header_read_timeout(limits::HEADER_READ_TIMEOUT)
+            .max_buf_size(limits::HTTP1_HEADER_BYTES)
+            // Go clients may close their sending side early and still read.
+            .half_close(true);
+        builder
+    }
+
+    fn http2(&self) -> hyper::server::conn::http2::Builder<LocalExecutor> {
+        let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+        builder
+            .timer(self.timer.clone())
+            .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+            .max_header_list_size(limits::HEADER_LIST_BYTES)
+            .max_pending_accept_reset_streams(limits::PENDING_RESET_STREAMS)
+            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
+            .keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT);
+        builder
+    }
+}
+
+/// The rest of a connection that was asked to end, as long as it may take.
+async fn bounded<C>(connection: C) -> Result<(), ConnectionError>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    match timer::timeout(limits::SHUTDOWN_GRACE, connection).await {
+        Some(result) => Ok(result?),
+        None => Ok(()),
+    }
+}
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads until it is clear what the client speaks; gives back what was read.
+async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<(Protocol, Bytes)> {
+    let mut buffer = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < buffer.len() && PREFACE.starts_with(&buffer[..length]) {
+        match stream.read(&mut buffer[length..]).await? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    let protocol = if buffer[..length] == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((protocol, Bytes::copy_from_slice(&buffer[..length])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use futures_util::io::Cursor;
+
+    #[test]
+    fn the_preface_tells_http2_from_http1() {
+        for (sent, protocol) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], Protocol::Http1),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Protocol::Http2),
+            (b"PRI * HTTP/1.1\r\n\r\n", Protocol::Http1),
+            (b"PRI * HTTP/2.0\r\n", Protocol::Http1),
+            (b"", Protocol::Http1),
+            (b"P", Protocol::Http1),
+        ] {
+            let mut stream = Cursor::new(sent);
+            let (detected, read) =
+                detect(&mut stream).now_or_never().expect("no waiting").expect("no error");
+            assert_eq!(detected, protocol, "{sent:?}");
+            assert!(sent.starts_with(&read) && read.len() <= PREFACE.len());
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Bytes to requests: sockets, TLS, HTTP/1.1, HTTP/2 and gRPC framing.
+//!
+//! A door calls [`listener::serve`] with a handler; the handler gets requests and the facts about
+//! the connection, and answers with a body that may stream. Knows nothing of etcd or Kubernetes.
+
+pub mod body;
+pub mod http;
+pub mod limits;
+pub mod listener;
+mod rt;
+pub mod tls;
+
+pub use body::{BoxError, BoxedBody};
+pub use http::{ConnectionInfo, Server};
