@@ -1,3 +1,4 @@
 //! The Kubernetes door.
 
+pub mod patch;
 pub mod schema;
