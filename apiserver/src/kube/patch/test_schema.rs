@@ -36,15 +36,7 @@ pub(super) fn type_id(schema: &Schema, name: &str) -> TypeId {
 }
 
 fn field(names: &[&str], json_name: &str, notation: &str) -> Field {
-    let mut field = Field {
-        json_name: json_name.to_string(),
-        kind: FieldKind::Any,
-        required: false,
-        protobuf: 0,
-        patch_merge_key: None,
-        patch_merge: false,
-        patch_retain_keys: false,
-    };
+    let mut field = Field::new(json_name, FieldKind::Any);
     let mut rest = notation;
     while let Some((word, after)) = rest.split_once(' ').filter(|_| rest.starts_with('@')) {
         match word {

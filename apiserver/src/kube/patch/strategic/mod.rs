@@ -320,6 +320,7 @@ fn go_kind(kind: &FieldKind) -> &'static str {
         | FieldKind::Quantity
         | FieldKind::IntOrString
         | FieldKind::Any
+        | FieldKind::SchemaOr(..)
         | FieldKind::Struct(_) => "struct",
     }
 }

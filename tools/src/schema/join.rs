@@ -1,0 +1,128 @@
+//! Joins the fields of the definitions with the numbers of the messages, and with the hand lists.
+
+use std::collections::BTreeMap;
+
+use super::SchemaError;
+use super::definitions::Types;
+use super::messages::{Message, MessageField, Messages, message_name, normal_name};
+
+/// The hand list of numbers, by message name.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// Fields and messages that the crate lacks.
+    fields: BTreeMap<String, Message>,
+    /// Fields whose message's own fields stand directly in the JSON object.
+    inline: Vec<Inline>,
+}
+
+#[derive(Debug)]
+struct Inline {
+    owner: String,
+    name: String,
+    /// The inlined message when the crate's source doesn't name it plainly.
+    message: Option<String>,
+}
+
+/// What a reviewer wants to know of a join.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) fields: usize,
+    /// `type.field` of the fields that stay without a number.
+    pub(crate) without_number: Vec<String>,
+}
+
+/// Reads the list: `field TYPE name number [TYPE]` and `inline TYPE name [TYPE]`, `#` starts a comment.
+pub(crate) fn parse_numbers(text: &str) -> Result<Numbers, SchemaError> {
+    let mut numbers = Numbers::default();
+    for (line, words) in lines(text) {
+        let bad = || SchemaError::List { line, problem: format!("{words:?} is not understood") };
+        match words[..] {
+            ["field", owner, name, number, ref inner @ ..] => {
+                let number = number.parse().map_err(|_| bad())?;
+                let message = inner.first().map(|name| message_name(name)).unwrap_or_default();
+                let fields = numbers.fields.entry(message_name(owner)).or_default();
+                fields.insert(normal_name(name), MessageField { number, message });
+            }
+            ["inline", owner, name, ref inner @ ..] => numbers.inline.push(Inline {
+                owner: message_name(owner),
+                name: normal_name(name),
+                message: inner.first().map(|name| message_name(name)),
+            }),
+            _ => return Err(bad()),
+        }
+    }
+    Ok(numbers)
+}
+
+/// Gives every field its number, where one is known.
+pub(crate) fn join(
+    types: &mut Types,
+    messages: &mut Messages,
+    numbers: &Numbers,
+) -> Result<Report, SchemaError> {
+    for (message, fields) in &numbers.fields {
+        messages.entry(message.clone()).or_default().extend(fields.clone());
+    }
+    let mut report = Report::default();
+    for (type_name, row) in types {
+        let mut paths = BTreeMap::new();
+        collect_paths(&message_name(type_name), messages, &numbers.inline, &[], &mut paths);
+        for (field_name, field) in &mut row.fields {
+            report.fields += 1;
+            let is_type_meta = matches!(field_name.as_str(), "apiVersion" | "kind");
+            match paths.get(&normal_name(field_name)) {
+                Some(path) => field.numbers = path.clone(),
+                None if is_type_meta => {}
+                None => report.without_number.push(format!("{type_name}.{field_name}")),
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The way to every field of a message, through the messages that are written inline.
+fn collect_paths(
+    message: &str,
+    messages: &Messages,
+    inline: &[Inline],
+    outer: &[u32],
+    paths: &mut BTreeMap<String, Vec<u32>>,
+) {
+    let none = Message::new();
+    for (name, field) in messages.get(message).unwrap_or(&none) {
+        let mut path = outer.to_vec();
+        path.push(field.number);
+        match inline.iter().find(|inline| inline.owner == message && inline.name == *name) {
+            Some(found) => {
+                let inner = found.message.as_ref().unwrap_or(&field.message);
+                collect_paths(inner, messages, inline, &path, paths);
+            }
+            None => {
+                paths.insert(name.clone(), path);
+            }
+        }
+    }
+}
+
+/// Marks the fields of the list `TYPE name…` as held by value.
+pub(crate) fn mark_values(types: &mut Types, text: &str) -> Result<(), SchemaError> {
+    for (line, words) in lines(text) {
+        let bad =
+            |name: &str| SchemaError::List { line, problem: format!("{name} is not a field") };
+        let [type_name, ref names @ ..] = words[..] else { continue };
+        for name in names {
+            let row = types.get_mut(type_name).ok_or_else(|| bad(type_name))?;
+            let field = row.fields.get_mut(*name).ok_or_else(|| bad(name))?;
+            field.value = true;
+        }
+    }
+    Ok(())
+}
+
+fn lines(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    text.lines().enumerate().filter_map(|(index, line)| {
+        let line = line.split('#').next().unwrap_or("");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (!words.is_empty()).then_some((index + 1, words))
+    })
+}
