@@ -7,6 +7,7 @@
 pub mod effect;
 pub mod error;
 pub mod limits;
+pub mod mvcc;
 pub mod placement;
 pub mod record;
 pub mod request;

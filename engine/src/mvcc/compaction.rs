@@ -1,0 +1,48 @@
+//! Forgetting history, a slice at a time.
+
+use super::index::Mvcc;
+use super::version::Left;
+use crate::record::{Record, Revision};
+
+impl Mvcc {
+    /// The revision that history was compacted to; 0 when it never was. Reads there still work,
+    /// reads below do not.
+    pub fn compacted_revision(&self) -> Revision {
+        self.compacted
+    }
+
+    /// Decides that history before `revision` may be forgotten; lower revisions than before change
+    /// nothing. [`compact_slice`](Mvcc::compact_slice) does the work.
+    pub fn compact(&mut self, revision: Revision) {
+        self.compacted = self.compacted.max(revision);
+    }
+
+    /// Looks at up to `max_keys` keys that have versions to forget. Gives whether nothing is left
+    /// to do. All the slices together cost as much as there is garbage, not as there are keys.
+    pub fn compact_slice(&mut self, max_keys: usize) -> bool {
+        for _ in 0..max_keys {
+            match self.superseded.front() {
+                Some(&(revision, handle)) if revision <= self.compacted => {
+                    self.superseded.pop_front();
+                    self.compact_key(handle);
+                }
+                _ => return true,
+            }
+        }
+        self.superseded.front().is_none_or(|&(revision, _)| revision > self.compacted)
+    }
+
+    fn compact_key(&mut self, handle: super::entries::Handle) {
+        if self.entries.find(handle).is_none() {
+            return;
+        }
+        let mut removed: Vec<Record> = Vec::new();
+        let compacted = self.compacted;
+        let versions = self.entries.get_mut(handle);
+        let left = versions.compact(compacted, |record| removed.push(record.clone()));
+        removed.iter().for_each(|record| self.count_out(record));
+        if left == Left::Nothing {
+            self.forget(handle, false);
+        }
+    }
+}

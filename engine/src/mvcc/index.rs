@@ -1,0 +1,217 @@
+//! The keys of one shard with their versions, and how changes get in.
+
+use std::collections::VecDeque;
+
+use super::entries::{Entries, Handle};
+use super::hash_index::HashIndex;
+use super::order::Order;
+use super::version::{Left, Superseded, Versions};
+use crate::error::StoreError;
+use crate::record::{Record, Revision};
+
+/// What a shard holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Keys whose newest version is no tombstone.
+    pub live_keys: usize,
+    /// Bytes of those keys and their newest values.
+    pub live_bytes: usize,
+    /// Versions and tombstones in memory.
+    pub versions: usize,
+    /// Bytes of the keys and values of all versions.
+    pub version_bytes: usize,
+}
+
+/// Multi-version state: every key's newest version, committed or not, and the versions before it
+/// that the compaction left.
+#[derive(Debug, Default)]
+pub struct Mvcc {
+    pub(super) entries: Entries,
+    pub(super) order: Order,
+    hashes: HashIndex,
+    pub(super) usage: Usage,
+    pub(super) compacted: Revision,
+    /// Keys in which the change of this revision left something to compact, by revision.
+    /// An entry may be out of date: compacting a key twice, or another one, does no harm.
+    pub(super) superseded: VecDeque<(Revision, Handle)>,
+    /// Keys changed by revisions that could still be rolled back, by revision.
+    unsettled: VecDeque<(Revision, Handle)>,
+    settled: Revision,
+}
+
+impl Mvcc {
+    /// What is held.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The newest version of a key, committed or not, unless it is deleted.
+    pub fn newest(&self, key: &[u8]) -> Option<&Record> {
+        self.newest_or_tombstone(key).filter(|record| !record.is_tombstone())
+    }
+
+    /// The newest version of a key, committed or not; a tombstone while one is remembered.
+    pub fn newest_or_tombstone(&self, key: &[u8]) -> Option<&Record> {
+        Some(self.find(key)?.newest())
+    }
+
+    /// The version of a key that was there at `revision` (see [`check_revision`](Self::check_revision)).
+    pub fn get_at(&self, key: &[u8], revision: Revision) -> Option<&Record> {
+        self.find(key)?.at(revision).filter(|record| !record.is_tombstone())
+    }
+
+    /// Whether history at `revision` can be read, when the store is at `current`.
+    ///
+    /// # Errors
+    /// `Compacted` and `FutureRevision`.
+    pub fn check_revision(&self, revision: Revision, current: Revision) -> Result<(), StoreError> {
+        check_revision(revision, self.compacted, current)
+    }
+
+    fn find(&self, key: &[u8]) -> Option<&Versions> {
+        Some(self.entries.get(self.hashes.find(&self.entries, key)?))
+    }
+
+    /// Makes `record` the newest version of its key and gives the one before (or its tombstone).
+    /// Revisions of one key must ascend; those of different keys may come a little out of order.
+    pub fn install(&mut self, record: Record) -> Option<Record> {
+        let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
+        self.count_in(&record);
+        let Some(handle) = self.hashes.find(&self.entries, record.key()) else {
+            let handle = self.entries.insert(Versions::new(record));
+            self.hashes.insert(&self.entries, handle);
+            self.order.insert(&self.entries, handle, !tombstone, revision);
+            self.note_change(revision, handle, tombstone);
+            return None;
+        };
+        let (before, kept) = match self.entries.get_mut(handle).install(record) {
+            Superseded::Kept(before) => (before, true),
+            Superseded::Replaced(before) => {
+                self.count_out(&before);
+                (before, false)
+            }
+        };
+        if before.is_tombstone() != tombstone {
+            self.order.set_live(before.key(), !tombstone, revision);
+        }
+        self.count_superseded(&before);
+        self.note_change(revision, handle, kept || tombstone);
+        Some(before)
+    }
+
+    fn note_change(&mut self, revision: Revision, handle: Handle, leaves_garbage: bool) {
+        if leaves_garbage {
+            push_by_revision(&mut self.superseded, revision, handle);
+        }
+        if revision > self.settled {
+            push_by_revision(&mut self.unsettled, revision, handle);
+        }
+    }
+
+    /// Notes that revisions up to this one are committed: they are never rolled back.
+    pub fn settle(&mut self, committed: Revision) {
+        self.settled = self.settled.max(committed);
+        while self.unsettled.front().is_some_and(|&(revision, _)| revision <= committed) {
+            self.unsettled.pop_front();
+        }
+    }
+
+    /// Removes every version newer than `revision`, which must not be less than what is settled.
+    /// Gives, for each key that changed, the newest version that was removed and the one that is
+    /// the newest now.
+    pub fn rollback(&mut self, revision: Revision) -> Vec<(Record, Option<Record>)> {
+        assert!(revision >= self.settled, "committed revisions are not rolled back");
+        let mut changed = Vec::new();
+        while self.unsettled.back().is_some_and(|&(newer, _)| newer > revision) {
+            let Some((_, handle)) = self.unsettled.pop_back() else { break };
+            // A key that changed twice is done, or even gone, the second time.
+            let Some(versions) = self.entries.find(handle) else { continue };
+            let before = versions.newest().clone();
+            if before.mod_revision() > revision {
+                changed.push((before.clone(), self.rollback_key(handle, &before, revision)));
+            }
+        }
+        while self.superseded.back().is_some_and(|&(newer, _)| newer > revision) {
+            self.superseded.pop_back();
+        }
+        changed
+    }
+
+    fn rollback_key(&mut self, handle: Handle, before: &Record, to: Revision) -> Option<Record> {
+        let mut removed = Vec::new();
+        let left = self.entries.get_mut(handle).rollback(to, |record| removed.push(record.clone()));
+        removed.iter().for_each(|record| self.count_out(record));
+        self.count_superseded(before);
+        if left == Left::Nothing {
+            self.forget(handle, !before.is_tombstone());
+            return None;
+        }
+        let now = self.entries.get(handle).newest().clone();
+        self.count_newest(&now);
+        if now.is_tombstone() != before.is_tombstone() {
+            // The leaf stays marked as changed lately: counting looks at each key, no more.
+            self.order.set_live(now.key(), !now.is_tombstone(), before.mod_revision());
+        }
+        Some(now)
+    }
+
+    /// Takes a key that has no versions left out of the indexes.
+    pub(super) fn forget(&mut self, handle: Handle, live: bool) {
+        self.hashes.remove(&self.entries, handle);
+        self.order.remove(&self.entries, handle, live);
+        self.entries.remove(handle);
+    }
+
+    fn count_in(&mut self, record: &Record) {
+        self.usage.versions += 1;
+        self.usage.version_bytes += bytes(record);
+        self.count_newest(record);
+    }
+
+    pub(super) fn count_out(&mut self, record: &Record) {
+        self.usage.versions -= 1;
+        self.usage.version_bytes -= bytes(record);
+    }
+
+    fn count_newest(&mut self, record: &Record) {
+        if !record.is_tombstone() {
+            self.usage.live_keys += 1;
+            self.usage.live_bytes += bytes(record);
+        }
+    }
+
+    fn count_superseded(&mut self, record: &Record) {
+        if !record.is_tombstone() {
+            self.usage.live_keys -= 1;
+            self.usage.live_bytes -= bytes(record);
+        }
+    }
+}
+
+/// Whether history at `revision` can be read after a compaction, when the store is at `current`.
+///
+/// # Errors
+/// `Compacted` and `FutureRevision`.
+pub(super) fn check_revision(
+    revision: Revision,
+    compacted: Revision,
+    current: Revision,
+) -> Result<(), StoreError> {
+    if revision > current {
+        return Err(StoreError::FutureRevision { requested: revision, current });
+    }
+    if revision < compacted {
+        return Err(StoreError::Compacted { requested: revision, compacted });
+    }
+    Ok(())
+}
+
+fn bytes(record: &Record) -> usize {
+    record.key().len() + record.value().len()
+}
+
+/// Appends, or inserts near the end: revisions come nearly in order.
+fn push_by_revision(queue: &mut VecDeque<(Revision, Handle)>, revision: Revision, handle: Handle) {
+    let later = queue.iter().rev().take_while(|&&(other, _)| other > revision).count();
+    queue.insert(queue.len() - later, (revision, handle));
+}

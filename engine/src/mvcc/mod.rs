@@ -1,0 +1,19 @@
+//! What each key of a shard is worth at each revision: versions, their indexes, compaction.
+//! A hash finds one key, an ordered index of small leaves finds ranges and counts them.
+//! `transaction` evaluates requests against any such state.
+
+mod compaction;
+mod entries;
+mod hash_index;
+mod index;
+mod order;
+pub mod range;
+pub mod transaction;
+mod version;
+
+pub use index::{Mvcc, Usage};
+pub use range::{Chunk, CountChunk};
+pub use transaction::{Evaluation, View, evaluate};
+
+#[cfg(test)]
+mod tests;

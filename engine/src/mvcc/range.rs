@@ -1,0 +1,201 @@
+//! Reading and counting ranges, in slices, and shaping the answer as etcd does.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::index::Mvcc;
+use super::order::Order;
+use crate::record::{Record, Revision};
+use crate::request::{KeyRange, RangeRequest, RangeResponse, SortDirection, SortTarget};
+
+/// A slice of a range.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chunk {
+    /// The live records found, by key.
+    pub records: Vec<Record>,
+    /// Go on after this key; `None` when the range is at its end.
+    pub resume_after: Option<Bytes>,
+}
+
+/// A slice of a count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CountChunk {
+    pub count: usize,
+    /// Go on from this key; `None` when the range is at its end.
+    pub resume_from: Option<Bytes>,
+}
+
+impl Mvcc {
+    /// What lived in `range` at `revision`, by key.
+    pub fn range_at<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        revision: Revision,
+    ) -> impl Iterator<Item = &'a Record> + 'a {
+        let visible = move |versions: &'a super::version::Versions| versions.at(revision);
+        self.versions_in(range, None).filter_map(visible).filter(|record| !record.is_tombstone())
+    }
+
+    /// The newest version of every key in `range`, committed or not, tombstones included, by key.
+    pub fn newest_in<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = &'a Record> + 'a {
+        self.versions_in(range, None).map(|versions| versions.newest())
+    }
+
+    /// A slice of [`range_at`](Mvcc::range_at): looks at up to `max_keys` keys (at least one)
+    /// behind `after`. Keys that did not live at `revision` are looked at, too, so a slice may
+    /// hold fewer records and yet not be the last.
+    pub fn range_chunk(
+        &self,
+        range: &KeyRange,
+        revision: Revision,
+        after: Option<&[u8]>,
+        max_keys: usize,
+    ) -> Chunk {
+        let mut chunk = Chunk::default();
+        let mut versions = self.versions_in(range, after);
+        let mut last = None;
+        for versions in versions.by_ref().take(max_keys.max(1)) {
+            last = Some(versions.key());
+            let record = versions.at(revision).filter(|record| !record.is_tombstone());
+            chunk.records.extend(record.cloned());
+        }
+        if versions.next().is_some() {
+            chunk.resume_after = last.map(Bytes::copy_from_slice);
+        }
+        chunk
+    }
+
+    /// How many keys of `range` lived at `revision`.
+    pub fn count_at(&self, range: &KeyRange, revision: Revision) -> usize {
+        self.count_chunk(range, revision, None, usize::MAX).count
+    }
+
+    /// A slice of [`count_at`](Mvcc::count_at), from `resume_from` of the slice before, that does
+    /// `max_work` steps or a few more. A leaf of about a hundred keys that is wholly in the range
+    /// and in which none began or ceased to live since `revision` is one step, otherwise each key.
+    pub fn count_chunk(
+        &self,
+        range: &KeyRange,
+        revision: Revision,
+        resume_from: Option<&[u8]>,
+        max_work: usize,
+    ) -> CountChunk {
+        let start = resume_from.unwrap_or(range.start());
+        if let KeyRange::Single(key) = range {
+            let count = usize::from(self.get_at(key, revision).is_some());
+            return CountChunk { count, resume_from: None };
+        }
+        let (mut count, mut work) = (0, 0);
+        for (bound, part) in self.order.parts(range, start) {
+            if work >= max_work.max(1) {
+                return CountChunk { count, resume_from: Some(Bytes::copy_from_slice(bound)) };
+            }
+            let known = part.leaf.live_at(revision).filter(|_| part.whole);
+            work += if known.is_some() { 1 } else { Order::handles(part.leaf).len() };
+            count += known.unwrap_or_else(|| self.count_leaf(part.leaf, range, start, revision));
+        }
+        CountChunk { count, resume_from: None }
+    }
+
+    fn count_leaf(
+        &self,
+        leaf: &super::order::Leaf,
+        range: &KeyRange,
+        start: &[u8],
+        revision: Revision,
+    ) -> usize {
+        let counts = |versions: &&super::version::Versions| {
+            versions.key() >= start
+                && range.contains(versions.key())
+                && versions.at(revision).is_some_and(|record| !record.is_tombstone())
+        };
+        Order::handles(leaf).iter().map(|&handle| self.entries.get(handle)).filter(counts).count()
+    }
+
+    fn versions_in<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        after: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = &'a super::version::Versions> + 'a {
+        let start = match after {
+            Some(after) if after >= &range.start()[..] => Bound::Excluded(after),
+            _ => Bound::Included(&range.start()[..]),
+        };
+        self.order
+            .from(&self.entries, start)
+            .map(|handle| self.entries.get(handle))
+            .take_while(|versions| range.contains(versions.key()))
+    }
+}
+
+/// How many records, from the first key on, are enough to answer `request`; `None` if all are
+/// needed because they have to be filtered or sorted first. One more than asked for tells `more`.
+pub fn records_needed(request: &RangeRequest) -> Option<usize> {
+    if request.count_only {
+        return Some(0);
+    }
+    let plain = sort_of(request).is_none() && !has_filters(request);
+    (plain && request.limit > 0).then(|| request.limit.saturating_add(1))
+}
+
+/// Shapes an answer as etcd does: filters, then sorts, then limits. `records` are in key order and
+/// at least [`records_needed`]; `count` is that of all keys in the range.
+pub fn answer(
+    request: &RangeRequest,
+    mut records: Vec<Record>,
+    count: usize,
+    revision: Revision,
+) -> RangeResponse {
+    if request.count_only {
+        return RangeResponse { revision, records: Vec::new(), more: false, count };
+    }
+    if has_filters(request) {
+        records.retain(|record| passes_filters(request, record));
+    }
+    match sort_of(request) {
+        None => {}
+        Some((SortTarget::Key, _)) => records.reverse(),
+        Some((target, SortDirection::Ascend)) => records.sort_by(|a, b| compare(target, a, b)),
+        Some((target, SortDirection::Descend)) => records.sort_by(|a, b| compare(target, b, a)),
+    }
+    let more = request.limit > 0 && records.len() > request.limit;
+    if more {
+        records.truncate(request.limit);
+    }
+    RangeResponse { revision, records, more, count }
+}
+
+/// The sorting that is left to do for records in key order.
+fn sort_of(request: &RangeRequest) -> Option<(SortTarget, SortDirection)> {
+    request.sort.filter(|&sort| sort != (SortTarget::Key, SortDirection::Ascend))
+}
+
+fn has_filters(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+fn passes_filters(request: &RangeRequest, record: &Record) -> bool {
+    let within =
+        |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+    within(record.mod_revision(), request.min_mod_revision, request.max_mod_revision)
+        && within(
+            record.create_revision(),
+            request.min_create_revision,
+            request.max_create_revision,
+        )
+}
+
+fn compare(target: SortTarget, left: &Record, right: &Record) -> Ordering {
+    match target {
+        SortTarget::Key => left.key().cmp(right.key()),
+        SortTarget::Version => left.version().cmp(&right.version()),
+        SortTarget::Create => left.create_revision().cmp(&right.create_revision()),
+        SortTarget::Mod => left.mod_revision().cmp(&right.mod_revision()),
+        SortTarget::Value => left.value().cmp(right.value()),
+    }
+}
