@@ -1,1 +1,20 @@
-fn main() {}
+//! The command line of `mainstay-bench`: reads options, runs, and turns errors into exit codes.
+
+use clap::Parser;
+use mainstay_bench::cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    mainstay_bench::interrupt::watch();
+    let outcome = match &cli.command {
+        Command::Etcd(options) => mainstay_bench::load::command::run(options),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("mainstay-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
