@@ -6,12 +6,14 @@
 
 pub mod effect;
 pub mod error;
+pub mod lease;
 pub mod limits;
 pub mod mvcc;
 pub mod placement;
 pub mod record;
 pub mod request;
 pub mod runtime;
+pub mod shard;
 
 pub use error::StoreError;
 pub use record::{LeaseId, Record, Revision};

@@ -25,6 +25,18 @@ pub const WATCH_RING_BYTES: usize = 64 << 20;
 /// Seconds: etcd's limit on a lease.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
+/// Seconds: the shortest lease, as etcd's with its default election timeout. Shorter requests
+/// get this.
+pub const LEASE_TTL_MIN: i64 = 2;
+
+/// Seconds between two notes of how much time a lease has left; etcd's interval. Leases not longer
+/// than this are not worth one.
+pub const LEASE_CHECKPOINT_SECONDS: i64 = 300;
+
+/// Requests that one shard keeps back while keys are frozen for a transaction over several shards.
+/// A freeze lasts a few hops between cores, so more than this means that something is stuck.
+pub const DEFERRED_REQUESTS: usize = 1024;
+
 /// Cores that one store may use. The mesh between them is quadratic.
 pub const CORES: usize = 64;
 

@@ -13,7 +13,7 @@ mod version;
 
 pub use index::{Mvcc, Usage};
 pub use range::{Chunk, CountChunk};
-pub use transaction::{Evaluation, View, evaluate};
+pub use transaction::{Evaluation, Gathered, View, evaluate};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,9 @@ use crate::request::{
     RangeRequest, RangeResponse, Transaction, TransactionResponse,
 };
 
+mod gathered;
 mod written;
+pub use gathered::Gathered;
 use written::Written;
 
 /// The state that a transaction is evaluated against.

@@ -1,0 +1,84 @@
+//! A state put together from several shards, for transactions over them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::View;
+use crate::record::{LeaseId, Record, Revision};
+use crate::request::KeyRange;
+
+/// All that a transaction may look at; see `shard::Footprint` for what that is. To look at more
+/// is a mistake of who gathered it, and panics.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    ranges: Vec<KeyRange>,
+    newest: BTreeMap<Bytes, Record>,
+    history: Vec<(KeyRange, Revision, BTreeMap<Bytes, Record>)>,
+    leases: HashSet<LeaseId>,
+    compacted: Revision,
+}
+
+impl Gathered {
+    /// Ranges that are frozen, leases that exist, and the compacted revision.
+    pub fn new(
+        ranges: Vec<KeyRange>,
+        leases: impl IntoIterator<Item = LeaseId>,
+        compacted: Revision,
+    ) -> Gathered {
+        Gathered { ranges, leases: leases.into_iter().collect(), compacted, ..Gathered::default() }
+    }
+
+    /// Adds a shard's newest versions in the ranges, tombstones included, in any order.
+    pub fn add_newest(&mut self, records: impl IntoIterator<Item = Record>) {
+        self.newest.extend(records.into_iter().map(keyed));
+    }
+
+    /// Adds what lived in `range` at `revision` on a shard, in any order.
+    pub fn add_history(
+        &mut self,
+        range: &KeyRange,
+        revision: Revision,
+        records: impl IntoIterator<Item = Record>,
+    ) {
+        let records = records.into_iter().map(keyed);
+        let same = self.history.iter_mut().find(|(r, at, _)| (r, *at) == (range, revision));
+        match same {
+            Some((_, _, gathered)) => gathered.extend(records),
+            None => self.history.push((range.clone(), revision, records.collect())),
+        }
+    }
+}
+
+fn keyed(record: Record) -> (Bytes, Record) {
+    (Bytes::copy_from_slice(record.key()), record)
+}
+
+impl View for Gathered {
+    fn newest(&self, key: &[u8]) -> Option<Record> {
+        assert!(self.ranges.iter().any(|range| range.contains(key)), "the key was gathered");
+        self.newest.get(key).cloned()
+    }
+
+    fn newest_in(&self, range: &KeyRange, visit: &mut dyn FnMut(&Record)) {
+        assert!(self.ranges.contains(range), "the range was gathered");
+        let from = (Bound::Included(&range.start()[..]), Bound::Unbounded);
+        let inside = self.newest.range::<[u8], _>(from).map(|(_, record)| record);
+        inside.take_while(|record| range.contains(record.key())).for_each(visit);
+    }
+
+    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record)) {
+        let same = self.history.iter().find(|(r, at, _)| (r, *at) == (range, revision));
+        let (_, _, records) = same.expect("the history was gathered");
+        records.values().for_each(visit);
+    }
+
+    fn lease_exists(&self, lease: LeaseId) -> bool {
+        self.leases.contains(&lease)
+    }
+
+    fn compacted_revision(&self) -> Revision {
+        self.compacted
+    }
+}

@@ -1,0 +1,59 @@
+//! What a request or a freeze touches.
+
+use crate::lease::Attachments;
+use crate::record::{LeaseId, Revision};
+use crate::request::{KeyRange, Operation, Transaction};
+
+/// Everything that a transaction may read in its newest state, or change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Footprint {
+    pub ranges: Vec<KeyRange>,
+    /// Leases that keys may be attached to.
+    pub leases: Vec<LeaseId>,
+    /// Leases that are touched with all the keys attached to them.
+    pub whole_leases: Vec<LeaseId>,
+    /// Reads of older revisions, which nothing can change any more.
+    pub history: Vec<(KeyRange, Revision)>,
+}
+
+impl Footprint {
+    /// Both branches of a transaction, and of those nested in it, count.
+    pub fn of(transaction: &Transaction) -> Footprint {
+        let mut footprint = Footprint::default();
+        footprint.add(transaction);
+        footprint
+    }
+
+    fn add(&mut self, transaction: &Transaction) {
+        self.ranges.extend(transaction.compares.iter().map(|compare| compare.range.clone()));
+        for operation in transaction.success.iter().chain(&transaction.failure) {
+            match operation {
+                Operation::Range(range) if range.revision > 0 => {
+                    self.history.push((range.range.clone(), range.revision));
+                }
+                Operation::Range(range) => self.ranges.push(range.range.clone()),
+                Operation::Put(put) => {
+                    self.ranges.push(KeyRange::Single(put.key.clone()));
+                    self.leases.extend((put.lease != 0).then_some(put.lease));
+                }
+                Operation::DeleteRange(delete) => self.ranges.push(delete.range.clone()),
+                Operation::Transaction(nested) => self.add(nested),
+            }
+        }
+    }
+
+    /// Whether the two may not go on side by side.
+    pub(super) fn conflicts(&self, other: &Footprint, attachments: &Attachments) -> bool {
+        self.ranges.iter().any(|range| other.ranges.iter().any(|theirs| range.overlaps(theirs)))
+            || self.holds_lease_of(other, attachments)
+            || other.holds_lease_of(self, attachments)
+    }
+
+    fn holds_lease_of(&self, other: &Footprint, attachments: &Attachments) -> bool {
+        self.whole_leases.iter().any(|lease| {
+            other.leases.contains(lease)
+                || other.whole_leases.contains(lease)
+                || other.ranges.iter().any(|range| attachments.any_in(*lease, range))
+        })
+    }
+}
