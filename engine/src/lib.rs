@@ -8,6 +8,7 @@ pub mod effect;
 pub mod error;
 pub mod lease;
 pub mod limits;
+pub mod log;
 pub mod mvcc;
 pub mod placement;
 pub mod record;

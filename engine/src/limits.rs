@@ -40,5 +40,24 @@ pub const DEFERRED_REQUESTS: usize = 1024;
 /// Cores that one store may use. The mesh between them is quadratic.
 pub const CORES: usize = 64;
 
+/// Bytes of a log segment. A few seconds of a busy store: small enough to free space soon after a
+/// snapshot, large enough that changing segments costs nothing.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Bytes of the first segment of a new log, which is filled with zeros while its user waits. The
+/// ones that follow grow to [`LOG_SEGMENT_BYTES`] and are made ready in the background.
+pub const LOG_FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+
+/// Frames that may be submitted to the log and not yet durable. More than a disk makes use of at
+/// once; recovery relies on it to tell an unfinished end from damage.
+pub const LOG_FRAMES_IN_FLIGHT: usize = 64;
+
+/// Appends that the log's user may leave outstanding, in flight or waiting for it.
+pub const LOG_APPENDS: usize = 4096;
+
+/// The largest payload of one frame, bytes: one effect that deletes some millions of keys.
+pub const LOG_PAYLOAD_BYTES: usize = 512 << 20;
+
+const _: () = assert!(ENTRY_BYTES < LOG_FIRST_SEGMENT_BYTES as usize);
 const _: () = assert!(ENTRY_BYTES < UNCOMMITTED_BYTES);
 const _: () = assert!(RING_SLOTS.is_power_of_two());

@@ -1,5 +1,6 @@
 //! The only room with glommio, io_uring, files, sockets and a clock.
 
+pub mod disk;
 pub mod executor;
 pub mod net;
 pub mod signal;

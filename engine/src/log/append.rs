@@ -1,0 +1,113 @@
+//! The writing end of the log as plain data: where the next frame goes and what its header says.
+
+use super::frame::{FrameHeader, FrameKind, seal};
+use super::replay::{Place, Reached};
+use super::scan::LogEnd;
+use crate::record::Revision;
+
+/// What an entry frame says of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryMeta {
+    pub revision_before: Revision,
+    /// Index, term and revision after it.
+    pub reached: Reached,
+}
+
+/// A frame's contents before it has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameMeta {
+    pub kind: FrameKind,
+    pub payload_length: u32,
+    /// [`payload_crc`](super::frame::payload_crc) of the payload.
+    pub payload_crc: u32,
+    /// For entries; other frames repeat what has been reached.
+    pub entry: Option<EntryMeta>,
+}
+
+/// Gives frames their places and chains them.
+#[derive(Debug, Clone)]
+pub struct Appender {
+    salt: u64,
+    segment: u64,
+    capacity: u64,
+    offset: u64,
+    position: u64,
+    crc: u32,
+    reached: Reached,
+}
+
+impl Appender {
+    /// Continues a log at its end, in a segment of `capacity` bytes. A log that is still empty
+    /// (`end.position` 0) begins in segment 1.
+    pub fn new(salt: u64, end: &LogEnd, capacity: u64, reached: Reached) -> Appender {
+        let segment = end.segment.max(1);
+        let LogEnd { offset, position, crc, .. } = *end;
+        Appender { salt, segment, capacity, offset, position, crc, reached }
+    }
+
+    /// Whether the segment still lacks its first frame, of kind `SegmentStart`.
+    pub fn at_segment_start(&self) -> bool {
+        self.offset == 0
+    }
+
+    /// Whether a frame of so many bytes on disk fits into the segment.
+    pub fn fits(&self, frame_bytes: u64) -> bool {
+        frame_bytes <= self.capacity - self.offset
+    }
+
+    /// Goes on with the next segment.
+    pub fn change_segment(&mut self, capacity: u64) {
+        self.segment += 1;
+        self.capacity = capacity;
+        self.offset = 0;
+    }
+
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Where the next frame goes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The position of the last frame placed.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes the header of the next frame into `frame` (which holds the whole frame, padding
+    /// included) and gives its place.
+    pub fn place(&mut self, meta: &FrameMeta, durable_position: u64, frame: &mut [u8]) -> Place {
+        assert_eq!(self.at_segment_start(), meta.kind == FrameKind::SegmentStart);
+        assert!(self.fits(frame.len() as u64), "the caller changes segments first");
+        assert!(durable_position <= self.position);
+        let reached = meta.entry.map_or(self.reached, |entry| entry.reached);
+        let header = FrameHeader {
+            kind: meta.kind,
+            payload_length: meta.payload_length,
+            previous_crc: self.crc,
+            segment: self.segment,
+            position: self.position + 1,
+            durable_position,
+            term: reached.term,
+            index: reached.index,
+            revision_before: meta.entry.map_or(reached.revision, |entry| entry.revision_before),
+            revision_after: reached.revision,
+        };
+        let offset = self.offset;
+        self.crc = seal(&header, meta.payload_crc, self.salt, frame);
+        self.position += 1;
+        self.offset += frame.len() as u64;
+        self.reached = reached;
+        Place {
+            kind: header.kind,
+            segment: header.segment,
+            offset,
+            end: self.offset,
+            index: header.index,
+            revision_before: header.revision_before,
+            revision_after: header.revision_after,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Crashes in memory: every image that the writes in flight can leave behind must recover to a
+//! state that the acknowledgements allow, and damage to what was acknowledged must be reported.
+//!
+//! The disk of these tests persists 512-byte sectors in any order. A write that completed is
+//! whole; of one in flight any sectors may be there. What was never written holds what it held.
+
+use std::io;
+
+use super::append::{Appender, EntryMeta, FrameMeta};
+use super::error::LogError;
+use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
+use super::replay::Reached;
+use super::scan::{LogEnd, Scanner};
+use super::segment::{FORMAT_VERSION, SegmentBytes, SegmentStart, file_name};
+
+const SALT: u64 = 0x5a17;
+const SECTOR_BYTES: usize = 512;
+const CAPACITY: usize = 12 * BLOCK_BYTES;
+/// Writes in flight at once.
+const DEPTH: usize = 3;
+
+struct Memory<'a> {
+    sequence: u64,
+    bytes: &'a [u8],
+}
+
+impl SegmentBytes for Memory<'_> {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn name(&self) -> String {
+        file_name(self.sequence)
+    }
+
+    fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+        Ok(())
+    }
+}
+
+/// Segments 1, 2, ... as they are on the disk.
+#[derive(Clone)]
+struct Image(Vec<Vec<u8>>);
+
+impl Image {
+    /// Unused segments: zeros, or whole frames of a log that they once belonged to.
+    fn unused(recycled: bool) -> Image {
+        let mut segments = vec![vec![0; CAPACITY]; 3];
+        if recycled {
+            for (number, segment) in segments.iter_mut().enumerate() {
+                let mut writer = Writer::new();
+                writer.appender = Appender::new(
+                    SALT,
+                    &LogEnd { segment: number as u64 + 90, ..empty_end() },
+                    CAPACITY as u64,
+                    Reached::default(),
+                );
+                for size in [10, 5000, 100, 9000, 1] {
+                    writer.append(size, 0);
+                }
+                for write in &writer.writes {
+                    segment[write.offset..][..write.bytes.len()].copy_from_slice(&write.bytes);
+                }
+            }
+        }
+        Image(segments)
+    }
+
+    fn apply(&mut self, write: &Write, sectors: impl Fn(usize) -> bool) {
+        let segment = &mut self.0[write.segment - 1];
+        for (number, sector) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
+            if sectors(number) {
+                let offset = write.offset + number * SECTOR_BYTES;
+                segment[offset..offset + sector.len()].copy_from_slice(sector);
+            }
+        }
+    }
+
+    fn scanner(&self) -> Scanner<Memory<'_>> {
+        let numbered = (1..).zip(&self.0);
+        let segments = numbered.map(|(sequence, bytes)| Memory { sequence, bytes });
+        Scanner::new(SALT, segments.collect()).unwrap()
+    }
+
+    /// The positions of the frames that count, and where the log ends.
+    fn recover(&self, writes: &[Write]) -> Result<LogEnd, LogError> {
+        let mut scanner = self.scanner();
+        let mut count = 0;
+        while let Some(frame) = scanner.next_frame()? {
+            let write = &writes[count];
+            let frame_bytes = &write.bytes[HEADER_BYTES..][..frame.payload.len()];
+            assert_eq!(frame.header.position, write.position, "not what was written");
+            assert_eq!(frame.payload, frame_bytes, "not what was written");
+            count += 1;
+        }
+        let end = scanner.end();
+        assert_eq!(end.position as usize, count);
+        Ok(end)
+    }
+
+    /// What a start does with the rest of a log.
+    fn tidy(&mut self, end: &LogEnd) {
+        if end.segment > 0 {
+            let current = &mut self.0[end.segment as usize - 1];
+            current[end.offset as usize..][..end.stale_bytes as usize].fill(0);
+        }
+        if end.stale_segments {
+            for segment in &mut self.0[end.segment as usize..] {
+                segment.fill(0);
+            }
+        }
+    }
+}
+
+fn empty_end() -> LogEnd {
+    LogEnd { segment: 0, offset: 0, position: 0, crc: 0, stale_bytes: 0, stale_segments: false }
+}
+
+#[derive(Clone)]
+struct Write {
+    segment: usize,
+    offset: usize,
+    position: u64,
+    durable_position: u64,
+    bytes: Vec<u8>,
+}
+
+impl Write {
+    fn sectors(&self) -> usize {
+        self.bytes.len() / SECTOR_BYTES
+    }
+}
+
+/// Makes frames as the log's writer does, and remembers them.
+struct Writer {
+    appender: Appender,
+    index: u64,
+    writes: Vec<Write>,
+}
+
+impl Writer {
+    fn new() -> Writer {
+        let appender = Appender::new(SALT, &empty_end(), CAPACITY as u64, Reached::default());
+        Writer { appender, index: 0, writes: Vec::new() }
+    }
+
+    /// Appends an entry of `size` bytes, and what has to come before it, submitted while
+    /// everything up to `durable_position` was durable.
+    fn append(&mut self, size: usize, durable_position: u64) {
+        if !self.appender.at_segment_start() && !self.appender.fits(frame_bytes(size) as u64) {
+            self.appender.change_segment(CAPACITY as u64);
+        }
+        if self.appender.at_segment_start() {
+            let start = SegmentStart { format_version: FORMAT_VERSION, capacity: CAPACITY as u64 };
+            self.place(FrameKind::SegmentStart, &start.encode(), None, durable_position);
+        }
+        let revision_before = self.index as i64 + 1;
+        self.index += 1;
+        let reached = Reached { index: self.index, term: 1, revision: revision_before + 1 };
+        let payload: Vec<u8> = (0..size).map(|byte| (byte as u64 ^ self.index) as u8).collect();
+        let entry = Some(EntryMeta { revision_before, reached });
+        self.place(FrameKind::Entry, &payload, entry, durable_position);
+    }
+
+    fn place(
+        &mut self,
+        kind: FrameKind,
+        payload: &[u8],
+        entry: Option<EntryMeta>,
+        durable_position: u64,
+    ) {
+        // The start of a segment takes a place in flight, too.
+        let durable_position =
+            durable_position.max((self.appender.position() + 1).saturating_sub(DEPTH as u64));
+        let mut bytes = vec![0; frame_bytes(payload.len())];
+        bytes[HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+        let meta = FrameMeta {
+            kind,
+            payload_length: payload.len() as u32,
+            payload_crc: payload_crc(payload),
+            entry,
+        };
+        let place = self.appender.place(&meta, durable_position, &mut bytes);
+        self.writes.push(Write {
+            segment: place.segment as usize,
+            offset: place.offset as usize,
+            position: self.appender.position(),
+            durable_position,
+            bytes,
+        });
+    }
+}
+
+/// A log over two segments, with frames of one and of several blocks.
+fn sample() -> Vec<Write> {
+    let mut writer = Writer::new();
+    for size in [100, 9000, 700, 5000, 12_000, 30, 4016, 4017] {
+        writer.append(size, 0);
+    }
+    assert_eq!(writer.writes.last().unwrap().segment, 2);
+    writer.writes
+}
+
+/// The writes that may be in flight when those before `acknowledged` have been acknowledged.
+fn in_flight(writes: &[Write], acknowledged: usize) -> &[Write] {
+    let rest = &writes[acknowledged..];
+    let count =
+        rest.iter().take_while(|write| write.durable_position <= acknowledged as u64).count();
+    &rest[..count]
+}
+
+#[test]
+fn every_crash_recovers_to_what_the_acknowledgements_allow() {
+    let writes = sample();
+    let mut images = 0;
+    for recycled in [false, true] {
+        let mut acknowledged_image = Image::unused(recycled);
+        for acknowledged in 0..=writes.len() {
+            let flying = in_flight(&writes, acknowledged);
+            // Each write in flight torn at each sector, either part there; the others whole or
+            // not there, in every combination.
+            for torn in 0..flying.len() {
+                for others in 0..1 << flying.len() {
+                    for cut in 0..=flying[torn].sectors() {
+                        for tail in [false, true] {
+                            let mut image = acknowledged_image.clone();
+                            for (number, write) in flying.iter().enumerate() {
+                                image.apply(write, |sector| match number == torn {
+                                    true => (sector < cut) != tail,
+                                    false => others & (1 << number) != 0,
+                                });
+                            }
+                            check(&image, &writes, acknowledged, flying.len());
+                            images += 1;
+                        }
+                    }
+                }
+            }
+            if let Some(write) = writes.get(acknowledged) {
+                acknowledged_image.apply(write, |_| true);
+            }
+        }
+    }
+    assert!(images > 2000, "{images}");
+}
+
+fn check(image: &Image, writes: &[Write], acknowledged: usize, flying: usize) {
+    let end = image.recover(writes).unwrap_or_else(|error| panic!("{acknowledged}: {error}"));
+    let count = end.position as usize;
+    assert!(count >= acknowledged, "lost an acknowledged write: {count} of {acknowledged}");
+    assert!(count <= acknowledged + flying);
+}
+
+#[test]
+fn damage_before_an_acknowledgement_is_reported_at_its_place() {
+    let writes = sample();
+    let mut whole = Image::unused(true);
+    for write in &writes {
+        whole.apply(write, |_| true);
+    }
+    let known_durable = writes.iter().map(|write| write.durable_position).max().unwrap();
+    let mut index = 0;
+    for write in &writes {
+        let payload = write.bytes[20..24].try_into().map(u32::from_le_bytes).unwrap() as usize;
+        let step = if payload > 1000 { 61 } else { 1 };
+        for byte in (0..HEADER_BYTES + payload).step_by(step) {
+            let mut image = whole.clone();
+            image.0[write.segment - 1][write.offset + byte] ^= 0x10;
+            let found = image.recover(&writes);
+            if write.position > known_durable {
+                // Nothing on the disk tells that it had been acknowledged.
+                assert_eq!(found.unwrap().position, write.position - 1);
+                continue;
+            }
+            match found {
+                Err(LogError::Corrupt { file, offset, expected_index, revision, .. }) => {
+                    // A bad first block is only found when the segment before has ended.
+                    let (expected_file, expected_offset) = match (write.segment, write.offset) {
+                        (2, 0) => (1, end_of_segment(&writes, 1)),
+                        place => place,
+                    };
+                    assert_eq!(file, file_name(expected_file as u64), "byte {byte}");
+                    assert_eq!(offset as usize, expected_offset, "byte {byte}");
+                    assert_eq!(expected_index, index + 1);
+                    assert_eq!(revision, index as i64 + i64::from(index > 0));
+                }
+                other => panic!("position {}, byte {byte}: {other:?}", write.position),
+            }
+        }
+        index += u64::from(write.bytes[16] == 2);
+    }
+}
+
+fn end_of_segment(writes: &[Write], segment: usize) -> usize {
+    let last = writes.iter().rfind(|write| write.segment == segment).unwrap();
+    last.offset + last.bytes.len()
+}
+
+#[test]
+fn a_lost_or_misplaced_acknowledged_write_is_reported() {
+    let writes = sample();
+    let known_durable = writes.iter().map(|write| write.durable_position).max().unwrap() as usize;
+    for recycled in [false, true] {
+        for lost in 0..known_durable {
+            let mut image = Image::unused(recycled);
+            for (number, write) in writes.iter().enumerate() {
+                image.apply(write, |_| number != lost);
+            }
+            let found = image.recover(&writes);
+            assert!(matches!(found, Err(LogError::Corrupt { .. })), "{lost} {found:?}");
+            // An intact frame from elsewhere in the log in its place is no better.
+            let mut stranger = writes[(lost + 1) % known_durable].clone();
+            (stranger.segment, stranger.offset) = (writes[lost].segment, writes[lost].offset);
+            stranger.bytes.truncate(writes[lost].bytes.len());
+            image.apply(&stranger, |_| true);
+            let found = image.recover(&writes);
+            assert!(matches!(found, Err(LogError::Corrupt { .. })), "{lost} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_segment_is_reported() {
+    let image = Image::unused(false);
+    let memory = |sequence| Memory { sequence, bytes: &image.0[0] };
+    let Err(error) = Scanner::new(SALT, vec![memory(4), memory(6)]) else { panic!("accepted") };
+    assert!(error.to_string().contains("lacks 0000000000000005.log"), "{error}");
+    // Without its first block, the oldest segment that is kept is damaged, not new.
+    let mut scanner = Scanner::new(SALT, vec![memory(4)]).unwrap();
+    assert!(matches!(scanner.next_frame(), Err(LogError::Corrupt { offset: 0, .. })));
+}
+
+/// A small generator (xorshift), so that a seed tells everything.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+#[test]
+fn crashes_one_after_another_never_lose_or_invent_anything() {
+    for seed in 1..=400 {
+        crash_repeatedly(seed);
+    }
+}
+
+/// Runs a log through several crashes with writes in flight, any sectors of which arrive.
+fn crash_repeatedly(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut image = Image::unused(random.below(2) == 0);
+    let mut writer = Writer::new();
+    for _ in 0..4 {
+        // Everything recovered counts as durable from here on.
+        let recovered = writer.writes.len();
+        let mut durable = recovered;
+        for _ in 0..random.below(6) {
+            let size = [20, 3000, 5000, 9000][random.below(4)];
+            writer.append(size, durable as u64);
+            let newest = writer.writes.last().unwrap().durable_position as usize;
+            durable = durable.max(newest) + random.below(2);
+            durable = durable.min(writer.writes.len());
+        }
+        let newest = writer.writes.iter().map(|write| write.durable_position).max().unwrap_or(0);
+        let acknowledged = durable.max(newest as usize);
+        for (number, write) in writer.writes.iter().enumerate().skip(recovered) {
+            let kind = random.below(3);
+            let mask = random.below(usize::MAX >> 33);
+            image.apply(write, |sector| {
+                number < acknowledged || kind == 1 || (kind == 2 && mask >> (sector % 31) & 1 == 1)
+            });
+        }
+        let end =
+            image.recover(&writer.writes).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let count = end.position as usize;
+        assert!(count >= acknowledged, "seed {seed}: lost an acknowledged write");
+        image.tidy(&end);
+        assert_eq!(image.recover(&writer.writes).unwrap().position, end.position, "seed {seed}");
+        writer.writes.truncate(count);
+        writer.index = writer.writes.iter().filter(|write| write.bytes[16] == 2).count() as u64;
+        let reached = Reached { index: writer.index, term: 1, revision: writer.index as i64 + 1 };
+        writer.appender = Appender::new(SALT, &end, CAPACITY as u64, reached);
+        if writer.appender.segment() == 3 {
+            return;
+        }
+    }
+}

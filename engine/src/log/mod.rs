@@ -1,0 +1,18 @@
+//! The write-ahead log as bytes: what a frame and a segment look like, and which of them count
+//! after a crash. Plain data in, plain data out; `runtime::disk` moves the bytes.
+//! The format and its rules are described in `docs/storage-format.md`.
+
+pub mod append;
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod frame;
+pub mod replay;
+pub mod scan;
+pub mod segment;
+
+#[cfg(test)]
+mod crash_tests;
+
+pub use encode::{EncodedEntry, HardState};
+pub use error::LogError;

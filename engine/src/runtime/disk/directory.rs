@@ -1,0 +1,171 @@
+//! The data directory: made, locked, and of a format that we know.
+//!
+//! `FORMAT` names the format and holds the salt of the log's checksums; `LOCK` is held (flock)
+//! while a process uses the directory and names its pid; the log is in `member/wal`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::DiskError;
+use super::recovery::Recovery;
+use crate::log::replay::Commitment;
+use crate::log::segment::FORMAT_VERSION;
+
+/// A data directory that this process, and no other, may use while this value lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    wal: PathBuf,
+    salt: u64,
+    /// Dropping it unlocks.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens `path`, and makes it when it is not there.
+    pub fn open(path: &Path) -> Result<DataDirectory, DiskError> {
+        let wal = path.join("member").join("wal");
+        if path.join("member").join("snap").join("db").exists() {
+            return Err(DiskError::ForeignDirectory { path: path.to_owned() });
+        }
+        create_directories(&wal).map_err(DiskError::directory(path, "creating directories"))?;
+        let lock = lock(path)?;
+        let salt = read_or_create_format(path, &wal)?;
+        Ok(DataDirectory { path: path.to_owned(), wal, salt, _lock: lock })
+    }
+
+    /// Begins to read what the log holds.
+    pub fn recover(self, commitment: Commitment) -> Result<Recovery, DiskError> {
+        Recovery::new(self, commitment)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn wal(&self) -> &Path {
+        &self.wal
+    }
+
+    pub(super) fn salt(&self) -> u64 {
+        self.salt
+    }
+}
+
+/// Makes `path` durable as an entry of its parents: each directory made is synced into its parent.
+fn create_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_directories(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(error),
+    }
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes names in `path` durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
+
+fn lock(path: &Path) -> Result<File, DiskError> {
+    let failed = DiskError::directory(path, "opening the file LOCK in it");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("LOCK"))
+        .map_err(&failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Best effort: the pid is for the message alone.
+            let _ = (&mut file).take(32).read_to_string(&mut holder);
+            return Err(DiskError::Locked {
+                path: path.to_owned(),
+                pid: holder.trim().parse().ok(),
+            });
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(DiskError::directory(path, "locking the file LOCK in it")(error));
+        }
+    }
+    file.set_len(0).map_err(&failed)?;
+    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0).map_err(&failed)?;
+    Ok(file)
+}
+
+fn read_or_create_format(path: &Path, wal: &Path) -> Result<u64, DiskError> {
+    let file = path.join("FORMAT");
+    match fs::read_to_string(&file) {
+        Ok(text) => parse_format(&file, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let failed = DiskError::directory(path, "creating the file FORMAT in it");
+            if fs::read_dir(wal).map_err(&failed)?.next().is_some() {
+                return Err(DiskError::BadFormat {
+                    path: file,
+                    reason: "the file is missing while there is a log".to_owned(),
+                });
+            }
+            create_format(path, &file).map_err(failed)
+        }
+        Err(error) => Err(DiskError::directory(path, "reading the file FORMAT in it")(error)),
+    }
+}
+
+fn create_format(path: &Path, file: &Path) -> io::Result<u64> {
+    let mut salt = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut salt)?;
+    let salt = u64::from_le_bytes(salt);
+    let draft = path.join("FORMAT.tmp");
+    let mut output = File::create(&draft)?;
+    output.write_all(format_text(FORMAT_VERSION, salt).as_bytes())?;
+    output.sync_all()?;
+    fs::rename(&draft, file)?;
+    sync_directory(path)?;
+    Ok(salt)
+}
+
+/// Three lines for people; the last is the checksum of those before.
+fn format_text(version: u32, salt: u64) -> String {
+    let text = format!("mainstay-format {version}\nsalt {salt:016x}\n");
+    let crc = crc32fast::hash(text.as_bytes());
+    format!("{text}crc32 {crc:08x}\n")
+}
+
+fn parse_format(file: &Path, text: &str) -> Result<u64, DiskError> {
+    let mut lines = text.lines();
+    let version = lines
+        .next()
+        .and_then(|line| line.strip_prefix("mainstay-format "))
+        .and_then(|version| version.parse::<u32>().ok());
+    if let Some(found) = version.filter(|&found| found > FORMAT_VERSION) {
+        return Err(DiskError::NewerFormat {
+            path: file.to_owned(),
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    let salt = lines
+        .next()
+        .and_then(|line| line.strip_prefix("salt "))
+        .and_then(|salt| u64::from_str_radix(salt, 16).ok());
+    match (version, salt) {
+        (Some(version), Some(salt)) if text == format_text(version, salt) => Ok(salt),
+        _ => Err(DiskError::BadFormat {
+            path: file.to_owned(),
+            reason: "its lines or their checksum are wrong".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,146 @@
+//! Segment files: made, opened for direct or buffered I/O, read and written in whole blocks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::buffer::AlignedBuffer;
+use super::directory::sync_directory;
+use crate::log::frame::BLOCK_BYTES;
+use crate::log::segment::{SegmentBytes, file_name};
+
+/// Bytes of zeros written at once when a segment is made.
+const FILL_BYTES: usize = 1 << 20;
+
+/// How segments are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenMode {
+    /// O_DIRECT: past the page cache.
+    pub(super) direct: bool,
+    /// O_DSYNC: a write returns when it is durable.
+    pub(super) synced: bool,
+}
+
+impl OpenMode {
+    fn flags(self) -> i32 {
+        (if self.direct { libc::O_DIRECT } else { 0 })
+            | (if self.synced { libc::O_DSYNC } else { 0 })
+    }
+}
+
+/// A segment that can be read and written by several threads at once.
+#[derive(Debug)]
+pub(super) struct SegmentFile {
+    pub(super) sequence: u64,
+    pub(super) path: PathBuf,
+    /// Bytes of the file: fixed, and all of them written once already.
+    pub(super) capacity: u64,
+    pub(super) mode: OpenMode,
+    file: File,
+}
+
+impl SegmentFile {
+    pub(super) fn open(wal: &Path, sequence: u64, mode: OpenMode) -> io::Result<SegmentFile> {
+        let path = wal.join(file_name(sequence));
+        let file = open(&path, mode)?;
+        let capacity = file.metadata()?.len();
+        Ok(SegmentFile { sequence, path, capacity, mode, file })
+    }
+
+    /// Writes whole blocks and, unless the file was opened synced, makes them durable.
+    pub(super) fn write_durably(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        assert!(blocks.len().is_multiple_of(BLOCK_BYTES));
+        assert!(offset + blocks.len() as u64 <= self.capacity);
+        self.file.write_all_at(blocks, offset)?;
+        if !self.mode.synced {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable that any process wrote to the file.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Fills `buffer` from `offset`, both in whole blocks.
+    pub(super) fn read_blocks(&self, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<()> {
+        self.file.read_exact_at(buffer.bytes_mut(), offset)
+    }
+}
+
+fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(mode.flags()).open(path)
+}
+
+/// Whether files in `directory` can be opened for direct I/O (not on tmpfs, for one).
+pub(super) fn supports_direct(directory: &Path) -> io::Result<bool> {
+    let path = directory.join("direct.tmp");
+    File::create(&path)?;
+    let direct = open(&path, OpenMode { direct: true, synced: false });
+    fs::remove_file(&path)?;
+    match direct {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a file of zeros under a temporary name. The zeros are really written: overwriting
+/// written blocks needs no metadata of the file system, which halves a durable write's time.
+pub(super) fn create_zeroed(path: &Path, capacity: u64, direct: bool) -> io::Result<()> {
+    assert!(capacity.is_multiple_of(BLOCK_BYTES as u64));
+    drop(File::create(path)?);
+    let file = open(path, OpenMode { direct, synced: false })?;
+    let zeros = AlignedBuffer::zeroed(FILL_BYTES);
+    let mut offset = 0;
+    while offset < capacity {
+        let length = (capacity - offset).min(FILL_BYTES as u64);
+        file.write_all_at(&zeros.bytes()[..length as usize], offset)?;
+        offset += length;
+    }
+    file.sync_all()
+}
+
+/// Moves a prepared file to its place in the log, durably.
+pub(super) fn install(draft: &Path, wal: &Path, sequence: u64) -> io::Result<()> {
+    fs::rename(draft, wal.join(file_name(sequence)))?;
+    sync_directory(wal)
+}
+
+/// A segment as recovery reads it: through the page cache, front to back.
+#[derive(Debug)]
+pub(super) struct SegmentReader {
+    sequence: u64,
+    path: PathBuf,
+    length: u64,
+    file: File,
+}
+
+impl SegmentReader {
+    pub(super) fn open(wal: &Path, sequence: u64) -> io::Result<SegmentReader> {
+        let path = wal.join(file_name(sequence));
+        let file = File::open(&path)?;
+        let length = file.metadata()?.len();
+        Ok(SegmentReader { sequence, path, length, file })
+    }
+}
+
+impl SegmentBytes for SegmentReader {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}

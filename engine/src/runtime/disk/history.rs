@@ -1,0 +1,254 @@
+//! Reads batches back from the log by revision: for watchers that fell behind what is in memory.
+//!
+//! An index in memory knows, for each segment, the revision at every 256 KiB or so. Only what is
+//! durable is in it, so a reader never sees a frame that is still being written.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::buffer::AlignedBuffer;
+use super::file::SegmentFile;
+use crate::effect::SharedBatch;
+use crate::log::decode::decode;
+use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, read_header};
+use crate::log::replay::Place;
+use crate::record::Revision;
+
+/// Bytes of the log between two points of the index.
+const POINT_BYTES: u64 = 256 << 10;
+
+/// Bytes read at once, unless a frame is larger.
+const READ_BYTES: usize = 512 << 10;
+
+/// Why the history can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// It is no longer in the log.
+    #[error("revision {requested} is no longer in the log, which begins after {begins_after}")]
+    Released { requested: Revision, begins_after: Revision },
+    #[error(
+        "the history in {file} at byte {offset} can't be read: {reason}. Check the disk (dmesg), \
+         and restore from a snapshot or a backup if the file is damaged"
+    )]
+    Damaged { file: String, offset: u64, reason: String },
+}
+
+/// Where revisions are on the disk.
+#[derive(Debug, Default)]
+pub(super) struct HistoryIndex {
+    segments: VecDeque<SegmentIndex>,
+    /// The files of the segments, by sequence number.
+    files: BTreeMap<u64, Arc<SegmentFile>>,
+    /// The revision before the oldest entry.
+    pub(super) begins_after: Revision,
+}
+
+#[derive(Debug)]
+struct SegmentIndex {
+    sequence: u64,
+    /// What its first entry has, or would have.
+    first_index: u64,
+    revision_before: Revision,
+    /// `(revision_before, offset)` of some entries, ascending.
+    points: Vec<(Revision, u64)>,
+    /// Where the last durable entry ends.
+    end: u64,
+}
+
+impl HistoryIndex {
+    /// The file of a segment; must be known before anything is read from it.
+    pub(super) fn add_file(&mut self, file: Arc<SegmentFile>) {
+        self.files.insert(file.sequence, file);
+    }
+
+    /// Takes note of a frame that is durable. Frames come in order of the log.
+    pub(super) fn add(&mut self, place: Place) {
+        if place.kind == FrameKind::SegmentStart {
+            if self.segments.is_empty() {
+                self.begins_after = place.revision_after;
+            }
+            self.segments.push_back(SegmentIndex {
+                sequence: place.segment,
+                first_index: place.index + 1,
+                revision_before: place.revision_after,
+                points: Vec::new(),
+                end: place.end,
+            });
+            return;
+        }
+        let Some(segment) = self.segments.back_mut() else { return };
+        segment.end = place.end;
+        let newest = segment.points.last();
+        if place.kind == FrameKind::Entry
+            && newest.is_none_or(|&(_, offset)| place.offset >= offset + POINT_BYTES)
+        {
+            segment.points.push((place.revision_before, place.offset));
+        }
+    }
+
+    /// Gives up the segments that hold nothing but entries before `index`; never the newest.
+    pub(super) fn release_before(&mut self, index: u64) -> Vec<Arc<SegmentFile>> {
+        let mut released = Vec::new();
+        while self.segments.get(1).is_some_and(|second| second.first_index <= index) {
+            if let Some(first) = self.segments.pop_front() {
+                released.extend(self.files.remove(&first.sequence));
+            }
+            self.begins_after = self.segments[0].revision_before;
+        }
+        released
+    }
+
+    /// The stretch of the log in which to look for `revision` first.
+    fn find(&self, revision: Revision) -> Result<Option<Stretch>, HistoryError> {
+        if revision <= self.begins_after {
+            return Err(HistoryError::Released {
+                requested: revision,
+                begins_after: self.begins_after,
+            });
+        }
+        let after = self.segments.partition_point(|segment| segment.revision_before < revision);
+        let Some(segment) = after.checked_sub(1).and_then(|number| self.segments.get(number))
+        else {
+            return Ok(None);
+        };
+        let point = segment.points.partition_point(|&(before, _)| before < revision);
+        let point = point.checked_sub(1).and_then(|number| segment.points.get(number));
+        Ok(match point {
+            Some(&(_, offset)) => self.stretch(segment, offset),
+            None => self.after(segment.sequence),
+        })
+    }
+
+    /// The stretch that follows the segment `sequence`.
+    fn after(&self, sequence: u64) -> Option<Stretch> {
+        let number = self.segments.partition_point(|segment| segment.sequence <= sequence);
+        self.stretch(self.segments.get(number)?, 0)
+    }
+
+    fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
+        let file = Arc::clone(self.files.get(&segment.sequence)?);
+        Some(Stretch { file, offset, end: segment.end })
+    }
+}
+
+/// Durable frames of one segment.
+#[derive(Debug)]
+struct Stretch {
+    file: Arc<SegmentFile>,
+    offset: u64,
+    end: u64,
+}
+
+/// Reads from the log, off the writer's path. Clones go to every core that wants one.
+#[derive(Debug, Clone)]
+pub struct HistoryReader {
+    pub(super) index: Arc<Mutex<HistoryIndex>>,
+    pub(super) salt: u64,
+}
+
+impl HistoryReader {
+    /// The batches from the one that holds `revision` on, of about `max_bytes` on disk and at
+    /// least one; empty when `revision` is not yet durable. Runs on the executor's blocking
+    /// threads. Durable is not committed: in a cluster the caller stops at the committed revision.
+    pub async fn read_from(
+        &self,
+        revision: Revision,
+        max_bytes: usize,
+    ) -> Result<Vec<SharedBatch>, HistoryError> {
+        let reader = self.clone();
+        glommio::executor()
+            .spawn_blocking(move || reader.read_from_blocking(revision, max_bytes))
+            .await
+    }
+
+    /// The revision before the oldest batch that can be read.
+    pub fn begins_after(&self) -> Revision {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).begins_after
+    }
+
+    /// [`read_from`](HistoryReader::read_from) for callers that may block.
+    pub fn read_from_blocking(
+        &self,
+        revision: Revision,
+        max_bytes: usize,
+    ) -> Result<Vec<SharedBatch>, HistoryError> {
+        let lock = || self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        let mut next = lock().find(revision)?;
+        while let Some(stretch) = next {
+            bytes += self.read_stretch(&stretch, revision, max_bytes - bytes, &mut batches)?;
+            if bytes >= max_bytes {
+                break;
+            }
+            next = lock().after(stretch.file.sequence);
+        }
+        Ok(batches)
+    }
+
+    /// Appends the batches of `stretch` that reach `revision`, and gives the bytes they took.
+    fn read_stretch(
+        &self,
+        stretch: &Stretch,
+        revision: Revision,
+        max_bytes: usize,
+        batches: &mut Vec<SharedBatch>,
+    ) -> Result<usize, HistoryError> {
+        let mut window =
+            Window { stretch, start: stretch.offset, buffer: AlignedBuffer::default() };
+        let mut offset = stretch.offset;
+        let mut bytes = 0;
+        while offset < stretch.end && (bytes < max_bytes || batches.is_empty()) {
+            let damaged = |reason: String| HistoryError::Damaged {
+                file: stretch.file.path.display().to_string(),
+                offset,
+                reason,
+            };
+            let read = window
+                .read(offset, BLOCK_BYTES)
+                .map_err(|error| damaged(error.to_string()))
+                .and_then(|block| {
+                    read_header(block, self.salt, stretch.file.sequence)
+                        .map_err(|defect| damaged(defect.to_string()))
+                })?;
+            let header = read.header;
+            let length = frame_bytes(header.payload_length as usize);
+            if header.kind == FrameKind::Entry && header.revision_after >= revision {
+                let frame =
+                    window.read(offset, length).map_err(|error| damaged(error.to_string()))?;
+                let payload = &frame[HEADER_BYTES..][..header.payload_length as usize];
+                read.check_payload(payload).map_err(|defect| damaged(defect.to_string()))?;
+                let batch = decode(&header, payload).map_err(|error| damaged(error.to_string()))?;
+                batches.push(SharedBatch::new(batch));
+                bytes += length;
+            }
+            offset += length as u64;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Blocks of a stretch that were read at once.
+struct Window<'a> {
+    stretch: &'a Stretch,
+    start: u64,
+    buffer: AlignedBuffer,
+}
+
+impl Window<'_> {
+    fn read(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        let end = offset + length as u64;
+        if end > self.stretch.end {
+            return Err(io::Error::other("a frame reaches beyond what was written"));
+        }
+        if offset < self.start || end > self.start + self.buffer.bytes().len() as u64 {
+            let available = self.stretch.end - offset;
+            self.start = offset;
+            self.buffer.resize(length.max(READ_BYTES.min(available as usize)));
+            self.stretch.file.read_blocks(offset, &mut self.buffer)?;
+        }
+        Ok(&self.buffer.bytes()[(offset - self.start) as usize..][..length])
+    }
+}

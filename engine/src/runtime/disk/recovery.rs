@@ -1,0 +1,228 @@
+//! From what is in the directory to a log that can be written.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+
+use super::buffer::AlignedBuffer;
+use super::directory::{DataDirectory, sync_directory};
+use super::error::{DiskError, LogFailure};
+use super::file::{OpenMode, SegmentFile, SegmentReader, supports_direct};
+use super::history::{HistoryIndex, HistoryReader};
+use super::prepare::{Files, Preparer};
+use super::probe::synced_writes_are_faster;
+use super::state::{Shared, Start, State};
+use super::worker;
+use super::writer::{Durability, LogOptions, LogWriter};
+use crate::effect::Batch;
+use crate::limits;
+use crate::log::frame::BLOCK_BYTES;
+use crate::log::replay::{Commitment, Replay, Replayed};
+use crate::log::scan::{CutTail, LogEnd, Scanner};
+use crate::log::segment::parse_file_name;
+use crate::record::Revision;
+
+/// The revision of a store in which nothing was ever written, as etcd's.
+const FIRST_REVISION: Revision = 1;
+
+/// Bytes wiped at once.
+const WIPE_BYTES: usize = 1 << 20;
+
+/// Reads the log of a data directory, batch by batch.
+pub struct Recovery {
+    directory: DataDirectory,
+    replay: Replay<SegmentReader>,
+    history: HistoryIndex,
+    sequences: Vec<u64>,
+}
+
+/// A log that is open for writing.
+pub struct Log {
+    pub writer: LogWriter,
+    pub history: HistoryReader,
+    /// What the log held: the last index, hard state, pending entries.
+    pub replayed: Replayed,
+    /// What an operator should know: a cut tail, a file system without direct I/O.
+    pub warnings: Vec<String>,
+    /// How writes become durable; never [`Durability::Measured`].
+    pub durability: Durability,
+}
+
+impl Recovery {
+    pub(super) fn new(
+        directory: DataDirectory,
+        commitment: Commitment,
+    ) -> Result<Recovery, DiskError> {
+        let failed = DiskError::directory(directory.wal(), "listing its files");
+        let mut sequences = Vec::new();
+        for entry in fs::read_dir(directory.wal()).map_err(&failed)? {
+            let name = entry.map_err(&failed)?.file_name();
+            sequences.extend(name.to_str().and_then(parse_file_name));
+        }
+        sequences.sort_unstable();
+        let segments: io::Result<Vec<SegmentReader>> = sequences
+            .iter()
+            .map(|&sequence| SegmentReader::open(directory.wal(), sequence))
+            .collect();
+        let segments =
+            segments.map_err(DiskError::directory(directory.wal(), "opening its files"))?;
+        let scanner = Scanner::new(directory.salt(), segments)?;
+        Ok(Recovery {
+            directory,
+            replay: Replay::new(scanner, commitment),
+            history: HistoryIndex::default(),
+            sequences,
+        })
+    }
+
+    /// The next committed batch; `None` at the end.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, DiskError> {
+        let batch = self.replay.next_batch();
+        for place in self.replay.take_places() {
+            self.history.add(place);
+        }
+        Ok(batch?)
+    }
+
+    /// Bytes read and bytes in all, for a progress bar.
+    pub fn progress(&self) -> (u64, u64) {
+        self.replay.progress()
+    }
+
+    /// Opens the log for writing. Reads what [`next_batch`](Recovery::next_batch) has not read
+    /// yet, cuts an unfinished tail off, and makes the rest durable.
+    pub fn start(mut self, options: LogOptions) -> Result<Log, DiskError> {
+        assert!((1..=limits::LOG_FRAMES_IN_FLIGHT).contains(&options.depth));
+        while self.next_batch()?.is_some() {}
+        let mut replayed = self.replay.finish();
+        let wal = self.directory.wal();
+        let failed = DiskError::directory(wal, "preparing the log");
+        let mut warnings: Vec<String> = replayed.cut.iter().map(cut_text).collect();
+        let (mode, durability) =
+            choose_mode(wal, options.durability, &mut warnings).map_err(&failed)?;
+        let mut files = Files::open(wal, mode).map_err(&failed)?;
+        let mut segments = Segments::open(wal, mode, &replayed.end, &self.sequences)?;
+        let current = match segments.counting.last() {
+            Some(last) => Arc::clone(last),
+            None => {
+                replayed.reached.revision = FIRST_REVISION;
+                replayed.begins_after.revision = FIRST_REVISION;
+                match segments.prepared.take() {
+                    Some(found) => found,
+                    None => files.prepare(1, options.first_segment_bytes)?,
+                }
+            }
+        };
+        for segment in segments.counting {
+            self.history.add_file(segment);
+        }
+        self.history.begins_after = replayed.begins_after.revision;
+        let start = Start {
+            salt: self.directory.salt(),
+            segment: current,
+            end: replayed.end,
+            reached: replayed.reached,
+            prepared: segments.prepared,
+        };
+        let history = Arc::new(Mutex::new(self.history));
+        let reader = HistoryReader { index: Arc::clone(&history), salt: start.salt };
+        let commands = mpsc::channel();
+        let state = State::new(start, commands.0.clone());
+        let shared = Arc::new(Shared::new(state, history));
+        let preparer = Preparer::spawn(Arc::clone(&shared), commands, files).map_err(&failed)?;
+        let threads = worker::spawn(&shared, options.depth).map_err(&failed)?;
+        let writer = LogWriter { shared, threads, preparer, _directory: self.directory };
+        Ok(Log { writer, history: reader, replayed, warnings, durability })
+    }
+}
+
+fn cut_text(cut: &CutTail) -> String {
+    format!(
+        "cut the unfinished end of the log at byte {} of {} ({}); it and {} frames behind it had \
+         not been acknowledged",
+        cut.offset, cut.file, cut.reason, cut.frames
+    )
+}
+
+fn choose_mode(
+    wal: &Path,
+    durability: Durability,
+    warnings: &mut Vec<String>,
+) -> io::Result<(OpenMode, Durability)> {
+    let direct = supports_direct(wal)?;
+    if !direct {
+        warnings.push(format!(
+            "the file system of {} has no direct I/O: the log is written through the page cache \
+             and fdatasync, which is slower. Use a local ext4 or xfs for speed (a tmpfs forgets \
+             everything at power-off)",
+            wal.display()
+        ));
+    }
+    let durability = match durability {
+        Durability::Measured if !direct => Durability::DataSync,
+        Durability::Measured if synced_writes_are_faster(wal, direct)? => Durability::SyncedWrites,
+        Durability::Measured => Durability::DataSync,
+        chosen => chosen,
+    };
+    Ok((OpenMode { direct, synced: durability == Durability::SyncedWrites }, durability))
+}
+
+/// The segments of a log that is about to be written.
+struct Segments {
+    /// Those that hold frames, the last one being the one to go on with.
+    counting: Vec<Arc<SegmentFile>>,
+    /// One that was made ready for later.
+    prepared: Option<Arc<SegmentFile>>,
+}
+
+impl Segments {
+    /// Opens them. Wipes what does not count behind the log's end, as it must never come to count
+    /// again, and makes durable what does count: it may be no further than in the disk's cache.
+    fn open(
+        wal: &Path,
+        mode: OpenMode,
+        end: &LogEnd,
+        sequences: &[u64],
+    ) -> Result<Segments, DiskError> {
+        let failed = DiskError::directory(wal, "opening a segment");
+        let mut segments = Segments { counting: Vec::new(), prepared: None };
+        for &sequence in sequences {
+            let file = Arc::new(SegmentFile::open(wal, sequence, mode).map_err(&failed)?);
+            if sequence <= end.segment {
+                segments.counting.push(file);
+                continue;
+            }
+            let next = sequence == end.segment + 1;
+            let usable = file.capacity >= 2 * BLOCK_BYTES as u64
+                && file.capacity.is_multiple_of(BLOCK_BYTES as u64);
+            if next && usable && !end.stale_segments {
+                segments.prepared = Some(file);
+            } else {
+                fs::remove_file(&file.path)
+                    .and_then(|()| sync_directory(wal))
+                    .map_err(DiskError::directory(wal, "removing a segment without use"))?;
+            }
+        }
+        for file in &segments.counting {
+            let stale_bytes = if file.sequence == end.segment { end.stale_bytes } else { 0 };
+            wipe(file, end.offset, stale_bytes).and_then(|()| file.sync()).map_err(|error| {
+                LogFailure::new(&file.path, end.offset, "a sync at the start", &error)
+            })?;
+        }
+        Ok(segments)
+    }
+}
+
+/// Overwrites whole blocks with zeros.
+fn wipe(file: &SegmentFile, start: u64, bytes: u64) -> io::Result<()> {
+    let mut zeros = AlignedBuffer::zeroed(WIPE_BYTES);
+    let end = start + bytes;
+    let mut offset = start;
+    while offset < end {
+        zeros.resize((end - offset).min(WIPE_BYTES as u64) as usize);
+        file.write_durably(offset, zeros.bytes())?;
+        offset += zeros.bytes().len() as u64;
+    }
+    Ok(())
+}

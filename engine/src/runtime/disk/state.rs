@@ -1,0 +1,283 @@
+//! What the writer, its threads and the waiting tasks share.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use super::buffer::AlignedBuffer;
+use super::error::LogFailure;
+use super::file::SegmentFile;
+use super::history::HistoryIndex;
+use super::prepare::Command;
+use crate::limits;
+use crate::log::append::{Appender, EntryMeta, FrameMeta};
+use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
+use crate::log::replay::{Place, Reached};
+use crate::log::scan::LogEnd;
+use crate::log::segment::{FORMAT_VERSION, SegmentStart};
+
+/// Buffers kept for reuse, and the largest that is kept.
+const POOL_BUFFERS: usize = 16;
+const POOL_BUFFER_BYTES: usize = limits::ENTRY_BYTES + BLOCK_BYTES;
+
+/// A frame that has no place yet. The payload is in `buffer`, behind room for the header.
+pub(super) struct Waiting {
+    meta: FrameMeta,
+    buffer: AlignedBuffer,
+}
+
+impl Waiting {
+    /// Copies `payload` into `buffer`, which must have room for it and the header.
+    pub(super) fn new(
+        kind: FrameKind,
+        payload: &[u8],
+        entry: Option<EntryMeta>,
+        mut buffer: AlignedBuffer,
+    ) -> Waiting {
+        assert!(payload.len() <= limits::LOG_PAYLOAD_BYTES);
+        buffer.bytes_mut()[HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+        let meta = FrameMeta {
+            kind,
+            payload_length: payload.len() as u32,
+            payload_crc: payload_crc(payload),
+            entry,
+        };
+        Waiting { meta, buffer }
+    }
+}
+
+/// A frame with its place, on its way to the disk.
+pub(super) struct Write {
+    pub(super) position: u64,
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) offset: u64,
+    pub(super) buffer: AlignedBuffer,
+}
+
+/// What is remembered of a [`Write`] until it and all before it are durable.
+struct InFlight {
+    position: u64,
+    segment: Arc<SegmentFile>,
+    /// The number that `append` gave, 0 for frames of the log's own.
+    number: u64,
+    place: Place,
+    written: bool,
+}
+
+pub(super) struct State {
+    pub(super) waiting: VecDeque<Waiting>,
+    in_flight: VecDeque<InFlight>,
+    appender: Appender,
+    /// The segment that the appender is in.
+    segment: Arc<SegmentFile>,
+    prepared: VecDeque<Arc<SegmentFile>>,
+    preparing: bool,
+    prepare: Sender<Command>,
+    /// Numbers: given out by `append`, and all durable up to.
+    pub(super) appended: u64,
+    /// Of the frames that have a place.
+    placed: u64,
+    pub(super) durable: u64,
+    durable_position: u64,
+    pub(super) failure: Option<LogFailure>,
+    pub(super) wakers: Vec<Waker>,
+    pub(super) stopping: bool,
+    pool: Vec<AlignedBuffer>,
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Something to write, a segment to write to, or the end.
+    pub(super) work: Condvar,
+    pub(super) history: Arc<Mutex<HistoryIndex>>,
+}
+
+impl Shared {
+    pub(super) fn new(state: State, history: Arc<Mutex<HistoryIndex>>) -> Shared {
+        Shared { state: Mutex::new(state), work: Condvar::new(), history }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic ends the process (panic = "abort"); in tests the state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a write ended, and wakes who waits for it.
+    pub(super) fn complete(&self, write: Write, result: Result<(), LogFailure>) {
+        let mut state = self.lock();
+        match result {
+            Ok(()) => state.written(write, &self.history),
+            Err(failure) => state.fail(failure),
+        }
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn fail(&self, failure: LogFailure) {
+        let mut state = self.lock();
+        state.fail(failure);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        self.work.notify_all();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// Where the log is when writing starts.
+pub(super) struct Start {
+    pub(super) salt: u64,
+    pub(super) segment: Arc<SegmentFile>,
+    pub(super) end: LogEnd,
+    pub(super) reached: Reached,
+    pub(super) prepared: Option<Arc<SegmentFile>>,
+}
+
+impl State {
+    pub(super) fn new(start: Start, prepare: Sender<Command>) -> State {
+        let capacity = start.segment.capacity;
+        State {
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            appender: Appender::new(start.salt, &start.end, capacity, start.reached),
+            segment: start.segment,
+            prepared: start.prepared.into_iter().collect(),
+            preparing: false,
+            prepare,
+            appended: 0,
+            placed: 0,
+            durable: 0,
+            durable_position: start.end.position,
+            failure: None,
+            wakers: Vec::new(),
+            stopping: false,
+            pool: Vec::new(),
+        }
+    }
+
+    /// A buffer of at least `length` bytes, its last block zero.
+    pub(super) fn take_buffer(&mut self, length: usize) -> AlignedBuffer {
+        let mut buffer = self.pool.pop().unwrap_or_default();
+        buffer.resize(length);
+        let bytes = buffer.bytes_mut();
+        let last_block = bytes.len() - BLOCK_BYTES;
+        bytes[last_block..].fill(0);
+        buffer
+    }
+
+    fn give_buffer(&mut self, buffer: AlignedBuffer) {
+        if self.pool.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
+            self.pool.push(buffer);
+        }
+    }
+
+    /// The next write, when there is one and a segment has room for it.
+    pub(super) fn next_write(&mut self) -> Option<Write> {
+        if self.failure.is_some() || self.in_flight.len() >= limits::LOG_FRAMES_IN_FLIGHT {
+            return None;
+        }
+        let length = self.waiting.front()?.buffer.bytes().len() as u64;
+        if self.appender.at_segment_start() {
+            return Some(self.start_segment());
+        }
+        if !self.appender.fits(length) {
+            return self.change_segment(length);
+        }
+        let waiting = self.waiting.pop_front()?;
+        self.placed += 1;
+        let number = self.placed;
+        let write = self.place(waiting, number);
+        if self.appender.offset() >= self.segment.capacity / 4 {
+            self.want_prepared(0);
+        }
+        Some(write)
+    }
+
+    fn change_segment(&mut self, frame_bytes: u64) -> Option<Write> {
+        let needed = frame_bytes + BLOCK_BYTES as u64;
+        let Some(next) = self.prepared.pop_front() else {
+            self.want_prepared(needed);
+            return None;
+        };
+        // When even this one is too small it stays all but empty, and the next will do.
+        self.appender.change_segment(next.capacity);
+        assert_eq!(self.appender.segment(), next.sequence);
+        self.segment = next;
+        Some(self.start_segment())
+    }
+
+    fn start_segment(&mut self) -> Write {
+        let start =
+            SegmentStart { format_version: FORMAT_VERSION, capacity: self.segment.capacity };
+        let payload = start.encode();
+        let buffer = self.take_buffer(frame_bytes(payload.len()));
+        self.place(Waiting::new(FrameKind::SegmentStart, &payload, None, buffer), 0)
+    }
+
+    fn place(&mut self, mut waiting: Waiting, number: u64) -> Write {
+        let frame = waiting.buffer.bytes_mut();
+        let place = self.appender.place(&waiting.meta, self.durable_position, frame);
+        let position = self.appender.position();
+        let segment = Arc::clone(&self.segment);
+        self.in_flight.push_back(InFlight { position, segment, number, place, written: false });
+        let file = Arc::clone(&self.segment);
+        Write { position, file, offset: place.offset, buffer: waiting.buffer }
+    }
+
+    fn written(&mut self, write: Write, history: &Mutex<HistoryIndex>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let position = write.position;
+        self.give_buffer(write.buffer);
+        for in_flight in &mut self.in_flight {
+            if in_flight.position == position {
+                in_flight.written = true;
+            }
+        }
+        if !self.in_flight.front().is_some_and(|first| first.written) {
+            return;
+        }
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = self.in_flight.pop_front_if(|first| first.written) {
+            assert!(first.position == self.durable_position + 1);
+            self.durable_position = first.position;
+            self.durable = self.durable.max(first.number);
+            if first.place.kind == FrameKind::SegmentStart {
+                history.add_file(first.segment);
+            }
+            history.add(first.place);
+        }
+    }
+
+    fn fail(&mut self, failure: LogFailure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.appended - self.durable
+    }
+
+    /// Asks for a segment after the newest, of at least `needed` bytes (0: no wish).
+    pub(super) fn want_prepared(&mut self, needed: u64) {
+        if self.preparing || !self.prepared.is_empty() {
+            return;
+        }
+        let capacity = (self.segment.capacity * 4).min(limits::LOG_SEGMENT_BYTES);
+        let capacity = capacity.max(needed);
+        let sequence = self.segment.sequence + 1;
+        // The thread ends after the writer's threads do.
+        self.preparing = self.prepare.send(Command::Prepare { sequence, capacity }).is_ok();
+    }
+
+    /// A segment is ready.
+    pub(super) fn add_prepared(&mut self, segment: Arc<SegmentFile>) {
+        self.preparing = false;
+        self.prepared.push_back(segment);
+    }
+}

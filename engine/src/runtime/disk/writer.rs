@@ -1,0 +1,164 @@
+//! The writing end of the log, as the sequencer sees it.
+
+use std::future::poll_fn;
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+use std::thread::JoinHandle;
+
+use super::directory::DataDirectory;
+use super::error::{DiskError, LogFailure};
+use super::prepare::Preparer;
+use super::state::{Shared, Waiting};
+use crate::limits;
+use crate::log::append::EntryMeta;
+use crate::log::encode::{EncodedEntry, HardState};
+use crate::log::frame::{FrameKind, frame_bytes};
+use crate::log::replay::Reached;
+
+/// How a write becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Try both for some milliseconds at the start and take the faster.
+    #[default]
+    Measured,
+    /// O_DSYNC: the write itself is durable (FUA, or a flush by the kernel).
+    SyncedWrites,
+    /// A plain write, then fdatasync.
+    DataSync,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    pub durability: Durability,
+    /// Writes in flight at most: 1 to [`LOG_FRAMES_IN_FLIGHT`](limits::LOG_FRAMES_IN_FLIGHT).
+    pub depth: usize,
+    /// Bytes of the first segment of a new log.
+    pub first_segment_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            durability: Durability::Measured,
+            depth: 4,
+            first_segment_bytes: limits::LOG_FIRST_SEGMENT_BYTES,
+        }
+    }
+}
+
+/// Appends to the log. Dropping it waits until everything appended has been written.
+pub struct LogWriter {
+    pub(super) shared: Arc<Shared>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) preparer: Preparer,
+    /// Stays locked until the threads have ended.
+    pub(super) _directory: DataDirectory,
+}
+
+impl LogWriter {
+    /// Appends a batch. Never waits. Gives the append's number, counted from 1 at each start:
+    /// [`durable`](LogWriter::durable) speaks of these.
+    ///
+    /// Panics when the caller lets more than [`limits::LOG_APPENDS`] be outstanding, or when the
+    /// payload is larger than [`limits::LOG_PAYLOAD_BYTES`].
+    pub fn append(&mut self, entry: EncodedEntry) -> Result<u64, LogFailure> {
+        let reached =
+            Reached { index: entry.index, term: entry.term, revision: entry.revision_after };
+        let meta = EntryMeta { revision_before: entry.revision_before, reached };
+        self.submit(FrameKind::Entry, &entry.payload, Some(meta))
+    }
+
+    /// Appends raft's hard state; numbered like a batch.
+    pub fn append_hard_state(&mut self, state: HardState) -> Result<u64, LogFailure> {
+        self.submit(FrameKind::HardState, &state.encode(), None)
+    }
+
+    /// Resolves as soon as more than the first `after` appends are durable, and says how many are.
+    pub fn durable(&self, after: u64) -> impl Future<Output = Result<u64, LogFailure>> + 'static {
+        let shared = Arc::clone(&self.shared);
+        poll_fn(move |context| {
+            let mut state = shared.lock();
+            // What was durable before a failure stays durable, and may be acknowledged.
+            if state.durable > after {
+                return Poll::Ready(Ok(state.durable));
+            }
+            if let Some(failure) = &state.failure {
+                return Poll::Ready(Err(failure.clone()));
+            }
+            if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.wakers.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// How many appends are durable.
+    pub fn durable_now(&self) -> u64 {
+        self.shared.lock().durable
+    }
+
+    /// Appends that are not yet durable.
+    pub fn in_flight(&self) -> u64 {
+        self.shared.lock().in_flight()
+    }
+
+    /// Frees segments all of whose entries are older than `index`: a snapshot holds them. Returns
+    /// at once; files are recycled or removed in the background.
+    pub fn release_before(&mut self, index: u64) {
+        let released = self
+            .shared
+            .history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .release_before(index);
+        self.preparer.release(released);
+    }
+
+    /// Waits until everything is durable, notes that in the log, and ends the threads.
+    pub async fn close(mut self) -> Result<(), DiskError> {
+        let appended = self.shared.lock().appended;
+        if appended > 0 {
+            self.durable(appended - 1).await?;
+        }
+        let mark = self.submit(FrameKind::Mark, &[], None)?;
+        self.durable(mark - 1).await?;
+        Ok(())
+    }
+
+    fn submit(
+        &mut self,
+        kind: FrameKind,
+        payload: &[u8],
+        entry: Option<EntryMeta>,
+    ) -> Result<u64, LogFailure> {
+        let buffer = {
+            let mut state = self.shared.lock();
+            assert!(state.in_flight() < limits::LOG_APPENDS as u64);
+            state.take_buffer(frame_bytes(payload.len()))
+        };
+        // Copying and the checksum stay outside of the lock.
+        let waiting = Waiting::new(kind, payload, entry, buffer);
+        let mut state = self.shared.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        state.appended += 1;
+        state.waiting.push_back(waiting);
+        let number = state.appended;
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(number)
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic there has been reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
