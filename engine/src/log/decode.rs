@@ -202,7 +202,10 @@ mod tests {
     use super::super::frame::FrameKind;
     use super::*;
 
-    fn change() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, Option<(i64, i64, i64)>)> {
+    /// Key, value, and for a put: age, version, lease.
+    type Draft = (Vec<u8>, Vec<u8>, Option<(i64, i64, i64)>);
+
+    fn change() -> impl Strategy<Value = Draft> {
         let put = (0..1000i64, 1..i64::MAX, any::<i64>());
         (vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..300), proptest::option::of(put))
     }
@@ -243,10 +246,7 @@ mod tests {
         )
     }
 
-    fn record(
-        (key, value, put): (Vec<u8>, Vec<u8>, Option<(i64, i64, i64)>),
-        revision: i64,
-    ) -> Change {
+    fn record((key, value, put): Draft, revision: i64) -> Change {
         let record = match put {
             Some((age, version, lease)) => {
                 Record::new(&key, &value, revision - age, revision, version, lease)
