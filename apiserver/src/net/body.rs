@@ -1,5 +1,6 @@
 //! Bodies of answers: whole, or streamed by something that lives on this core.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,6 +25,12 @@ enum Inner {
         trailers: Option<Box<HeaderMap>>,
     },
     Streamed(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+}
+
+impl fmt::Debug for BoxedBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("BoxedBody").finish_non_exhaustive()
+    }
 }
 
 impl BoxedBody {

@@ -4,6 +4,7 @@
 //! the connection, and answers with a body that may stream. Knows nothing of etcd or Kubernetes.
 
 pub mod body;
+pub mod grpc;
 pub mod http;
 pub mod limits;
 pub mod listener;

@@ -1,1 +1,12 @@
-//! x
+//! gRPC over HTTP: message framing, statuses, deadlines, unary and streaming calls.
+//!
+//! [`Head::of`] checks a request's headers, [`unary`] and [`Messages`] read what the client sends,
+//! [`answer`], [`stream`] and [`refuse`] make responses. Knows nothing of any service.
+
+mod call;
+mod frame;
+mod status;
+
+pub use call::{Head, answer, decode, is_grpc, method_not_allowed, refuse, stream, unary};
+pub use frame::{Messages, encode};
+pub use status::{Code, Status};

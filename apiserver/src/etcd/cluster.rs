@@ -1,0 +1,118 @@
+//! Service Cluster: a member that is alone.
+
+use std::rc::Rc;
+
+use mainstay_proto::cluster::{
+    self as proto, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse,
+};
+
+use super::{Door, errors};
+use crate::net::grpc::Status;
+
+const ALONE: &str = "mainstay runs as a single member: it can't be given others or another peer \
+                     URL; start it anew with other flags instead";
+
+impl Door {
+    fn member(&self) -> proto::Member {
+        proto::Member {
+            id: self.store.status().member_id,
+            name: self.member.name.clone(),
+            peer_urls: self.member.peer_urls.clone(),
+            client_urls: self.member.client_urls.clone(),
+            is_learner: false,
+        }
+    }
+
+    fn is_me(&self, id: u64) -> bool {
+        id == self.store.status().member_id
+    }
+}
+
+/// With one member every list is linearizable. etcd's header has no revision here.
+pub(super) async fn list(
+    door: Rc<Door>,
+    _request: MemberListRequest,
+) -> Result<MemberListResponse, Status> {
+    Ok(MemberListResponse { header: Some(door.header(0)), members: vec![door.member()] })
+}
+
+pub(super) async fn add(
+    _door: Rc<Door>,
+    request: MemberAddRequest,
+) -> Result<MemberAddResponse, Status> {
+    check_urls(&request.peer_urls)?;
+    Err(errors::unimplemented(ALONE))
+}
+
+pub(super) async fn remove(
+    door: Rc<Door>,
+    request: MemberRemoveRequest,
+) -> Result<MemberRemoveResponse, Status> {
+    let refusal =
+        if door.is_me(request.id) { errors::NOT_ENOUGH_STARTED } else { errors::MEMBER_NOT_FOUND };
+    Err(refusal.into())
+}
+
+pub(super) async fn update(
+    door: Rc<Door>,
+    request: MemberUpdateRequest,
+) -> Result<MemberUpdateResponse, Status> {
+    check_urls(&request.peer_urls)?;
+    if door.is_me(request.id) {
+        return Err(errors::unimplemented(ALONE));
+    }
+    Err(errors::MEMBER_NOT_FOUND.into())
+}
+
+pub(super) async fn promote(
+    door: Rc<Door>,
+    request: MemberPromoteRequest,
+) -> Result<MemberPromoteResponse, Status> {
+    let refusal =
+        if door.is_me(request.id) { errors::MEMBER_NOT_LEARNER } else { errors::MEMBER_NOT_FOUND };
+    Err(refusal.into())
+}
+
+/// Peer URLs as etcd takes them: at least one, each a scheme, a host, a port and no path.
+fn check_urls(urls: &[String]) -> Result<(), Status> {
+    let good = |url: &String| {
+        let parsed = url.parse::<http::Uri>().ok();
+        parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.port().is_some()
+                && matches!(uri.path(), "" | "/")
+                && uri.query().is_none()
+                && !url.ends_with('/')
+        })
+    };
+    if urls.is_empty() || !urls.iter().all(good) {
+        return Err(errors::MEMBER_BAD_URLS.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_urls() {
+        for (urls, good) in [
+            (&["http://127.0.0.1:2380"][..], true),
+            (&["https://a.example:2380", "http://[::1]:1"], true),
+            (&[], false),
+            (&["not a url"], false),
+            (&["127.0.0.1:2380"], false),
+            (&["http://127.0.0.1"], false),
+            (&["http://127.0.0.1:2380/x"], false),
+            (&["http://127.0.0.1:2380/"], false),
+            (&["ftp://127.0.0.1:2380"], false),
+            (&["http://127.0.0.1:2380", ""], false),
+        ] {
+            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+            assert_eq!(check_urls(&urls).is_ok(), good, "{urls:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! etcd's errors: the code and the exact text of each, which clients compare.
+//!
+//! Source: the published API (`api/v3rpc/rpctypes`).
+
+use mainstay_engine::StoreError;
+
+use crate::net::grpc::{Code, Status};
+
+/// One of etcd's errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EtcdError(pub Code, pub &'static str);
+
+impl From<EtcdError> for Status {
+    fn from(EtcdError(code, text): EtcdError) -> Status {
+        Status::new(code, text)
+    }
+}
+
+use Code::{
+    FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
+    Unimplemented,
+};
+
+pub(super) const EMPTY_KEY: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: key is not provided");
+pub(super) const KEY_NOT_FOUND: EtcdError = EtcdError(InvalidArgument, "etcdserver: key not found");
+pub(super) const VALUE_PROVIDED: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: value is provided");
+pub(super) const LEASE_PROVIDED: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: lease is provided");
+pub(super) const TOO_MANY_OPERATIONS: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: too many operations in txn request");
+pub(super) const DUPLICATE_KEY: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: duplicate key given in txn request");
+pub(super) const INVALID_SORT_OPTION: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: invalid sort option");
+pub(super) const REQUEST_TOO_LARGE: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: request is too large");
+/// etcd takes a comparison that it does not know for one that holds; this is ours.
+pub(super) const INVALID_COMPARE: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: unknown result or target in compare");
+
+pub(super) const COMPACTED: EtcdError =
+    EtcdError(OutOfRange, "etcdserver: mvcc: required revision has been compacted");
+pub(super) const FUTURE_REVISION: EtcdError =
+    EtcdError(OutOfRange, "etcdserver: mvcc: required revision is a future revision");
+
+pub(super) const LEASE_NOT_FOUND: EtcdError =
+    EtcdError(NotFound, "etcdserver: requested lease not found");
+pub(super) const LEASE_EXISTS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: lease already exists");
+pub(super) const LEASE_TTL_TOO_LARGE: EtcdError =
+    EtcdError(OutOfRange, "etcdserver: too large lease TTL");
+
+pub(super) const MEMBER_NOT_FOUND: EtcdError = EtcdError(NotFound, "etcdserver: member not found");
+pub(super) const MEMBER_BAD_URLS: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: given member URLs are invalid");
+pub(super) const MEMBER_NOT_LEARNER: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: can only promote a learner member");
+pub(super) const NOT_ENOUGH_STARTED: EtcdError = EtcdError(
+    FailedPrecondition,
+    "etcdserver: re-configuration failed due to not enough started members",
+);
+pub(super) const BAD_LEADER_TRANSFEREE: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: bad leader transferee");
+
+pub(super) const ROOT_USER_NOT_FOUND: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: root user does not exist");
+pub(super) const USER_EMPTY: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: user name is empty");
+pub(super) const USER_NOT_FOUND: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: user name not found");
+pub(super) const ROLE_EMPTY: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: role name is empty");
+pub(super) const ROLE_NOT_FOUND: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: role name not found");
+pub(super) const AUTH_NOT_ENABLED: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: authentication is not enabled");
+
+pub(super) const TOO_MANY_REQUESTS: EtcdError =
+    EtcdError(ResourceExhausted, "etcdserver: too many requests");
+pub(super) const STOPPED: EtcdError = EtcdError(Unavailable, "etcdserver: server stopped");
+
+/// The reasons that a watch response gives for not creating a watcher.
+pub(super) const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+pub(super) const WATCH_EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+/// As etcd prints its error for a negative start revision.
+pub(super) const WATCH_COMPACTED: &str = COMPACTED.1;
+
+/// What Mainstay does not do, with what to do instead.
+pub(super) fn unimplemented(text: &'static str) -> Status {
+    Status::new(Unimplemented, text)
+}
+
+/// The store's refusals in etcd's words.
+pub(super) fn from_store(error: StoreError) -> Status {
+    match error {
+        StoreError::Compacted { .. } => COMPACTED.into(),
+        StoreError::FutureRevision { .. } => FUTURE_REVISION.into(),
+        StoreError::LeaseNotFound(_) => LEASE_NOT_FOUND.into(),
+        StoreError::LeaseExists(_) => LEASE_EXISTS.into(),
+        StoreError::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE.into(),
+        StoreError::KeyNotFound => KEY_NOT_FOUND.into(),
+        StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
+        StoreError::Stopped => STOPPED.into(),
+        other => Status::new(Code::Unknown, format!("etcdserver: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stores_refusals_become_etcds() {
+        for (error, code, text) in [
+            (
+                StoreError::Compacted { requested: 1, compacted: 2 },
+                OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                StoreError::FutureRevision { requested: 9, current: 2 },
+                OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (StoreError::LeaseNotFound(1), NotFound, "etcdserver: requested lease not found"),
+            (StoreError::LeaseExists(1), FailedPrecondition, "etcdserver: lease already exists"),
+            (StoreError::LeaseTtlTooLarge(1), OutOfRange, "etcdserver: too large lease TTL"),
+            (StoreError::KeyNotFound, InvalidArgument, "etcdserver: key not found"),
+            (StoreError::TooManyRequests, ResourceExhausted, "etcdserver: too many requests"),
+            (StoreError::Stopped, Unavailable, "etcdserver: server stopped"),
+        ] {
+            assert_eq!(from_store(error), Status::new(code, text));
+        }
+    }
+}

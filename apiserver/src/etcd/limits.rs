@@ -1,0 +1,31 @@
+//! Every bound of the etcd door, with its reason.
+
+use std::time::Duration;
+
+/// The largest write request, bytes: etcd's `--max-request-bytes` default.
+pub(super) const REQUEST_BYTES: usize = mainstay_engine::limits::REQUEST_BYTES;
+
+/// The largest gRPC message taken from a client: a write request and etcd's overhead for it.
+pub(super) const MESSAGE_BYTES: usize = REQUEST_BYTES + (512 << 10);
+
+/// Operations in one branch of a transaction, nested ones included: etcd's `--max-txn-ops`.
+pub(super) const TRANSACTION_OPERATIONS: usize = 128;
+
+/// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred; each costs
+/// about a kilobyte.
+pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
+
+/// Bytes of events taken from a watcher at a time, and so about the most that waits for a client
+/// that reads slowly. Events of one revision stay together and may exceed it.
+pub(super) const WATCH_BATCH_BYTES: usize = 256 << 10;
+
+/// How often a silent watcher that asked for it hears how far it has come:
+/// etcd's `--watch-progress-notify-interval` default.
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Seconds: no lease is shorter, whatever was asked for. etcd derives the same figure from its
+/// default election timeout (1.5 x 1 s, rounded up).
+pub(super) const LEASE_TTL_MIN: i64 = 2;
+
+/// How long a health check waits for the store.
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);

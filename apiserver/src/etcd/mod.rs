@@ -1,0 +1,256 @@
+//! The etcd v3 door: gRPC services and HTTP endpoints on one port.
+//!
+//! [`Door::handle`] routes a request; each service has a file. A request is validated, turned
+//! into the store's vocabulary, and its answer turned back; nothing is kept in between.
+
+mod auth;
+mod cluster;
+mod convert;
+mod endpoints;
+mod errors;
+mod health;
+mod kv;
+mod lease;
+mod limits;
+mod maintenance;
+mod methods;
+mod validate;
+mod watch;
+
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use mainstay_engine::Store;
+use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_proto::ResponseHeader;
+use prost::Message;
+
+use crate::metrics::{CallGuard, CoreMetrics};
+use crate::net::BoxedBody;
+use crate::net::grpc::{self, Code, Head, Status};
+pub use methods::{Kind, Method};
+
+/// The version of etcd's API that this door speaks, as clients that ask for etcd's version want
+/// to hear it: kube-apiserver looks for 3.5.13 or newer before it asks for progress.
+pub const ETCD_VERSION: &str = "3.6.13";
+
+/// The version of the cluster as a whole, in etcd's sense.
+pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
+
+/// What this member tells about itself.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub name: String,
+    pub client_urls: Vec<String>,
+    pub peer_urls: Vec<String>,
+}
+
+/// The door of one core.
+pub struct Door {
+    store: Store,
+    member: Member,
+    shutdown: Shutdown,
+    metrics: &'static CoreMetrics,
+}
+
+impl Door {
+    pub fn new(
+        store: Store,
+        member: Member,
+        shutdown: Shutdown,
+        metrics: &'static CoreMetrics,
+    ) -> Rc<Door> {
+        Rc::new(Door { store, member, shutdown, metrics })
+    }
+
+    /// What an answer begins with: who we are, and `revision`.
+    fn header(&self, revision: i64) -> ResponseHeader {
+        let status = self.store.status();
+        ResponseHeader {
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+            revision,
+            raft_term: status.raft_term,
+        }
+    }
+
+    /// Answers one request, gRPC or plain HTTP.
+    pub async fn handle(self: Rc<Door>, request: Request<Incoming>) -> Response<BoxedBody> {
+        let is_grpc = grpc::is_grpc(request.headers());
+        if !is_grpc && !is_service_path(request.uri().path()) {
+            return self.endpoint(&request).await;
+        }
+        let (method, timeout) = match Head::of(&request) {
+            Ok(head) => match find(&head) {
+                Ok(method) => (method, head.timeout),
+                Err(status) => return grpc::refuse(&status),
+            },
+            Err(response) => return *response,
+        };
+        let call = self.metrics.call(method);
+        let body = request.into_body();
+        match method {
+            Method::Watch => watch::serve(self, body, call),
+            Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
+            Method::HealthWatch => health::watch(self, body, call).await,
+            Method::Snapshot => {
+                let status = maintenance::snapshot();
+                call.end(status.code);
+                grpc::refuse(&status)
+            }
+            _ => self.unary(method, timeout, body, call).await,
+        }
+    }
+
+    async fn unary(
+        self: Rc<Door>,
+        method: Method,
+        timeout: Option<Duration>,
+        body: Incoming,
+        call: CallGuard,
+    ) -> Response<BoxedBody> {
+        let call = Unary { door: self, timeout, body, call };
+        match method {
+            Method::Range => call.run(kv::range).await,
+            Method::Put => call.run_write(kv::put).await,
+            Method::DeleteRange => call.run_write(kv::delete_range).await,
+            Method::Txn => call.run_write(kv::transaction).await,
+            Method::Compact => call.run(kv::compact).await,
+            Method::LeaseGrant => call.run(lease::grant).await,
+            Method::LeaseRevoke => call.run(lease::revoke).await,
+            Method::LeaseTimeToLive => call.run(lease::time_to_live).await,
+            Method::LeaseLeases => call.run(lease::leases).await,
+            Method::MemberAdd => call.run(cluster::add).await,
+            Method::MemberRemove => call.run(cluster::remove).await,
+            Method::MemberUpdate => call.run(cluster::update).await,
+            Method::MemberList => call.run(cluster::list).await,
+            Method::MemberPromote => call.run(cluster::promote).await,
+            Method::Alarm => call.run(maintenance::alarm).await,
+            Method::Status => call.run(maintenance::status).await,
+            Method::Defragment => call.run(maintenance::defragment).await,
+            Method::Hash => call.run(maintenance::hash).await,
+            Method::HashKv => call.run(maintenance::hash_kv).await,
+            Method::MoveLeader => call.run(maintenance::move_leader).await,
+            Method::Downgrade => call.run(maintenance::downgrade).await,
+            Method::AuthEnable => call.run(auth::enable).await,
+            Method::AuthDisable => call.run(auth::disable).await,
+            Method::AuthStatus => call.run(auth::status).await,
+            Method::Authenticate => call.run(auth::authenticate).await,
+            Method::UserAdd => call.run(auth::user_add).await,
+            Method::UserGet => call.run(auth::user_get).await,
+            Method::UserList => call.run(auth::user_list).await,
+            Method::UserDelete => call.run(auth::user_delete).await,
+            Method::UserChangePassword => call.run(auth::user_change_password).await,
+            Method::UserGrantRole => call.run(auth::user_grant_role).await,
+            Method::UserRevokeRole => call.run(auth::user_revoke_role).await,
+            Method::RoleAdd => call.run(auth::role_add).await,
+            Method::RoleGet => call.run(auth::role_get).await,
+            Method::RoleList => call.run(auth::role_list).await,
+            Method::RoleDelete => call.run(auth::role_delete).await,
+            Method::RoleGrantPermission => call.run(auth::role_grant_permission).await,
+            Method::RoleRevokePermission => call.run(auth::role_revoke_permission).await,
+            Method::HealthCheck => call.run(health::check).await,
+            Method::Watch | Method::LeaseKeepAlive | Method::HealthWatch | Method::Snapshot => {
+                unreachable!("streams are routed before")
+            }
+        }
+    }
+}
+
+/// A unary call on its way to a function of a service.
+struct Unary {
+    door: Rc<Door>,
+    timeout: Option<Duration>,
+    body: Incoming,
+    call: CallGuard,
+}
+
+impl Unary {
+    async fn run<Q, A, F>(self, handle: impl FnOnce(Rc<Door>, Q) -> F) -> Response<BoxedBody>
+    where
+        Q: Message + Default,
+        A: Message,
+        F: Future<Output = Result<A, Status>>,
+    {
+        self.run_checked(handle, |_| Ok(())).await
+    }
+
+    /// As [`run`](Unary::run), with etcd's limit on the size of a write.
+    async fn run_write<Q, A, F>(self, handle: impl FnOnce(Rc<Door>, Q) -> F) -> Response<BoxedBody>
+    where
+        Q: Message + Default,
+        A: Message,
+        F: Future<Output = Result<A, Status>>,
+    {
+        self.run_checked(handle, |size| validate::size(size).map_err(Status::from)).await
+    }
+
+    async fn run_checked<Q, A, F>(
+        self,
+        handle: impl FnOnce(Rc<Door>, Q) -> F,
+        check_size: fn(usize) -> Result<(), Status>,
+    ) -> Response<BoxedBody>
+    where
+        Q: Message + Default,
+        A: Message,
+        F: Future<Output = Result<A, Status>>,
+    {
+        let Unary { door, timeout, body, call } = self;
+        let received = &call;
+        let answer = async move |request: Q, size: usize| {
+            received.received(size);
+            check_size(size)?;
+            handle(door, request).await
+        };
+        let result = grpc::unary(body, timeout, limits::MESSAGE_BYTES, answer).await;
+        match &result {
+            Ok(message) => call.sent(message.encoded_len()),
+            Err(_) => call.sent(0),
+        }
+        call.end(result.as_ref().map_or_else(|status| status.code, |_| Code::Ok));
+        grpc::answer(result)
+    }
+}
+
+/// Whether a path looks like a gRPC method's, so that a wrong content type can be told.
+fn is_service_path(path: &str) -> bool {
+    path.strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .is_some_and(|(service, _)| methods::is_service(service))
+}
+
+/// The method that a call names, or the words in which grpc-go says that there is none.
+fn find(head: &Head<'_>) -> Result<Method, Status> {
+    Method::find(head.service, head.method).ok_or_else(|| {
+        let message = if methods::is_service(head.service) {
+            format!("unknown method {} for service {}", head.method, head.service)
+        } else {
+            format!("unknown service {}", head.service)
+        };
+        Status::new(Code::Unimplemented, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_methods_are_told_apart_from_unknown_services() {
+        for (service, method, expected) in [
+            ("etcdserverpb.KV", "Range", Ok(Method::Range)),
+            (
+                "etcdserverpb.KV",
+                "RangeStream",
+                Err("unknown method RangeStream for service etcdserverpb.KV"),
+            ),
+            ("v3lockpb.Lock", "Lock", Err("unknown service v3lockpb.Lock")),
+        ] {
+            let found = find(&Head { service, method, timeout: None });
+            assert_eq!(found.map_err(|status| status.message), expected.map_err(str::to_owned));
+        }
+    }
+}

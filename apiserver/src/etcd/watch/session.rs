@@ -1,0 +1,400 @@
+//! The state of one watch stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use http::Response;
+use hyper::body::Incoming;
+use mainstay_engine::request::{KeyRange, WatchBatch};
+use mainstay_engine::runtime::timer;
+use mainstay_engine::{Revision, StoreError, request};
+use mainstay_proto::watch::{FilterType, WatchCreateRequest, WatchRequest, WatchRequestUnion};
+
+use super::cursor::{Cursor, Interrupt, Outcome, Serial};
+use super::message::{self, NO_WATCHER};
+use crate::etcd::{Door, convert, errors, limits};
+use crate::metrics::{CallGuard, Gauge};
+use crate::net::BoxedBody;
+use crate::net::grpc::{self, Messages, Status};
+
+/// Answers a watch call with a stream that lives as long as the client wants it.
+pub(in crate::etcd) fn serve(
+    door: Rc<Door>,
+    body: Incoming,
+    call: CallGuard,
+) -> Response<BoxedBody> {
+    let session = Session::new(door, body, call);
+    grpc::stream(stream::unfold(Some(session), async |session| {
+        let mut session = session?;
+        match session.next().await {
+            Ok(bytes) => {
+                session.call.sent(bytes.len());
+                Some((Ok(bytes), Some(session)))
+            }
+            Err(status) => {
+                session.call.end(status.code);
+                Some((Err(status), None))
+            }
+        }
+    }))
+}
+
+/// A watcher as the stream knows it.
+struct Entry {
+    serial: Serial,
+    interrupt: Rc<Interrupt>,
+    /// Wants to hear from time to time how far it has come ...
+    progress_notify: bool,
+    /// ... unless it got events since it last did.
+    silent: bool,
+    fragment: bool,
+    /// Everything up to this revision has been sent.
+    position: Revision,
+    _counted: Gauge,
+}
+
+/// Notices of progress that are due once every watcher has come as far as `target`.
+///
+/// A notice says that everything up to a revision was sent, so it must not overtake an event.
+#[derive(Clone, Copy)]
+struct ProgressDue {
+    /// The store's revision when it became due.
+    target: Revision,
+    /// The client asked: one answer for the whole stream.
+    requested: bool,
+    /// The interval passed: one for each watcher that wants it.
+    interval: bool,
+}
+
+struct Session {
+    door: Rc<Door>,
+    call: CallGuard,
+    requests: Messages<Incoming>,
+    /// The client has sent its last request; watchers go on.
+    requests_ended: bool,
+    entries: BTreeMap<i64, Entry>,
+    ids: BTreeMap<Serial, i64>,
+    next_serial: Serial,
+    next_id: i64,
+    running: FuturesUnordered<LocalBoxFuture<'static, (Cursor, Outcome)>>,
+    /// Called back and not sent on, while progress is due.
+    parked: Vec<Cursor>,
+    progress: Option<ProgressDue>,
+    /// Runs while some watcher wants notices of progress.
+    interval: Option<LocalBoxFuture<'static, ()>>,
+    stopping: LocalBoxFuture<'static, ()>,
+    /// Encoded and not yet taken: the messages of one step.
+    outgoing: VecDeque<Bytes>,
+    _counted: Gauge,
+}
+
+/// What a stream waits for.
+enum Happened {
+    Request(WatchRequest),
+    RequestsEnded,
+    Cursor(Cursor, Outcome),
+    IntervalPassed,
+}
+
+impl Session {
+    fn new(door: Rc<Door>, body: Incoming, call: CallGuard) -> Session {
+        let shutdown = door.shutdown.clone();
+        Session {
+            call,
+            requests: Messages::new(body, limits::MESSAGE_BYTES),
+            requests_ended: false,
+            entries: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            next_serial: 0,
+            next_id: 0,
+            running: FuturesUnordered::new(),
+            parked: Vec::new(),
+            progress: None,
+            interval: None,
+            stopping: Box::pin(async move { shutdown.requested().await }),
+            outgoing: VecDeque::new(),
+            _counted: Gauge::up(&door.metrics.watch_streams),
+            door,
+        }
+    }
+
+    /// The next message to send. Called when the client has room for it, and not before: that is
+    /// all the flow control there is.
+    async fn next(&mut self) -> Result<Bytes, Status> {
+        loop {
+            if let Some(bytes) = self.outgoing.pop_front() {
+                return Ok(bytes);
+            }
+            match poll_fn(|context| self.poll_happened(context)).await? {
+                Happened::Request(request) => self.request(request).await?,
+                Happened::RequestsEnded => self.requests_ended = true,
+                Happened::Cursor(cursor, outcome) => self.returned(cursor, outcome),
+                Happened::IntervalPassed => {
+                    self.interval = None;
+                    self.progress_due(false);
+                }
+            }
+            self.tell_progress();
+        }
+    }
+
+    fn poll_happened(&mut self, context: &mut Context<'_>) -> Poll<Result<Happened, Status>> {
+        if self.stopping.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(errors::STOPPED.into()));
+        }
+        if !self.requests_ended
+            && let Poll::Ready(received) = self.requests.poll_next(context)
+        {
+            let Some(bytes) = received? else {
+                return Poll::Ready(Ok(Happened::RequestsEnded));
+            };
+            self.call.received(bytes.len());
+            return Poll::Ready(grpc::decode(bytes).map(Happened::Request));
+        }
+        if let Poll::Ready(Some((cursor, outcome))) = self.running.poll_next_unpin(context) {
+            return Poll::Ready(Ok(Happened::Cursor(cursor, outcome)));
+        }
+        match &mut self.interval {
+            Some(interval) => {
+                interval.as_mut().poll(context).map(|()| Ok(Happened::IntervalPassed))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    async fn request(&mut self, request: WatchRequest) -> Result<(), Status> {
+        match request.request_union {
+            Some(WatchRequestUnion::Create(create)) => self.create(create).await?,
+            Some(WatchRequestUnion::Cancel(cancel)) => self.cancel(cancel.watch_id),
+            Some(WatchRequestUnion::Progress(_)) => {
+                self.progress_due(true);
+            }
+            // etcd ignores what it does not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
+        let watch_id = match self.check(&create) {
+            Ok(watch_id) => watch_id,
+            Err(reason) => {
+                let header = self.door.header(self.door.store.revision());
+                self.outgoing.push_back(message::refused(header, reason));
+                return Ok(());
+            }
+        };
+        let (progress_notify, fragment) = (create.progress_notify, create.fragment);
+        match self.door.store.watch(watch_request(create)).await {
+            Ok(watcher) => {
+                let header = self.door.header(watcher.created_revision());
+                self.outgoing.push_back(message::created(header, watch_id));
+                let interrupt = Rc::new(Interrupt::default());
+                let serial = self.next_serial;
+                self.next_serial += 1;
+                let entry = Entry {
+                    serial,
+                    interrupt: interrupt.clone(),
+                    progress_notify,
+                    silent: true,
+                    fragment,
+                    position: watcher.created_revision(),
+                    _counted: Gauge::up(&self.door.metrics.watchers),
+                };
+                self.entries.insert(watch_id, entry);
+                self.ids.insert(serial, watch_id);
+                self.start(Cursor { serial, watcher, interrupt });
+                if progress_notify && self.interval.is_none() {
+                    self.interval = Some(Box::pin(timer::sleep(limits::PROGRESS_INTERVAL)));
+                }
+                Ok(())
+            }
+            // As etcd does: the watcher is made, and ended by its first answer.
+            Err(StoreError::Compacted { compacted, .. }) => {
+                let header = self.door.header(self.door.store.revision());
+                self.outgoing.push_back(message::created(header, watch_id));
+                let header = self.door.header(0);
+                self.outgoing.push_back(message::compacted(header, watch_id, compacted));
+                Ok(())
+            }
+            Err(error) => Err(errors::from_store(error)),
+        }
+    }
+
+    /// The id for a new watcher, or why there can't be one.
+    fn check(&mut self, create: &WatchCreateRequest) -> Result<i64, &'static str> {
+        if create.start_revision < 0 {
+            return Err(errors::WATCH_COMPACTED);
+        }
+        if !matches!(&create.range_end[..], [] | [0]) && create.key >= create.range_end {
+            return Err(errors::WATCH_EMPTY_RANGE);
+        }
+        if self.entries.len() >= limits::WATCHERS_PER_STREAM {
+            return Err(errors::TOO_MANY_REQUESTS.1);
+        }
+        if create.watch_id != 0 {
+            return match self.entries.contains_key(&create.watch_id) {
+                true => Err(errors::WATCH_DUPLICATE_ID),
+                false => Ok(create.watch_id),
+            };
+        }
+        while self.entries.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let watch_id = self.next_id;
+        self.next_id += 1;
+        Ok(watch_id)
+    }
+
+    /// Ends a watcher that the client is done with; an id that is not there is ignored, as in etcd.
+    fn cancel(&mut self, watch_id: i64) {
+        let Some(entry) = self.entries.get(&watch_id) else { return };
+        // Comes back, finds itself unknown and is dropped.
+        entry.interrupt.request();
+        self.forget(watch_id);
+        let header = self.door.header(self.door.store.revision());
+        self.outgoing.push_back(message::canceled(header, watch_id));
+    }
+
+    fn forget(&mut self, watch_id: i64) {
+        if let Some(entry) = self.entries.remove(&watch_id) {
+            self.ids.remove(&entry.serial);
+            self.parked.retain(|cursor| cursor.serial != entry.serial);
+        }
+    }
+
+    fn start(&mut self, cursor: Cursor) {
+        self.running.push(Box::pin(cursor.run()));
+    }
+
+    /// A cursor came back.
+    fn returned(&mut self, cursor: Cursor, outcome: Outcome) {
+        let Some(&watch_id) = self.ids.get(&cursor.serial) else { return };
+        let due = self.progress.is_some();
+        match outcome {
+            Outcome::Events(batch) => {
+                self.deliver(watch_id, &batch);
+                if due {
+                    // Perhaps it was the last that was behind: hear the others again.
+                    self.call_back();
+                }
+            }
+            Outcome::Interrupted => {
+                let synced = cursor.watcher.synced_revision();
+                if let (Some(entry), Some(synced)) = (self.entries.get_mut(&watch_id), synced) {
+                    entry.position = entry.position.max(synced);
+                }
+            }
+            Outcome::Failed(error) => {
+                self.fail(watch_id, &error);
+                return;
+            }
+        }
+        if due {
+            self.parked.push(cursor);
+        } else {
+            self.start(cursor);
+        }
+    }
+
+    fn deliver(&mut self, watch_id: i64, batch: &WatchBatch) {
+        let Some(entry) = self.entries.get_mut(&watch_id) else { return };
+        entry.position = entry.position.max(batch.revision);
+        if batch.events.is_empty() {
+            return;
+        }
+        entry.silent = false;
+        self.door.metrics.events_total.add(batch.events.len() as u64);
+        let fragment_bytes = entry.fragment.then_some(limits::MESSAGE_BYTES);
+        let header = self.door.header(batch.revision);
+        self.outgoing.extend(message::events(header, watch_id, batch, fragment_bytes));
+    }
+
+    fn fail(&mut self, watch_id: i64, error: &StoreError) {
+        let compacted = match error {
+            StoreError::Compacted { compacted, .. } => *compacted,
+            // The store is stopping: so will this stream, by its own signal.
+            _ => 0,
+        };
+        self.forget(watch_id);
+        let header = self.door.header(0);
+        self.outgoing.push_back(message::compacted(header, watch_id, compacted));
+    }
+
+    fn progress_due(&mut self, requested: bool) {
+        let target = self.door.store.revision();
+        let before = self.progress;
+        self.progress = Some(ProgressDue {
+            target,
+            requested: requested || before.is_some_and(|due| due.requested),
+            interval: !requested || before.is_some_and(|due| due.interval),
+        });
+        self.call_back();
+    }
+
+    /// Asks all running cursors to come back and say how far they are.
+    fn call_back(&self) {
+        for entry in self.entries.values() {
+            entry.interrupt.request();
+        }
+    }
+
+    /// Sends what notices of progress are due, once every cursor is back and has come far enough.
+    /// Those that have not have events to deliver, and come back with them.
+    fn tell_progress(&mut self) {
+        let Some(due) = self.progress else { return };
+        if self.parked.len() < self.entries.len() {
+            return;
+        }
+        for cursor in std::mem::take(&mut self.parked) {
+            cursor.interrupt.clear();
+            self.start(cursor);
+        }
+        let reached = self.entries.values().map(|entry| entry.position).min();
+        if reached.is_some_and(|reached| reached < due.target) {
+            return;
+        }
+        self.progress = None;
+        if due.interval {
+            self.tell_each();
+        }
+        // etcd does not answer for a stream without watchers.
+        if let (true, Some(reached)) = (due.requested, reached) {
+            let header = self.door.header(reached);
+            self.outgoing.push_back(message::progress(header, NO_WATCHER));
+        }
+    }
+
+    /// The notices of an interval, for watchers that had no events in it; then the next interval.
+    fn tell_each(&mut self) {
+        for (watch_id, entry) in &mut self.entries {
+            if entry.progress_notify && std::mem::replace(&mut entry.silent, true) {
+                let header = self.door.header(entry.position);
+                self.outgoing.push_back(message::progress(header, *watch_id));
+            }
+        }
+        if self.entries.values().any(|entry| entry.progress_notify) {
+            self.interval = Some(Box::pin(timer::sleep(limits::PROGRESS_INTERVAL)));
+        }
+    }
+}
+
+/// A create request that passed [`Session::check`].
+fn watch_request(create: WatchCreateRequest) -> request::WatchRequest {
+    let filters: Vec<FilterType> = create.filters().collect();
+    // The smallest key that there is.
+    let key = if create.key.is_empty() { Bytes::from_static(&[0]) } else { create.key };
+    let range: KeyRange = convert::key_range(key, create.range_end);
+    request::WatchRequest {
+        range,
+        start_revision: create.start_revision,
+        previous: create.prev_kv,
+        no_put: filters.contains(&FilterType::NoPut),
+        no_delete: filters.contains(&FilterType::NoDelete),
+    }
+}

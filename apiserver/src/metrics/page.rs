@@ -1,0 +1,243 @@
+//! The text that Prometheus reads.
+
+use std::fmt::Write as _;
+
+use mainstay_engine::runtime::store::StoreStatus;
+
+use super::process;
+use super::registry::{CoreMetrics, sum};
+use crate::etcd::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Method};
+use crate::net::grpc::Code;
+
+/// Prometheus' text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A metric's name, what it means, and how to add it up.
+type Sum = (&'static str, &'static str, fn(&CoreMetrics) -> u64);
+
+/// etcd's counters that mean the same here.
+const COUNTERS: &[Sum] = &[
+    ("etcd_mvcc_range_total", "Total number of ranges seen by this member.", |core| {
+        core.range_total.get()
+    }),
+    ("etcd_mvcc_put_total", "Total number of puts seen by this member.", |core| {
+        core.put_total.get()
+    }),
+    ("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", |core| {
+        core.delete_total.get()
+    }),
+    ("etcd_mvcc_txn_total", "Total number of txns seen by this member.", |core| {
+        core.transaction_total.get()
+    }),
+    ("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.", |core| {
+        core.events_total.get()
+    }),
+    ("etcd_debugging_lease_granted_total", "The total number of granted leases.", |core| {
+        core.lease_granted_total.get()
+    }),
+    ("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", |core| {
+        core.lease_revoked_total.get()
+    }),
+    ("etcd_debugging_lease_renewed_total", "The number of renewed leases.", |core| {
+        core.lease_renewed_total.get()
+    }),
+    ("etcd_server_health_success", "The total number of successful health checks.", |core| {
+        core.health_success.get()
+    }),
+    ("etcd_server_health_failures", "The total number of failed health checks.", |core| {
+        core.health_failures.get()
+    }),
+    (
+        "etcd_network_client_grpc_received_bytes_total",
+        "The total number of bytes received from grpc clients.",
+        |core| core.received_bytes.get(),
+    ),
+    (
+        "etcd_network_client_grpc_sent_bytes_total",
+        "The total number of bytes sent to grpc clients.",
+        |core| core.sent_bytes.get(),
+    ),
+];
+
+const GAUGES: &[Sum] = &[
+    ("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", |core| {
+        core.watch_streams.get()
+    }),
+    ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", |core| core.watchers.get()),
+];
+
+/// The whole page. `serving` is false once the process is about to stop.
+pub fn render(status: &StoreStatus, serving: bool) -> String {
+    let mut page = Page::default();
+    for (name, help, pick) in COUNTERS {
+        page.single(name, "counter", help, sum(pick) as f64);
+    }
+    for (name, help, pick) in GAUGES {
+        page.single(name, "gauge", help, sum(pick) as f64);
+    }
+    store(&mut page, status, serving);
+    calls(&mut page);
+    for (name, kind, value) in process::figures() {
+        page.single(name, kind, "As the kernel counts it.", value);
+    }
+    page.0
+}
+
+fn store(page: &mut Page, status: &StoreStatus, serving: bool) {
+    let leading = f64::from(u8::from(serving));
+    for (name, help, value) in [
+        ("etcd_server_has_leader", "Whether or not a leader exists.", leading),
+        ("etcd_server_is_leader", "Whether or not this member is a leader.", leading),
+        ("etcd_server_is_learner", "Whether or not this member is a learner.", 0.0),
+        (
+            "etcd_debugging_mvcc_current_revision",
+            "The current revision of store.",
+            status.revision as f64,
+        ),
+        (
+            "etcd_debugging_mvcc_compact_revision",
+            "The revision of the last compaction in store.",
+            status.compacted_revision as f64,
+        ),
+        ("etcd_debugging_mvcc_keys_total", "Total number of keys.", status.keys as f64),
+        (
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Bytes that the data directory holds.",
+            status.disk_bytes as f64,
+        ),
+        (
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "Bytes of live keys and values.",
+            status.live_bytes as f64,
+        ),
+        ("mainstay_store_leases", "Leases that exist.", status.leases as f64),
+        ("mainstay_store_watchers", "Watchers of all doors.", status.watchers as f64),
+    ] {
+        page.single(name, "gauge", help, value);
+    }
+    for (name, help) in [
+        ("etcd_server_proposals_committed_total", "The total number of proposals committed."),
+        ("etcd_server_proposals_applied_total", "The total number of proposals applied."),
+    ] {
+        page.single(name, "gauge", help, status.raft_index as f64);
+    }
+    page.head("etcd_server_id", "gauge", "Server or member ID in hexadecimal format.");
+    page.line("etcd_server_id", &format!("{{server_id=\"{:x}\"}}", status.member_id), 1.0);
+    for (name, label, version, help) in [
+        ("etcd_server_version", "server_version", ETCD_VERSION, "Which version of etcd's API."),
+        ("etcd_cluster_version", "cluster_version", ETCD_CLUSTER_VERSION, "Which version."),
+        (
+            "mainstay_build_info",
+            "version",
+            env!("CARGO_PKG_VERSION"),
+            "Which version of Mainstay is running.",
+        ),
+    ] {
+        page.head(name, "gauge", help);
+        page.line(name, &format!("{{{label}=\"{version}\"}}"), 1.0);
+    }
+}
+
+/// Calls by method, as the gRPC middleware that etcd uses counts them.
+fn calls(page: &mut Page) {
+    let labels = |method: Method| {
+        format!(
+            "grpc_method=\"{}\",grpc_service=\"{}\",grpc_type=\"{}\"",
+            method.name(),
+            method.service(),
+            method.kind().label()
+        )
+    };
+    type Pick = fn(&CoreMetrics, Method) -> u64;
+    let totals: [(&str, &str, Pick); 3] = [
+        (
+            "grpc_server_started_total",
+            "Total number of RPCs started on the server.",
+            |core, method| core.calls[method as usize].started.get(),
+        ),
+        (
+            "grpc_server_msg_received_total",
+            "Total number of RPC stream messages received on the server.",
+            |core, method| core.calls[method as usize].received.get(),
+        ),
+        (
+            "grpc_server_msg_sent_total",
+            "Total number of gRPC stream messages sent by the server.",
+            |core, method| core.calls[method as usize].sent.get(),
+        ),
+    ];
+    for (name, help, pick) in totals {
+        page.head(name, "counter", help);
+        for &method in Method::ALL {
+            let value = sum(|core| pick(core, method));
+            page.line(name, &format!("{{{}}}", labels(method)), value as f64);
+        }
+    }
+    let name = "grpc_server_handled_total";
+    page.head(name, "counter", "Total number of RPCs completed on the server.");
+    for &method in Method::ALL {
+        for code in Code::ALL {
+            let value = sum(|core| core.calls[method as usize].handled[code as usize].get());
+            // Like the middleware: a pair that has not occurred is not shown, success always is.
+            if value > 0 || code == Code::Ok {
+                let labels = format!("{{grpc_code=\"{}\",{}}}", code_label(code), labels(method));
+                page.line(name, &labels, value as f64);
+            }
+        }
+    }
+}
+
+/// A code's name as grpc-go prints it.
+fn code_label(code: Code) -> String {
+    if code == Code::Ok { "OK".to_owned() } else { format!("{code:?}") }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+// Writing to a String cannot fail.
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: f64) {
+        let _infallible = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.head(name, kind, help);
+        self.line(name, "", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::of_core;
+
+    #[test]
+    fn the_page_is_well_formed() {
+        of_core(0).call(Method::Range).end(Code::OutOfRange);
+        let status = StoreStatus { revision: 7, member_id: 0xabc, ..StoreStatus::default() };
+        let page = render(&status, true);
+        assert!(page.contains("\netcd_debugging_mvcc_current_revision 7\n"), "{page}");
+        assert!(page.contains("\netcd_server_id{server_id=\"abc\"} 1\n"), "{page}");
+        assert!(page.contains(
+            "grpc_server_handled_total{grpc_code=\"OutOfRange\",grpc_method=\"Range\",\
+             grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1\n"
+        ));
+        let mut declared = std::collections::BTreeSet::new();
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let name = rest.split(' ').next().expect("a name");
+                assert!(declared.insert(name.to_owned()), "{name} declared twice");
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().expect("a name");
+                assert!(declared.contains(name), "{name} not declared");
+                let value = line.rsplit(' ').next().expect("a value");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Messages on the wire: a flag byte, four bytes of length, the message.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body::Body;
+use prost::Message;
+
+use super::status::{Code, Status};
+use crate::net::BoxError;
+
+/// Bytes before each message.
+const PREFIX_BYTES: usize = 5;
+
+/// A message with its prefix, ready to send.
+pub fn encode(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + length);
+    buffer.put_u8(0);
+    // A message beyond 4 GiB can't be made of what fits in one request or one range.
+    buffer.put_u32(u32::try_from(length).expect("a message is smaller than 4 GiB"));
+    message.encode_raw(&mut buffer);
+    buffer.freeze()
+}
+
+/// The messages that a client sends, one after the other.
+///
+/// Holds at most one message of at most the limit, and what came with it in one frame.
+pub struct Messages<B> {
+    body: B,
+    /// Received and not yet handed out. A message that lies in one frame is not copied.
+    chunk: Bytes,
+    /// The beginning of a message that spans several frames.
+    partial: BytesMut,
+    limit: usize,
+    ended: bool,
+}
+
+impl<B> Messages<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Reads messages of at most `limit` bytes.
+    pub fn new(body: B, limit: usize) -> Messages<B> {
+        Messages { body, chunk: Bytes::new(), partial: BytesMut::new(), limit, ended: false }
+    }
+
+    /// The next message; `None` when the client has sent all it wanted to.
+    ///
+    /// Safe to drop and call again.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`next`](Messages::next).
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            if self.ended {
+                let whole = self.partial.is_empty() && self.chunk.is_empty();
+                return Poll::Ready(if whole { Ok(None) } else { Err(broken_off()) });
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => self.ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.push(data);
+                    }
+                }
+                Some(Err(error)) => {
+                    let reason: BoxError = error.into();
+                    return Poll::Ready(Err(Status::new(
+                        Code::Canceled,
+                        format!("the request broke off: {reason}"),
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing more can come.
+    pub fn is_done(&self) -> bool {
+        self.partial.is_empty()
+            && self.chunk.is_empty()
+            && (self.ended || self.body.is_end_stream())
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.partial.is_empty() && self.chunk.is_empty() {
+            self.chunk = data;
+            return;
+        }
+        let rest = std::mem::take(&mut self.chunk);
+        self.partial.extend_from_slice(&rest);
+        self.partial.extend_from_slice(&data);
+    }
+
+    /// The next message, if all of it is here.
+    fn take(&mut self) -> Result<Option<Bytes>, Status> {
+        let here: &[u8] = if self.partial.is_empty() { &self.chunk } else { &self.partial };
+        let Some(length) = message_length(here, self.limit)? else { return Ok(None) };
+        if here.len() < PREFIX_BYTES + length {
+            return Ok(None);
+        }
+        if self.partial.is_empty() {
+            self.chunk.advance(PREFIX_BYTES);
+            return Ok(Some(self.chunk.split_to(length)));
+        }
+        let mut joined = std::mem::take(&mut self.partial).freeze();
+        joined.advance(PREFIX_BYTES);
+        let message = joined.split_to(length);
+        self.chunk = joined;
+        Ok(Some(message))
+    }
+}
+
+fn broken_off() -> Status {
+    Status::new(Code::Internal, "unexpected EOF: the last message is incomplete")
+}
+
+/// The length that a prefix announces; `None` while the prefix is not complete.
+fn message_length(bytes: &[u8], limit: usize) -> Result<Option<usize>, Status> {
+    let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let [flag, length @ ..] = *prefix;
+    match flag {
+        0 => {}
+        1 => {
+            return Err(Status::new(
+                Code::Internal,
+                "grpc: compressed flag set with identity or empty encoding",
+            ));
+        }
+        other => {
+            return Err(Status::new(
+                Code::Internal,
+                format!("grpc: received unexpected payload format {other}"),
+            ));
+        }
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > limit {
+        return Err(Status::new(
+            Code::ResourceExhausted,
+            format!("grpc: received message larger than max ({length} vs. {limit})"),
+        ));
+    }
+    Ok(Some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::BoxedBody;
+    use futures_util::{FutureExt, stream};
+    use proptest::prelude::*;
+
+    fn messages(chunks: Vec<Bytes>, limit: usize) -> Result<Vec<Bytes>, Status> {
+        let body = BoxedBody::stream(stream::iter(chunks.into_iter().map(Ok)));
+        let mut reader = Messages::new(body, limit);
+        let mut found = Vec::new();
+        while let Some(message) = reader.next().now_or_never().expect("nothing to wait for")? {
+            found.push(message);
+        }
+        assert!(reader.is_done());
+        Ok(found)
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(message);
+        bytes
+    }
+
+    #[test]
+    fn malformed_frames_are_refused_in_words() {
+        for (sent, expected) in [
+            (&[1, 0, 0, 0, 0][..], "compressed flag set"),
+            (&[7, 0, 0, 0, 0], "payload format 7"),
+            (&[0, 0, 0, 0, 9], "unexpected EOF"),
+            (&[0, 0, 0], "unexpected EOF"),
+            (&[0, 0, 0, 0, 11], "grpc: received message larger than max (11 vs. 10)"),
+            (&[0, 255, 255, 255, 255], "(4294967295 vs. 10)"),
+        ] {
+            let error = messages(vec![Bytes::copy_from_slice(sent)], 10).expect_err("malformed");
+            assert!(error.message.contains(expected), "{error}, not {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_any_split(
+            sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            cuts in prop::collection::vec(0usize..200, 0..12),
+        ) {
+            let bytes: Vec<u8> = sent.iter().flat_map(|message| framed(message)).collect();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let chunks = cuts.windows(2).map(|pair| Bytes::copy_from_slice(&bytes[pair[0]..pair[1]]));
+            let found = messages(chunks.collect(), 100).expect("well formed");
+            prop_assert_eq!(found, sent);
+        }
+    }
+
+    #[test]
+    fn an_encoded_message_carries_its_length() {
+        #[derive(Clone, PartialEq, Message)]
+        struct Number {
+            #[prost(uint32, tag = "1")]
+            value: u32,
+        }
+        assert_eq!(encode(&Number { value: 300 })[..], [0, 0, 0, 0, 3, 8, 0xac, 2]);
+        assert_eq!(encode(&Number { value: 0 })[..], [0, 0, 0, 0, 0]);
+    }
+}
