@@ -1,4 +1,5 @@
 //! The Kubernetes door.
 
+pub mod codec;
 pub mod patch;
 pub mod schema;

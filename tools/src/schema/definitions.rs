@@ -22,6 +22,8 @@ pub(crate) struct FieldRow {
     pub(crate) required: bool,
     /// Held by value rather than by pointer, see the README beside the table.
     pub(crate) value: bool,
+    /// Written even when it is zero, although it is optional.
+    pub(crate) always: bool,
     /// Field numbers from the outermost message inwards; more than one for inline messages.
     pub(crate) numbers: Vec<u32>,
     pub(crate) merge: bool,
@@ -91,6 +93,7 @@ fn parse_type(name: &str, definition: &Map<String, Value>) -> Result<TypeRow, Sc
                 kind: kind(property, &place)?,
                 required: required.contains(field),
                 value: false,
+                always: false,
                 numbers: Vec::new(),
                 merge: strategy.split(',').any(|part| part == "merge"),
                 retain_keys: strategy.split(',').any(|part| part == "retainKeys"),

@@ -104,22 +104,7 @@ fn collect_paths(
     }
 }
 
-/// Marks the fields of the list `TYPE name…` as held by value.
-pub(crate) fn mark_values(types: &mut Types, text: &str) -> Result<(), SchemaError> {
-    for (line, words) in lines(text) {
-        let bad =
-            |name: &str| SchemaError::List { line, problem: format!("{name} is not a field") };
-        let [type_name, ref names @ ..] = words[..] else { continue };
-        for name in names {
-            let row = types.get_mut(type_name).ok_or_else(|| bad(type_name))?;
-            let field = row.fields.get_mut(*name).ok_or_else(|| bad(name))?;
-            field.value = true;
-        }
-    }
-    Ok(())
-}
-
-fn lines(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     text.lines().enumerate().filter_map(|(index, line)| {
         let line = line.split('#').next().unwrap_or("");
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -8,6 +8,7 @@ mod error;
 mod join;
 mod messages;
 mod table;
+mod values;
 
 use std::path::PathBuf;
 
@@ -56,7 +57,7 @@ impl Generate {
         let mut messages = messages::read_folder(&self.protobuf)?;
         let numbers = join::parse_numbers(&error::read(&self.numbers)?)?;
         let report = join::join(&mut types, &mut messages, &numbers)?;
-        join::mark_values(&mut types, &error::read(&self.values)?)?;
+        values::mark(&mut types, &error::read(&self.values)?)?;
         let text = table::render(&self.kubernetes_version, &types);
         error::write(&self.output, &text)?;
         println!("{} types, {} fields, {} bytes", types.len(), report.fields, text.len());

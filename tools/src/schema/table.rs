@@ -35,6 +35,7 @@ fn render_field(out: &mut String, name: &str, field: &FieldRow) {
     let flags = [
         (field.required, "required"),
         (field.value, "value"),
+        (field.always, "always"),
         (field.merge, "merge"),
         (field.retain_keys, "retainKeys"),
     ];

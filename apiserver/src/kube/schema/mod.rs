@@ -6,10 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+#[cfg(test)]
+pub(crate) mod golden;
+pub mod quantity;
 mod resources;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod timestamp;
 
 pub use text::TableError;
 
@@ -68,6 +72,8 @@ pub struct Field {
     /// or int-or-string is then written even when nobody set it (`status: {}`), a zero number,
     /// boolean or string is left out (unless `required`).
     pub by_value: bool,
+    /// Written even when it is zero or absent although it is optional.
+    pub always_written: bool,
     /// The number in the type's protobuf message; 0 when the field has none.
     pub protobuf: u32,
     /// Numbers of the messages around it, outermost first: JSON has the fields of some messages
@@ -89,6 +95,7 @@ impl Field {
             kind,
             required: false,
             by_value: false,
+            always_written: false,
             protobuf: 0,
             protobuf_outer: Vec::new(),
             patch_merge_key: None,

@@ -1,25 +1,11 @@
 //! The embedded table against itself and against Kubernetes' own discovery documents.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::*;
-
-/// Reference documents outside of the project. Without them the comparison is announced as left out.
-pub(crate) fn reference(path: &str) -> Option<String> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/kubernetes"));
-    match fs::read_to_string(folder.join(path)) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            eprintln!("NOT COMPARED: {}: {error}", folder.join(path).display());
-            None
-        }
-    }
-}
 
 #[test]
 fn the_embedded_table_is_readable() {
@@ -159,7 +145,7 @@ fn resources_are_those_of_kubernetes_discovery() {
             "" => format!("discovery/api__{version}.json"),
             _ => format!("discovery/apis__{group}__{version}.json"),
         };
-        let Some(text) = reference(&file) else { return };
+        let Some(text) = golden::shared(&format!("kubernetes/{file}")) else { return };
         let document: Value = serde_json::from_str(&text).unwrap();
         let expected = lines_of_discovery(&group, &version, &document);
         assert_eq!(lines_of_table(schema, &group, &version), expected, "{group}/{version}");

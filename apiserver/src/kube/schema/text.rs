@@ -11,8 +11,8 @@
 //! After a field's name comes its kind: a scalar's word, a type's name, `[]kind` for an atomic
 //! list, `[set]kind`, `[key,key]kind` for a list that is a map by these keys, `{}kind` for a map,
 //! `{atomic}kind` for one that server-side apply takes as a whole. Then `#5` for the protobuf
-//! number (`#2.1`: number 1 in the message that is field 2), `required`, `value`, `merge`,
-//! `retainKeys` and `key=…`.
+//! number (`#2.1`: number 1 in the message that is field 2), `required`, `value`, `always`,
+//! `merge`, `retainKeys` and `key=…`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,6 +97,7 @@ fn parse_field(line: &str, ids: &HashMap<&str, TypeId>) -> Result<Field, String>
         match word {
             "required" => field.required = true,
             "value" => field.by_value = true,
+            "always" => field.always_written = true,
             "merge" => field.patch_merge = true,
             "retainKeys" => field.patch_retain_keys = true,
             _ => parse_field_word(word, &mut field)?,

@@ -1,0 +1,14 @@
+//! The bounds of decoding, together, with their reasons.
+
+/// Objects and lists within each other. kube-apiserver allows 10,000; nothing real comes near, and
+/// this keeps the recursion well below a thread's stack.
+pub const DEPTH: usize = 1_000;
+
+/// Unknown and duplicate fields that are reported of one document: enough for a person.
+pub const STRICT_ERRORS: usize = 100;
+
+/// Values that YAML aliases may add to a document, so that few bytes can't become gigabytes.
+pub const YAML_NODES: usize = 1_000_000;
+
+/// Bytes of one body that a message shows in hexadecimal.
+pub const SHOWN_BYTES: usize = 30;

@@ -1,0 +1,28 @@
+//! Bytes to objects and back, driven by the schema table: JSON, YAML and protobuf.
+//!
+//! A document first becomes a [`node::Node`]; `typed` then holds it against the table, which reports
+//! what does not belong and leaves an object as a kube-apiserver would have it.
+
+pub mod json;
+pub mod limits;
+pub mod node;
+mod normal;
+mod object;
+mod typed;
+
+use thiserror::Error;
+
+pub use normal::normalize;
+pub use object::{Format, ObjectError, TypeMeta, decode_object, type_meta};
+pub use typed::{Decoded, decode_node};
+
+/// Why bytes or a document could not be decoded; the message alone, as Go's decoders tell it.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{0}")]
+pub struct DecodeError(String);
+
+impl DecodeError {
+    pub(crate) fn new(message: impl Into<String>) -> DecodeError {
+        DecodeError(message.into())
+    }
+}
