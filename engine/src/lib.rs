@@ -15,6 +15,7 @@ pub mod record;
 pub mod request;
 pub mod runtime;
 pub mod shard;
+pub mod watch;
 
 pub use error::StoreError;
 pub use record::{LeaseId, Record, Revision};

@@ -22,6 +22,10 @@ pub const RING_SLOTS: usize = 4096;
 /// from without reading the log.
 pub const WATCH_RING_BYTES: usize = 64 << 20;
 
+/// Changes that one step of one watcher looks at before others have their turn, about a
+/// millisecond's worth. Only a watcher that begins in the past meets changes that it does not want.
+pub const WATCH_STEP_CHANGES: usize = 16_384;
+
 /// Seconds: etcd's limit on a lease.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
