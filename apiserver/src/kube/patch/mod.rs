@@ -2,6 +2,7 @@
 //! server-side apply, with the bookkeeping of who set which field. All of it is plain data in,
 //! plain data out, over JSON values and the schema table.
 
+pub mod apply;
 mod go_format;
 pub mod json;
 pub mod limits;

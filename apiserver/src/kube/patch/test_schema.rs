@@ -8,7 +8,7 @@ use crate::kube::schema::{Field, FieldKind, ListKind, Schema, TypeDef, TypeId};
 /// `(JSON name, kind)`. Kinds: `string`, `int32`, `int64`, `double`, `boolean`, `quantity`, `time`,
 /// `any`, `bytes`, `int-or-string`, `map KIND`, `!map KIND` (atomic), `list KIND`, `set KIND`,
 /// `list[key,key] KIND`, or a type's name. Before the kind may stand `@merge`, `@merge(key)`,
-/// `@retain` and `@required`.
+/// `@retain`, `@value` and `@required`.
 pub(super) fn schema(types: &[(&str, &[(&str, &str)])]) -> Schema {
     let names: Vec<&str> = types.iter().map(|(name, _)| name.trim_start_matches('!')).collect();
     let types = types
@@ -41,6 +41,7 @@ fn field(names: &[&str], json_name: &str, notation: &str) -> Field {
     while let Some((word, after)) = rest.split_once(' ').filter(|_| rest.starts_with('@')) {
         match word {
             "@required" => field.required = true,
+            "@value" => field.by_value = true,
             "@retain" => field.patch_retain_keys = true,
             "@merge" => field.patch_merge = true,
             _ => {

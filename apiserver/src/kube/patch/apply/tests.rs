@@ -1,0 +1,736 @@
+use super::super::test_schema;
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+const NOW: &str = "2030-01-01T00:00:00Z";
+const LATER: &str = "2030-01-01T00:00:09Z";
+
+fn schema() -> Schema {
+    test_schema::schema(&[
+        (
+            "Thing",
+            &[
+                ("apiVersion", "string"),
+                ("kind", "string"),
+                ("metadata", "@value Meta"),
+                ("data", "map string"),
+                ("spec", "@value Spec"),
+                ("status", "@value Status"),
+            ],
+        ),
+        (
+            "Meta",
+            &[
+                ("name", "string"),
+                ("namespace", "string"),
+                ("uid", "string"),
+                ("resourceVersion", "string"),
+                ("labels", "map string"),
+                ("annotations", "map string"),
+                ("finalizers", "set string"),
+                ("managedFields", "list any"),
+            ],
+        ),
+        (
+            "Spec",
+            &[
+                ("replicas", "int32"),
+                ("items", "@required list[name] Item"),
+                ("ports", "list[port,protocol] Port"),
+                ("selector", "Selector"),
+                ("nodeSelector", "!map string"),
+                ("tolerations", "list Item"),
+                ("strategy", "@value Strategy"),
+                ("raw", "any"),
+                ("quantity", "quantity"),
+                ("enabled", "boolean"),
+            ],
+        ),
+        ("Item", &[("name", "@required string"), ("image", "string"), ("args", "list string")]),
+        ("Port", &[("port", "int32"), ("protocol", "string"), ("name", "string")]),
+        ("!Selector", &[("match", "map string")]),
+        ("Strategy", &[("type", "string"), ("rolling", "Rolling")]),
+        ("Rolling", &[("surge", "int-or-string")]),
+        ("Status", &[("phase", "string")]),
+    ])
+}
+
+/// A server of one object, enough to run scenarios.
+struct World {
+    schema: Schema,
+    object: Option<Value>,
+    now: &'static str,
+}
+
+impl World {
+    fn new() -> World {
+        World { schema: schema(), object: None, now: NOW }
+    }
+
+    fn request<'a>(&'a self, manager: &'a str) -> Request<'a> {
+        Request {
+            schema: &self.schema,
+            type_id: test_schema::type_id(&self.schema, "Thing"),
+            api_version: "v1",
+            manager,
+            subresource: "",
+            now: self.now,
+            filter: &FieldFilter::All,
+        }
+    }
+
+    fn apply(&mut self, manager: &str, body: Value) -> Result<(), ApplyError> {
+        self.apply_with(manager, body, false)
+    }
+
+    fn apply_with(&mut self, manager: &str, body: Value, force: bool) -> Result<(), ApplyError> {
+        let body = configuration(body);
+        self.object = Some(apply(&self.request(manager), self.object.as_ref(), &body, force)?);
+        Ok(())
+    }
+
+    fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) {
+        let mut new = self
+            .object
+            .clone()
+            .unwrap_or_else(|| empty_object(&self.schema, self.request("").type_id));
+        change(&mut new);
+        update_managed_fields(&self.request(manager), self.object.as_ref(), &mut new);
+        new["metadata"]["uid"] = json!("u");
+        self.object = Some(new);
+    }
+
+    fn get(&self, pointer: &str) -> Value {
+        let object = self.object.as_ref().expect("an object");
+        object.pointer(pointer).cloned().unwrap_or(Value::Null)
+    }
+
+    /// The entries, shortened to `manager operation time? set`.
+    fn owners(&self) -> Vec<Value> {
+        let list = self.get("/metadata/managedFields");
+        let entries = list.as_array().into_iter().flatten();
+        entries
+            .map(|entry| json!([entry["manager"], entry["operation"], entry["fieldsV1"]]))
+            .collect()
+    }
+}
+
+fn configuration(mut body: Value) -> Value {
+    body["apiVersion"] = json!("v1");
+    body["kind"] = json!("Thing");
+    body
+}
+
+fn message(result: Result<(), ApplyError>) -> String {
+    result.expect_err("must be refused").to_string()
+}
+
+#[test]
+fn creates_then_changes_and_does_nothing_the_third_time() {
+    let mut world = World::new();
+    world.apply("m1", json!({"data": {"a": "1", "b": "2"}})).expect("create");
+    assert_eq!(
+        world.get("/metadata/managedFields"),
+        json!([{
+            "manager": "m1", "operation": "Apply", "apiVersion": "v1", "time": NOW,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:a": {}, "f:b": {}}}
+        }])
+    );
+    assert_eq!(world.get("/spec"), json!({"items": null, "strategy": {}}));
+    let created = world.object.clone();
+    world.now = LATER;
+    world.apply("m1", json!({"data": {"a": "1", "b": "2"}})).expect("again");
+    assert_eq!(world.object, created, "an apply without effect gives the identical object");
+    world.apply("m1", json!({"data": {"a": "9", "b": "2"}})).expect("change");
+    assert_eq!(world.get("/data"), json!({"a": "9", "b": "2"}));
+    assert_eq!(world.get("/metadata/managedFields/0/time"), json!(LATER));
+}
+
+#[test]
+fn removes_what_is_no_longer_applied() {
+    let mut world = World::new();
+    world
+        .apply(
+            "m1",
+            json!({
+                "data": {"a": "1", "b": "2"},
+                "metadata": {"labels": {"l": "1"}, "finalizers": ["x/a"]},
+                "spec": {"items": [{"name": "i", "image": "1"}, {"name": "j"}], "replicas": 3,
+                         "strategy": {"type": "R", "rolling": {"surge": 1}}}
+            }),
+        )
+        .expect("create");
+    world
+        .apply("m1", json!({"data": {"a": "1"}, "spec": {"items": [{"name": "i"}]}}))
+        .expect("less");
+    assert_eq!(world.get("/data"), json!({"a": "1"}));
+    assert_eq!(world.get("/metadata/labels"), json!(null));
+    assert_eq!(world.get("/metadata/finalizers"), json!(null));
+    assert_eq!(world.get("/spec/items"), json!([{"name": "i"}]));
+    assert_eq!(world.get("/spec/replicas"), json!(null));
+    assert_eq!(world.get("/spec/strategy/type"), json!(null));
+    world.apply("m1", json!({"data": {}})).expect("an empty map is owned");
+    assert_eq!(world.owners(), [json!(["m1", "Apply", {"f:data": {}}])]);
+    world.apply("m1", json!({})).expect("nothing");
+    assert_eq!(world.owners(), Vec::<Value>::new());
+    assert!(world.get("/metadata").get("managedFields").is_none());
+}
+
+#[test]
+fn conflicts_with_other_appliers_unless_forced() {
+    let mut world = World::new();
+    world.apply("m1", json!({"data": {"a": "1", "b": "2"}})).expect("create");
+    let before = world.object.clone();
+    assert_eq!(
+        message(world.apply("m2", json!({"data": {"a": "2"}}))),
+        "Apply failed with 1 conflict: conflict with \"m1\": .data.a"
+    );
+    let refused = world.apply("m2", json!({"data": {"a": "2", "b": "3"}}));
+    let Err(ApplyError::Conflicts(conflicts)) = refused else {
+        panic!("must conflict");
+    };
+    assert_eq!(
+        conflicts.to_string(),
+        "Apply failed with 2 conflicts: conflicts with \"m1\":\n- .data.a\n- .data.b"
+    );
+    let causes: Vec<_> =
+        conflicts.list().iter().map(|c| (c.cause_message(), c.path.clone())).collect();
+    assert_eq!(
+        causes,
+        [
+            ("conflict with \"m1\"".to_string(), ".data.a".to_string()),
+            ("conflict with \"m1\"".to_string(), ".data.b".to_string())
+        ]
+    );
+    assert_eq!(world.object, before);
+
+    world.apply_with("m2", json!({"data": {"a": "2"}}), true).expect("forced");
+    assert_eq!(
+        world.owners(),
+        [
+            json!(["m1", "Apply", {"f:data": {"f:b": {}}}]),
+            json!(["m2", "Apply", {"f:data": {"f:a": {}}}])
+        ]
+    );
+    let before = world.object.clone();
+    world.apply("m1", json!({"data": {"b": "2"}})).expect("m1 gives up a, which it has lost");
+    assert_eq!(world.object, before);
+}
+
+#[test]
+fn shares_equal_values_and_removes_with_the_last_owner() {
+    let mut world = World::new();
+    world.apply("m1", json!({"data": {"a": "1"}})).expect("create");
+    world.apply("m2", json!({"data": {"a": "1"}})).expect("share");
+    let entries = world.get("/metadata/managedFields");
+    assert_eq!(entries[0]["manager"], "m2", "without a time it sorts first");
+    assert!(entries[0].get("time").is_none(), "it has changed nothing");
+    world.apply("m1", json!({"data": {}})).expect("m1 lets go");
+    assert_eq!(world.get("/data"), json!({"a": "1"}));
+    world.apply("m2", json!({"data": {}})).expect("m2 lets go");
+    assert_eq!(world.get("/data/a"), json!(null));
+}
+
+#[test]
+fn lists_merge_by_key_and_sets_by_value() {
+    let mut world = World::new();
+    world
+        .apply(
+            "m1",
+            json!({
+                "metadata": {"finalizers": ["x/a"]},
+                "spec": {"items": [{"name": "i"}], "ports": [{"port": 1, "protocol": "TCP"}]}
+            }),
+        )
+        .expect("create");
+    world
+        .apply(
+            "m2",
+            json!({
+                "metadata": {"finalizers": ["x/b"]},
+                "spec": {"items": [{"name": "j", "image": "2"}], "ports": [{"port": 2, "protocol": "UDP"}]}
+            }),
+        )
+        .expect("no conflict");
+    assert_eq!(world.get("/metadata/finalizers"), json!(["x/a", "x/b"]));
+    assert_eq!(world.get("/spec/items"), json!([{"name": "i"}, {"name": "j", "image": "2"}]));
+    assert_eq!(
+        world.owners()[1],
+        json!(["m2", "Apply", {
+            "f:metadata": {"f:finalizers": {"v:\"x/b\"": {}}},
+            "f:spec": {
+                "f:items": {"k:{\"name\":\"j\"}": {".": {}, "f:image": {}, "f:name": {}}},
+                "f:ports": {"k:{\"port\":2,\"protocol\":\"UDP\"}": {".": {}, "f:port": {}, "f:protocol": {}}}
+            }
+        }])
+    );
+    world.apply("m1", json!({})).expect("m1 goes");
+    assert_eq!(world.get("/metadata/finalizers"), json!(["x/b"]));
+    assert_eq!(world.get("/spec/items"), json!([{"name": "j", "image": "2"}]));
+    assert_eq!(world.get("/spec/ports"), json!([{"port": 2, "protocol": "UDP"}]));
+    assert_eq!(
+        message(world.apply("m1", json!({"spec": {"items": [{"name": "j", "image": "3"}]}}))),
+        "Apply failed with 1 conflict: conflict with \"m2\": .spec.items[name=\"j\"].image"
+    );
+}
+
+#[test]
+fn atomic_values_belong_to_one() {
+    let mut world = World::new();
+    let spec = |key: &str| {
+        json!({"spec": {"nodeSelector": {key: "1"}, "tolerations": [{"name": key}],
+                        "selector": {"match": {key: "1"}}}})
+    };
+    world.apply("m1", spec("a")).expect("create");
+    assert_eq!(
+        world.owners(),
+        [
+            json!(["m1", "Apply", {"f:spec": {"f:nodeSelector": {}, "f:selector": {}, "f:tolerations": {}}}])
+        ]
+    );
+    assert_eq!(
+        message(world.apply("m2", spec("b"))),
+        "Apply failed with 3 conflicts: conflicts with \"m1\":\n- .spec.nodeSelector\n- .spec.selector\n- .spec.tolerations"
+    );
+    world.apply_with("m2", spec("b"), true).expect("forced");
+    assert_eq!(world.get("/spec/nodeSelector"), json!({"b": "1"}));
+    assert_eq!(world.get("/spec/tolerations"), json!([{"name": "b"}]));
+    world.apply("m2", json!({})).expect("all gone");
+    assert_eq!(world.get("/spec/nodeSelector"), json!(null));
+}
+
+#[test]
+fn what_the_table_does_not_know_is_deduced() {
+    let mut world = World::new();
+    world.apply("m1", json!({"spec": {"raw": {"a": {"b": 1}, "l": [1]}}})).expect("create");
+    assert_eq!(
+        world.owners(),
+        [json!(["m1", "Apply", {"f:spec": {"f:raw": {"f:a": {".": {}, "f:b": {}}, "f:l": {}}}}])]
+    );
+    world.apply("m2", json!({"spec": {"raw": {"a": {"c": 1}}}})).expect("granular");
+    assert_eq!(world.get("/spec/raw"), json!({"a": {"b": 1, "c": 1}, "l": [1]}));
+    assert_eq!(
+        message(world.apply("m2", json!({"spec": {"raw": {"l": [2]}}}))),
+        "Apply failed with 1 conflict: conflict with \"m1\": .spec.raw.l"
+    );
+    // A value that changes its shape.
+    world.update("e", |new| new["spec"]["raw"] = json!([{"a": 1}]));
+    assert_eq!(world.owners(), [json!(["e", "Update", {"f:spec": {"f:raw": {}}}])]);
+}
+
+#[test]
+fn updates_own_what_they_change() {
+    let mut world = World::new();
+    world.update("editor", |new| {
+        new["data"] = json!({"a": "1"});
+        new["spec"]["strategy"] = json!({"type": "R", "rolling": {"surge": "25%"}});
+        new["spec"]["items"] = json!([{"name": "i"}]);
+        new["metadata"]["name"] = json!("x");
+    });
+    assert_eq!(
+        world.get("/metadata/managedFields"),
+        json!([{
+            "manager": "editor", "operation": "Update", "apiVersion": "v1", "time": NOW,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {
+                "f:data": {".": {}, "f:a": {}},
+                "f:spec": {
+                    "f:items": {"k:{\"name\":\"i\"}": {".": {}, "f:name": {}}},
+                    "f:strategy": {"f:rolling": {".": {}, "f:surge": {}}, "f:type": {}}
+                }
+            }
+        }])
+    );
+    assert_eq!(
+        message(world.apply("m1", json!({"data": {"a": "2"}}))),
+        "Apply failed with 1 conflict: conflict with \"editor\" using v1: .data.a"
+    );
+    world.apply_with("m1", json!({"data": {"a": "2"}}), true).expect("forced");
+    assert_eq!(world.owners()[1][2]["f:data"], json!({}), "the map itself stays the editor's");
+    world.update("other", |new| new["data"] = json!({"a": "3"}));
+    assert_eq!(world.owners().len(), 2, "an entry without fields goes");
+    world.update("other", |new| {
+        new.as_object_mut().expect("an object").remove("data");
+    });
+    let owners = world.owners();
+    assert_eq!(owners.len(), 1, "removed fields belong to nobody: {owners:?}");
+}
+
+#[test]
+fn updates_without_a_change_of_owners_only_touch_the_time() {
+    let mut world = World::new();
+    world.update("a", |new| new["spec"]["replicas"] = json!(1));
+    world.update("b", |new| new["data"] = json!({"k": "1"}));
+    world.now = LATER;
+    let before = world.get("/metadata/managedFields");
+    world.update("a", |_| {});
+    assert_eq!(world.get("/metadata/managedFields"), before);
+    world.update("a", |new| new["spec"]["replicas"] = json!(2));
+    let after = world.get("/metadata/managedFields");
+    assert_eq!(after[0], before[1], "the entry with the newer time goes last");
+    assert_eq!(after[1]["time"], json!(LATER));
+    assert_eq!(after[1]["fieldsV1"], before[0]["fieldsV1"]);
+}
+
+#[test]
+fn an_own_update_entry_conflicts_with_the_own_apply() {
+    let mut world = World::new();
+    world.update("m1", |new| new["data"] = json!({"a": "1"}));
+    world.apply("m1", json!({"data": {"a": "1"}})).expect("share");
+    assert_eq!(world.owners().len(), 2);
+    assert_eq!(
+        message(world.apply("m1", json!({"data": {"a": "2"}}))),
+        "Apply failed with 1 conflict: conflict with \"m1\" using v1: .data.a"
+    );
+}
+
+#[test]
+fn clearing_the_list_stops_the_tracking_until_the_next_apply() {
+    for reset in [json!([{}]), json!([])] {
+        let mut world = World::new();
+        world.update("e", |new| new["data"] = json!({"a": "1"}));
+        world.update("e", |new| new["metadata"]["managedFields"] = reset.clone());
+        assert!(world.get("/metadata").get("managedFields").is_none());
+        world.update("e", |new| new["data"]["a"] = json!("2"));
+        assert!(world.get("/metadata").get("managedFields").is_none(), "not tracked any more");
+        world.apply("m1", json!({"data": {"b": "2"}})).expect("apply");
+        assert_eq!(
+            world.owners(),
+            [
+                json!(["m1", "Apply", {"f:data": {"f:b": {}}}]),
+                json!(["before-first-apply", "Update", {"f:data": {".": {}, "f:a": {}}}])
+            ]
+        );
+    }
+}
+
+#[test]
+fn unreadable_or_missing_lists_fall_back_to_the_stored_one() {
+    for list in [
+        json!(null),
+        json!("x"),
+        json!([{"manager": "z"}]),
+        json!([{"manager": "z", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"x": {}}}]),
+    ] {
+        let mut world = World::new();
+        world.update("e", |new| new["data"] = json!({"a": "1"}));
+        let before = world.get("/metadata/managedFields");
+        world.update("e", |new| new["metadata"]["managedFields"] = list.clone());
+        assert_eq!(world.get("/metadata/managedFields"), before, "{list}");
+    }
+}
+
+#[test]
+fn keeps_no_more_than_ten_updaters() {
+    let mut world = World::new();
+    for number in 0..15 {
+        let manager = format!("m{number:02}");
+        world.update(&manager, |new| new["data"][&manager] = json!("1"));
+    }
+    let owners = world.owners();
+    let managers: Vec<&str> = owners.iter().filter_map(|entry| entry[0].as_str()).collect();
+    assert_eq!(managers.len(), 10);
+    assert_eq!(managers[0], "ancient-changes");
+    assert_eq!(managers[9], "m14");
+    let ancient = owners[0][2]["f:data"].as_object().expect("fields");
+    assert_eq!(ancient.len(), 7, "six fields and the map itself");
+}
+
+#[test]
+fn subresources_have_entries_and_fields_of_their_own() {
+    let mut world = World::new();
+    world.update("e", |new| new["spec"]["replicas"] = json!(1));
+    let filter = FieldFilter::except_fields(&[&["spec"], &["metadata", "labels"]]);
+    let mut new = world.object.clone().expect("an object");
+    new["status"]["phase"] = json!("Up");
+    new["spec"]["replicas"] = json!(7);
+    new["metadata"]["managedFields"] = json!([]);
+    let request = Request { subresource: "status", filter: &filter, ..world.request("e") };
+    update_managed_fields(&request, world.object.as_ref(), &mut new);
+    assert_eq!(
+        new.pointer("/metadata/managedFields/1"),
+        Some(&json!({
+            "manager": "e", "operation": "Update", "apiVersion": "v1", "time": NOW,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:status": {"f:phase": {}}}, "subresource": "status"
+        }))
+    );
+    assert_eq!(
+        new.pointer("/metadata/managedFields/0/fieldsV1"),
+        Some(&json!({"f:spec": {"f:replicas": {}}}))
+    );
+    world.object = Some(new);
+    assert_eq!(
+        message(world.apply("m1", json!({"status": {"phase": "Down"}}))),
+        "Apply failed with 1 conflict: conflict with \"e\" with subresource \"status\" using v1: .status.phase"
+    );
+}
+
+#[test]
+fn kubectl_takes_over_from_its_client_side_configuration() {
+    let annotation = "kubectl.kubernetes.io/last-applied-configuration";
+    let mut world = World::new();
+    let last = r#"{"apiVersion":"v1","kind":"Thing","data":{"a":"1"}}"#;
+    world.update("kubectl-client-side-apply", |new| {
+        new["data"] = json!({"a": "1", "b": "1"});
+        new["metadata"]["annotations"] = json!({annotation: last});
+    });
+    assert!(message(world.apply("m1", json!({"data": {"a": "2"}}))).contains(".data.a"));
+    assert_eq!(
+        message(world.apply("kubectl", json!({"data": {"a": "2", "b": "2"}}))),
+        "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using v1: .data.b"
+    );
+    world.apply("kubectl", json!({"data": {"a": "2"}})).expect("allowed by the annotation");
+    assert_eq!(world.get("/data/a"), json!("2"));
+    assert_eq!(
+        world.get("/metadata/annotations")[annotation],
+        json!("{\"apiVersion\":\"v1\",\"data\":{\"a\":\"2\"},\"kind\":\"Thing\"}\n")
+    );
+}
+
+#[test]
+fn refuses_configurations_with_the_texts_of_kube_apiserver() {
+    let internal = "failed to create typed patch object (/x; /v1, Kind=Thing): ";
+    for (body, expected) in [
+        (
+            json!({"kind": "Other", "apiVersion": "v1"}),
+            "invalid object type: /v1, Kind=Other".to_string(),
+        ),
+        (json!({"kind": null, "apiVersion": null}), "invalid object type: /, Kind=".to_string()),
+        (json!({"apiVersion": "a/v2"}), "invalid object type: a/v2, Kind=Thing".to_string()),
+        (
+            json!({"metadata": {"managedFields": []}}),
+            "metadata.managedFields must be nil".to_string(),
+        ),
+        (
+            json!({"data": {"a": 5}}),
+            format!("{internal}.data.a: expected string, got &value.valueUnstructured{{Value:5}}"),
+        ),
+        (json!({"datum": {}}), format!("{internal}.datum: field not declared in schema")),
+        (
+            json!({"spec": {"replicas": "x", "enabled": "x"}}),
+            format!(
+                "{internal}errors:\n  .spec.enabled: expected boolean, got &{{x}}\n  .spec.replicas: expected numeric (int or float), got string"
+            ),
+        ),
+        (
+            json!({"spec": {"items": [{"name": "a"}, {"name": "a"}]}}),
+            format!("{internal}.spec.items: duplicate entries for key [name=\"a\"]"),
+        ),
+        (
+            json!({"spec": {"items": [{"image": "a"}]}}),
+            format!(
+                "{internal}.spec.items: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)"
+            ),
+        ),
+        (
+            json!({"spec": {"items": {}}}),
+            format!("{internal}.spec.items: expected list, got &{{map[]}}"),
+        ),
+        (
+            json!({"spec": {"strategy": [1]}}),
+            format!("{internal}.spec.strategy: expected map, got &{{[1]}}"),
+        ),
+        (
+            json!({"spec": {"tolerations": [{"nope": 1}]}}),
+            format!("{internal}.spec.tolerations[0].nope: field not declared in schema"),
+        ),
+    ] {
+        let world = World::new();
+        let mut schema = schema();
+        // The kind is checked when the table knows it.
+        let types: Vec<_> = schema
+            .types()
+            .iter()
+            .map(|row| {
+                if row.name != "test.Thing" {
+                    return row.clone();
+                }
+                let fields = ["apiVersion", "data", "kind", "metadata", "spec", "status"]
+                    .map(|name| row.field(name).expect("a field"))
+                    .into_iter()
+                    .map(|field| crate::kube::schema::Field {
+                        by_value: field.by_value,
+                        ..crate::kube::schema::Field::new(&field.json_name, field.kind.clone())
+                    });
+                std::sync::Arc::new(crate::kube::schema::TypeDef {
+                    name: row.name.clone(),
+                    fields: fields.collect(),
+                    gvk: Some(crate::kube::schema::GroupVersionKind {
+                        group: String::new(),
+                        version: "v1".to_string(),
+                        kind: "Thing".to_string(),
+                    }),
+                    atomic: false,
+                })
+            })
+            .collect();
+        schema = Schema::new(types, Vec::new());
+        let mut applied = json!({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x"}});
+        super::super::merge::apply(&mut applied, body.clone()).expect("a merge patch");
+        let request = Request { schema: &schema, ..world.request("m1") };
+        let error = apply(&request, None, &applied, false).expect_err("must be refused");
+        assert_eq!(error.to_string(), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_write_without_effect_keeps_the_times() {
+    let mut world = World::new();
+    world.update("e", |new| new["data"] = json!({"a": "1"}));
+    let live = world.object.clone().expect("an object");
+    let mut new = live.clone();
+    new["metadata"]["managedFields"][0]["time"] = json!(LATER);
+    keep_times_when_unchanged(&live, &mut new);
+    assert_eq!(new, live);
+    new["metadata"]["managedFields"][0]["time"] = json!(LATER);
+    new["data"]["a"] = json!("2");
+    keep_times_when_unchanged(&live, &mut new);
+    assert_eq!(new["metadata"]["managedFields"][0]["time"], json!(LATER));
+}
+
+#[test]
+fn names_managers_after_user_agents() {
+    let long = "x".repeat(200);
+    for (agent, manager) in [
+        ("kubectl/v1.36 (linux)", "kubectl"),
+        ("Mozilla 5.0", "Mozilla 5.0"),
+        ("", ""),
+        ("a\u{7}b/1", "ab"),
+        (long.as_str(), &long[..128]),
+    ] {
+        assert_eq!(manager_of_user_agent(agent), manager);
+    }
+}
+
+/// Configurations over few names, so that managers meet. Without empty containers: these are not
+/// stored, so that saying them again is a change again.
+fn configurations() -> impl Strategy<Value = Value> {
+    let map = || prop::collection::btree_map("[ab]", "[xy]", 1..3);
+    let items = prop::collection::btree_map("[ab]", prop::option::of("[xy]"), 1..3);
+    (
+        prop::option::of(map()),
+        prop::option::of(map()),
+        prop::option::of(items),
+        prop::option::of(0..3i64),
+        prop::collection::btree_set("[ab]", 0..3),
+    )
+        .prop_map(|(data, selector, items, replicas, finalizers)| {
+            let mut body = json!({"metadata": {}, "spec": {}});
+            if let Some(data) = data {
+                body["data"] = json!(data);
+            }
+            if let Some(selector) = selector {
+                body["spec"]["nodeSelector"] = json!(selector);
+            }
+            if let Some(items) = items {
+                let items = items.into_iter().map(|(name, image)| match image {
+                    Some(image) => json!({"name": name, "image": image}),
+                    None => json!({"name": name}),
+                });
+                body["spec"]["items"] = items.collect();
+            }
+            if let Some(replicas) = replicas {
+                body["spec"]["replicas"] = json!(replicas);
+            }
+            if !finalizers.is_empty() {
+                body["metadata"]["finalizers"] = json!(finalizers);
+            }
+            leave_out_empty(&mut body);
+            body
+        })
+}
+
+/// The object as it is stored: the encoder leaves out what is null or empty.
+fn stored(mut object: Value) -> Value {
+    let managed_fields = managed::managed_fields_of(&object).cloned();
+    managed::set_managed_fields(&mut object, None);
+    leave_out_empty(&mut object);
+    managed::set_managed_fields(&mut object, managed_fields);
+    object
+}
+
+fn leave_out_empty(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.values_mut().for_each(leave_out_empty);
+        fields.retain(|_, field| match field {
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            field => !field.is_null(),
+        });
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_apply_is_in_effect_and_repeats_without_one(
+        steps in prop::collection::vec((0..3usize, configurations(), any::<bool>()), 1..8)
+    ) {
+        let mut world = World::new();
+        for (manager, body, update) in steps {
+            let manager = ["m1", "m2", "m3"][manager];
+            if update {
+                let before = world.object.clone();
+                world.update(manager, |new| {
+                    super::super::merge::apply(new, body.clone()).expect("an object");
+                });
+                let after = world.object.as_ref().map(|object| object["data"].clone());
+                prop_assert!(before.is_none() || after.is_some());
+            } else {
+                world.apply_with(manager, body.clone(), true).expect("forced applies succeed");
+                world.object = world.object.take().map(stored);
+                let once = world.object.clone();
+                if world.owners().is_empty() {
+                    continue; // an object without entries is not tracked
+                }
+                world.now = LATER;
+                world.apply(manager, body.clone()).expect("no conflict with what is there");
+                let mut twice = stored(world.object.clone().expect("an object"));
+                keep_times_when_unchanged(once.as_ref().expect("an object"), &mut twice);
+                prop_assert_eq!(Some(twice), once);
+                world.now = NOW;
+                // Everything that was applied is there.
+                for (name, value) in body["data"].as_object().into_iter().flatten() {
+                    prop_assert_eq!(&world.get("/data")[name], value);
+                }
+            }
+            // Nobody owns what is not there.
+            let object = stored(world.object.clone().expect("an object"));
+            let kind = FieldKind::Struct(world.request("").type_id);
+            let there = with_named_fields(&world.schema, &kind, &field_set_of(&world.schema, &kind, &object));
+            let managed = Managed::decode(managed::managed_fields_of(&object)).expect("readable");
+            for (key, entry) in managed.entries {
+                let mut absent = entry.set.clone();
+                absent.subtract(&there);
+                // Emptied containers may be owned without being written.
+                let containers = [".spec", ".data", ".spec.nodeSelector", ".spec.items", ".metadata.finalizers"];
+                let paths = absent.paths().into_iter();
+                let absent: Vec<String> =
+                    paths.filter(|path| !containers.contains(&path.as_str())).collect();
+                prop_assert!(absent.is_empty(), "{key} owns {absent:?} of {object}");
+            }
+        }
+    }
+
+    #[test]
+    fn quick_updates_give_what_slow_ones_do(
+        first in configurations(), second in configurations(), third in configurations(),
+    ) {
+        let mut world = World::new();
+        world.apply_with("m1", first, true).expect("create");
+        world.update("e", |new| super::super::merge::apply(new, second).expect("an object"));
+        world.now = LATER;
+        let live = world.object.clone().expect("an object");
+        prop_assume!(!world.owners().is_empty()); // it is not tracked otherwise
+        world.update("e", |new| super::super::merge::apply(new, third).expect("an object"));
+        let quick = world.object.clone().expect("an object");
+        // The slow way: read, record, write.
+        let request = world.request("e");
+        let kind = FieldKind::Struct(request.type_id);
+        let mut managed = Managed::decode(managed::managed_fields_of(&live)).expect("readable");
+        let changes = compare(&world.schema, &kind, &live, &quick).expect("comparable");
+        let key = ManagerKey::new("e", Operation::Update, "v1", "");
+        update::record_update(&mut managed, key, "v1", LATER, changes);
+        prop_assert_eq!(managed::managed_fields_of(&quick).cloned(), managed.encode());
+    }
+}

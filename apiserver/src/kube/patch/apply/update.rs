@@ -1,0 +1,249 @@
+//! managedFields of ordinary writes: create, update, patch.
+
+use serde_json::Value;
+
+use super::compare::{Comparison, compare};
+use super::field_set::FieldSet;
+use super::managed::{
+    Entry, Managed, ManagerKey, Operation, managed_fields_of, set_managed_fields,
+};
+use super::path::PathElement;
+use super::{Request, fields_v1, zero};
+use crate::kube::patch::limits::MAX_UPDATE_MANAGERS;
+use crate::kube::schema::FieldKind;
+
+/// Sets `metadata.managedFields` of an object that is about to be written.
+///
+/// `live` is the stored object, `None` when one is created; `new` is what is to be stored, with
+/// defaults filled in. Fields that differ belong to the request's manager from now on and to
+/// nobody else. The list of `new` counts as the one to start from (so it can be changed), unless
+/// it is missing or unreadable, or the request is for a subresource: then it is that of `live`.
+/// A list of `[]` or `[{}]` takes an existing object out of the tracking.
+///
+/// Never fails: when the objects cannot be compared (a list element without its key), the list
+/// of `live` is kept.
+pub fn update_managed_fields(request: &Request<'_>, live: Option<&Value>, new: &mut Value) {
+    let empty;
+    let before = match live {
+        Some(live) => live,
+        None => {
+            empty = zero::empty_object(request.schema, request.type_id);
+            &empty
+        }
+    };
+    let list = updated_list(request, live.is_none(), before, new)
+        .unwrap_or_else(|_| live.and_then(managed_fields_of).cloned());
+    set_managed_fields(new, list);
+}
+
+/// Gives the entries of `new` their old times when nothing but these times has changed, so that a
+/// write without effect is one: the objects are identical then.
+pub fn keep_times_when_unchanged(live: &Value, new: &mut Value) {
+    if same_but_for_times(live, new) {
+        set_managed_fields(new, managed_fields_of(live).cloned());
+    }
+}
+
+fn updated_list(
+    request: &Request<'_>,
+    creating: bool,
+    live: &Value,
+    new: &Value,
+) -> Result<Option<Value>, String> {
+    let of_live = managed_fields_of(live);
+    let start = match managed_fields_of(new) {
+        _ if !request.subresource.is_empty() => of_live,
+        Some(list) if is_reset(list) => None,
+        Some(list) if Managed::decode_is_useful(list, of_live) => Some(list),
+        _ => of_live,
+    };
+    let nothing_tracked = match start {
+        None | Some(Value::Null) => true,
+        Some(list) => list.as_array().is_none_or(Vec::is_empty),
+    };
+    if nothing_tracked && !creating {
+        return Ok(None);
+    }
+    let kind = FieldKind::Struct(request.type_id);
+    let mut changes = compare(request.schema, &kind, live, new)?;
+    changes.filter(request.filter);
+    if start == of_live
+        && let Some(list) = start
+        && let Some(quick) = quick_update(request, list, &changes)
+    {
+        return Ok(Some(quick));
+    }
+    let mut managed = Managed::decode(start).unwrap_or_default();
+    if managed.entries.is_empty() && !creating {
+        return Ok(None);
+    }
+    let key = ManagerKey::new(
+        request.manager,
+        Operation::Update,
+        request.api_version,
+        request.subresource,
+    );
+    record_update(&mut managed, key, request.api_version, request.now, changes);
+    managed.cap_updaters();
+    Ok(managed.encode())
+}
+
+impl Managed {
+    /// A list that can be read and has entries. That of the live object has been read before.
+    fn decode_is_useful(list: &Value, of_live: Option<&Value>) -> bool {
+        let has_entries = list.as_array().is_some_and(|entries| !entries.is_empty());
+        has_entries && (Some(list) == of_live || Managed::decode(Some(list)).is_ok())
+    }
+}
+
+/// The client asks for the list to be cleared.
+fn is_reset(list: &Value) -> bool {
+    match list.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([entry]) => entry.as_object().is_some_and(serde_json::Map::is_empty),
+        _ => false,
+    }
+}
+
+/// What changed goes from everybody else to the manager.
+pub(super) fn record_update(
+    managed: &mut Managed,
+    key: ManagerKey,
+    api_version: &str,
+    now: &str,
+    changes: Comparison,
+) {
+    let Comparison { mut added, modified, removed } = changes;
+    added.merge(modified);
+    for entry in managed.entries.values_mut() {
+        entry.set.subtract(&added);
+        entry.set.subtract(&removed);
+    }
+    managed.drop_empty();
+    let mut own = added;
+    own.subtract(super::never_owned());
+    if own.is_empty() {
+        return;
+    }
+    let entry = managed.entries.entry(key).or_insert_with(|| Entry {
+        api_version: api_version.to_string(),
+        time: None,
+        set: FieldSet::default(),
+    });
+    entry.set.merge(own);
+    entry.time = Some(now.to_string());
+}
+
+/// The list when nobody's ownership changes, which is so for most writes: the manager has changed
+/// fields that it owned alone. Spares reading and writing the sets. `None` when it may not be so.
+fn quick_update(request: &Request<'_>, list: &Value, changes: &Comparison) -> Option<Value> {
+    if !changes.removed.is_empty() || !changes.added.is_empty() {
+        return None;
+    }
+    let mut changed = changes.modified.clone();
+    changed.subtract(super::never_owned());
+    if changed.is_empty() {
+        return Some(list.clone());
+    }
+    let entries = list.as_array()?;
+    let updaters = entries.iter().filter(|entry| text(entry, "operation") == "Update");
+    if updaters.count() > MAX_UPDATE_MANAGERS {
+        return None;
+    }
+    let own = entries.iter().position(|entry| is_own(request, entry))?;
+    let mut path = Vec::new();
+    let mut name = String::new();
+    let settled = every_path(&changed, &mut path, &mut |path| {
+        entries.iter().enumerate().all(|(index, entry)| {
+            let fields = entry.get("fieldsV1").unwrap_or(&Value::Null);
+            fields_v1::contains(fields, path, &mut name) == (index == own)
+        })
+    });
+    if !settled {
+        return None;
+    }
+    let mut entries = entries.clone();
+    let mut entry = entries.remove(own);
+    entry.as_object_mut()?.insert("time".to_string(), Value::from(request.now));
+    // Its new time is the latest, as a rule: it goes behind the last entry that sorts before it.
+    let place = entries
+        .iter()
+        .rposition(|other| sort_key(other) < sort_key(&entry))
+        .map_or(0, |before| before + 1);
+    entries.insert(place, entry);
+    Some(Value::Array(entries))
+}
+
+/// True when `check` holds for every member.
+fn every_path(
+    set: &FieldSet,
+    path: &mut Vec<PathElement>,
+    check: &mut dyn FnMut(&[PathElement]) -> bool,
+) -> bool {
+    for (element, node) in set.nodes() {
+        path.push(element.clone());
+        let holds = (!node.member || check(path)) && every_path(&node.below, path, check);
+        path.pop();
+        if !holds {
+            return false;
+        }
+    }
+    true
+}
+
+fn text<'a>(entry: &'a Value, name: &str) -> &'a str {
+    entry.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_own(request: &Request<'_>, entry: &Value) -> bool {
+    !request.manager.is_empty()
+        && text(entry, "operation") == "Update"
+        && text(entry, "manager") == request.manager
+        && text(entry, "apiVersion") == request.api_version
+        && text(entry, "subresource") == request.subresource
+}
+
+fn sort_key(entry: &Value) -> [&str; 5] {
+    ["operation", "time", "manager", "apiVersion", "subresource"].map(|name| text(entry, name))
+}
+
+fn same_but_for_times(live: &Value, new: &Value) -> bool {
+    let (Some(old_fields), Some(new_fields)) = (live.as_object(), new.as_object()) else {
+        return false;
+    };
+    same_fields(old_fields, new_fields, "metadata")
+        && match (live.get("metadata"), new.get("metadata")) {
+            (Some(Value::Object(old)), Some(Value::Object(new))) => {
+                same_fields(old, new, "managedFields")
+                    && same_entries(old.get("managedFields"), new.get("managedFields"))
+            }
+            (old, new) => old == new,
+        }
+}
+
+fn same_entries(old: Option<&Value>, new: Option<&Value>) -> bool {
+    let (Some(Value::Array(old)), Some(Value::Array(new))) = (old, new) else {
+        return old == new;
+    };
+    old.len() == new.len()
+        && old.iter().zip(new).all(|pair| match pair {
+            (Value::Object(old), Value::Object(new)) => same_fields(old, new, "time"),
+            (old, new) => old == new,
+        })
+}
+
+/// True when the objects agree, one field aside.
+fn same_fields(
+    old: &serde_json::Map<String, Value>,
+    new: &serde_json::Map<String, Value>,
+    except: &str,
+) -> bool {
+    let counted = |fields: &serde_json::Map<String, Value>| {
+        fields.len() - usize::from(fields.contains_key(except))
+    };
+    counted(old) == counted(new)
+        && old
+            .iter()
+            .filter(|(name, _)| name.as_str() != except)
+            .all(|(name, value)| new.get(name) == Some(value))
+}
