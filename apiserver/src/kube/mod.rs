@@ -1,5 +1,6 @@
 //! The Kubernetes door.
 
 pub mod codec;
+pub mod discovery;
 pub mod patch;
 pub mod schema;

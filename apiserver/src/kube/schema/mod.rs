@@ -158,7 +158,7 @@ pub enum ListKind {
 }
 
 /// One resource of one version.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resource {
     pub group: String,
     pub version: String,
@@ -187,7 +187,7 @@ pub struct Resource {
     pub field_selectors: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subresource {
     /// `status`
     pub name: String,
