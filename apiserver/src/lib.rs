@@ -1,6 +1,10 @@
 //! The doors of Mainstay: etcd v3 and Kubernetes.
 
+pub mod cli;
 pub mod etcd;
 pub mod kube;
+pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod pki;
+pub mod serve;

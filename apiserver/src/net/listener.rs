@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +18,43 @@ use super::body::BoxedBody;
 use super::http::{ConnectionInfo, Server};
 use super::limits;
 use super::tls::Acceptor;
+use crate::cli::LogLevel;
+use crate::log;
+
+/// A port that can't be served on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}: {error}{hint}")]
+pub struct PortError {
+    address: SocketAddr,
+    error: io::Error,
+    hint: &'static str,
+}
+
+impl PortError {
+    pub fn new(address: SocketAddr, error: io::Error) -> PortError {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                ". Another process has it: stop that one, or choose another port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ". Ports below 1024 need privileges: choose another port"
+            }
+            io::ErrorKind::AddrNotAvailable => ". This machine has no such address",
+            _ => "",
+        };
+        PortError { address, error, hint }
+    }
+}
+
+/// Whether nobody listens on `address`; gives it back, with a free port instead of port 0.
+///
+/// The cores share a port (SO_REUSEPORT), and so would a second process of the same user, in
+/// silence: this looks first.
+pub fn probe(address: SocketAddr) -> Result<SocketAddr, PortError> {
+    std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| PortError::new(address, error))
+}
 
 /// Connections open on this core; counts down when dropped.
 struct Open(Rc<Cell<usize>>);
@@ -82,7 +121,10 @@ async fn accept<H, F>(
                     drop(guard);
                 });
             }
-            Err(_) => timer::sleep(limits::ACCEPT_RETRY).await,
+            Err(error) => {
+                log::write(LogLevel::Warn, format_args!("can't accept a connection: {error}"));
+                timer::sleep(limits::ACCEPT_RETRY).await;
+            }
         }
     }
 }
@@ -94,15 +136,19 @@ where
 {
     let mut info =
         ConnectionInfo { peer_address: stream.peer_address().ok(), ..ConnectionInfo::default() };
-    // Errors here are a client's business (it closed, it spoke nonsense, it let us wait) and an
-    // open door to fill a log: they end the connection and nothing else.
-    let _ended = match acceptor {
+    let peer_address = info.peer_address;
+    let ended = match acceptor {
         None => server.serve_connection(stream, Rc::new(info), handler).await,
         Some(acceptor) => match acceptor.accept(stream, &mut info).await {
             Ok(stream) => server.serve_connection(stream, Rc::new(info), handler).await,
             Err(error) => Err(error.into()),
         },
     };
+    // A client's business (it closed, it spoke nonsense, it let us wait): it ends the connection
+    // and nothing else, and only those who look for it hear of it.
+    if let (Err(error), Some(peer)) = (ended, peer_address) {
+        log::write(LogLevel::Debug, format_args!("connection of {peer} ended: {error}"));
+    }
 }
 
 async fn drain(open: &Cell<usize>) {

@@ -1,0 +1,249 @@
+//! The command line: flags with etcd's and kube-apiserver's names.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What `--version` prints after the name. etcd's tools look for the second line.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\netcd Version: 3.6.13");
+
+/// Kubernetes' memory and front desk in one process: an etcd v3 store and an API server.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version = VERSION, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: ServeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve etcd v3 and Kubernetes (what `mainstay` alone does)
+    Serve(Box<ServeFlags>),
+    /// Serve etcd v3 alone
+    Store(Box<StoreFlags>),
+}
+
+/// What the store and its etcd door need to know.
+#[derive(Debug, Clone, Args)]
+pub struct StoreFlags {
+    /// Directory for everything durable; made when it is not there
+    #[arg(long, value_name = "DIR", default_value = "./mainstay-data")]
+    pub data_dir: PathBuf,
+    /// Name of this member
+    #[arg(long, default_value = "default")]
+    pub name: String,
+    /// URLs to serve etcd clients on, comma-separated
+    #[arg(long, value_name = "URLS", value_delimiter = ',', value_parser = parse_url,
+          default_value = "http://127.0.0.1:2379")]
+    pub listen_client_urls: Vec<ListenUrl>,
+    /// URLs to tell clients, comma-separated; those listened on unless given
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub advertise_client_urls: Vec<String>,
+    /// Certificate for https client URLs, PEM; Mainstay's own unless given
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Key of --cert-file, PEM
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// CA that vouches for etcd clients, PEM; Mainstay's own unless given
+    #[arg(long, value_name = "FILE")]
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Refuse etcd clients without a certificate (https client URLs only)
+    #[arg(long)]
+    pub client_cert_auth: bool,
+    /// Cores to use; 0 for all that this process may
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cores: usize,
+    /// Least severity of what is written to standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// What the Kubernetes door needs to know besides.
+#[derive(Debug, Clone, Args)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub store: StoreFlags,
+    /// Address to serve Kubernetes on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind_address: IpAddr,
+    /// Port to serve Kubernetes on
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Certificate of the Kubernetes server, PEM; Mainstay's own unless given
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Key of --tls-cert-file, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// CA that vouches for Kubernetes clients, PEM, besides Mainstay's own
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Addresses for services
+    #[arg(long, value_name = "CIDR", default_value = "10.0.0.0/24", value_parser = parse_range)]
+    pub service_cluster_ip_range: AddressRange,
+}
+
+/// How much to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// A URL to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenUrl {
+    pub tls: bool,
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Display for ListenUrl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
+
+/// `http` or `https`, an address (or `localhost`), a port: what etcd takes.
+fn parse_url(text: &str) -> Result<ListenUrl, String> {
+    let (tls, rest) = if let Some(rest) = text.strip_prefix("http://") {
+        (false, rest)
+    } else if let Some(rest) = text.strip_prefix("https://") {
+        (true, rest)
+    } else {
+        return Err("must begin with http:// or https://".to_owned());
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let rest = match rest.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => rest.to_owned(),
+    };
+    let address = rest.parse().map_err(|_| {
+        "must name an IP address and a port to bind, as in http://127.0.0.1:2379".to_owned()
+    })?;
+    Ok(ListenUrl { tls, address })
+}
+
+/// Addresses with a common prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// With the bits behind the prefix cleared.
+    pub network: IpAddr,
+    pub prefix: u8,
+}
+
+impl AddressRange {
+    /// The first address that may be given out: the service `kubernetes`.
+    pub fn first(&self) -> IpAddr {
+        match self.network {
+            IpAddr::V4(network) => IpAddr::V4((u32::from(network) + 1).into()),
+            IpAddr::V6(network) => IpAddr::V6((u128::from(network) + 1).into()),
+        }
+    }
+}
+
+impl std::fmt::Display for AddressRange {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.network, self.prefix)
+    }
+}
+
+fn parse_range(text: &str) -> Result<AddressRange, String> {
+    let refuse = || "must be an address and a prefix length, as in 10.0.0.0/24".to_owned();
+    let (network, prefix) = text.split_once('/').ok_or_else(refuse)?;
+    let (network, prefix): (IpAddr, u8) =
+        (network.parse().map_err(|_| refuse())?, prefix.parse().map_err(|_| refuse())?);
+    // As in kube-apiserver: room for a few services, and an IPv6 range that can be kept track of.
+    let (least, most) = if network.is_ipv4() { (8, 30) } else { (64, 126) };
+    if !(least..=most).contains(&prefix) {
+        return Err(format!("the prefix length must be from {least} to {most}"));
+    }
+    let network = match network {
+        IpAddr::V4(address) => {
+            IpAddr::V4((u32::from(address) & (u32::MAX << (32 - prefix))).into())
+        }
+        IpAddr::V6(address) => {
+            IpAddr::V6((u128::from(address) & (u128::MAX << (128 - prefix))).into())
+        }
+    };
+    Ok(AddressRange { network, prefix })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::ETCD_VERSION;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert!(VERSION.ends_with(&format!("\netcd Version: {ETCD_VERSION}")));
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        let cli = Cli::try_parse_from(["mainstay", "--data-dir", "/d", "--secure-port", "1"])
+            .expect("good flags");
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.secure_port, 1);
+        assert_eq!(cli.serve.store.listen_client_urls[0].to_string(), "http://127.0.0.1:2379");
+        let cli = Cli::try_parse_from(["mainstay", "store", "--name=a"]).expect("good flags");
+        assert!(matches!(cli.command, Some(Command::Store(flags)) if flags.name == "a"));
+    }
+
+    #[test]
+    fn bad_flags_are_refused_with_a_hint() {
+        for (flags, expected) in [
+            (&["--data-dri", "x"][..], "--data-dir"),
+            (&["--listen-client-urls", "127.0.0.1:1"], "http://"),
+            (&["--listen-client-urls", "http://example:1"], "IP address"),
+            (&["--service-cluster-ip-range", "10.0.0.0"], "10.0.0.0/24"),
+            (&["--tls-cert-file", "x"], "--tls-private-key-file"),
+            (&["--log-level", "loud"], "debug"),
+            (&["stoer"], "store"),
+        ] {
+            let arguments = ["mainstay"].iter().chain(flags);
+            let error = Cli::try_parse_from(arguments).expect_err("bad flags").to_string();
+            assert!(error.contains(expected), "{error}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn listen_urls() {
+        for (text, expected) in [
+            ("http://127.0.0.1:2379", Some("http://127.0.0.1:2379")),
+            ("https://0.0.0.0:1/", Some("https://0.0.0.0:1")),
+            ("http://localhost:5", Some("http://127.0.0.1:5")),
+            ("http://[::1]:5", Some("http://[::1]:5")),
+            ("http://127.0.0.1", None),
+            ("http://127.0.0.1:5/path", None),
+            ("unix:///x", None),
+        ] {
+            let parsed = parse_url(text).ok().map(|url| url.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn service_ranges() {
+        for (text, expected) in [
+            ("10.0.0.0/24", Some(("10.0.0.0/24", "10.0.0.1"))),
+            ("10.96.7.3/12", Some(("10.96.0.0/12", "10.96.0.1"))),
+            ("fd00::/108", Some(("fd00::/108", "fd00::1"))),
+            ("10.0.0.0/31", None),
+            ("10.0.0.0/0", None),
+            ("10.0.0/24", None),
+        ] {
+            let parsed = parse_range(text).ok();
+            let parsed = parsed.map(|range| (range.to_string(), range.first().to_string()));
+            let expected = expected.map(|(range, first)| (range.to_owned(), first.to_owned()));
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Starts everything: certificates, the store, and the doors on every core.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::join_all;
+use mainstay_engine::runtime::{self, Core, Options, StartError, net::TcpListener};
+use time::OffsetDateTime;
+
+use crate::cli::{ListenUrl, ServeFlags, StoreFlags};
+use crate::etcd::{Door, Member};
+use crate::net::listener::{self, PortError};
+use crate::net::tls::{self, TlsError, TlsFiles};
+use crate::net::{Server, tls::Acceptor};
+use crate::pki::{self, Pki, PkiError};
+use crate::{log, metrics};
+
+/// Why nothing could be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{0}")]
+    Port(#[from] PortError),
+    #[error("can't read {path}: {error}", path = path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("{0}")]
+    Pki(#[from] PkiError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("data directory {data_dir}: {error}", data_dir = data_dir.display())]
+    Store { data_dir: PathBuf, error: StartError },
+    #[error("{0}")]
+    Door(String),
+}
+
+/// One port to serve etcd clients on.
+#[derive(Clone)]
+struct EtcdPort {
+    url: ListenUrl,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What every core needs to open its doors.
+#[derive(Clone)]
+struct Doors {
+    etcd: Vec<EtcdPort>,
+    member: Member,
+    banner: Arc<Banner>,
+}
+
+/// `mainstay store`: the etcd door alone.
+pub fn store(flags: &StoreFlags) -> Result<(), ServeError> {
+    run(flags, None)
+}
+
+/// `mainstay serve`: the etcd door, and what the Kubernetes door needs.
+pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
+    run(&flags.store, Some(flags))
+}
+
+fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeError> {
+    log::set_level(flags.log_level);
+    let urls = reserve(&flags.listen_client_urls)?;
+    let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
+    let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
+    let etcd = etcd_ports(&urls, flags, pki.as_ref())?;
+    let doors = Doors {
+        member: member(flags, &urls),
+        banner: Arc::new(Banner {
+            text: banner(flags, &urls, kubernetes.and(pki.as_ref())),
+            ready_cores: AtomicUsize::new(0),
+            failure: OnceLock::new(),
+        }),
+        etcd,
+    };
+    let banner = doors.banner.clone();
+    let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
+    runtime::run(options, move |core| open(core, doors.clone()))
+        .map_err(|error| ServeError::Store { data_dir: flags.data_dir.clone(), error })?;
+    match banner.failure.get() {
+        Some(failure) => Err(ServeError::Door(failure.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Checks that every port is free, and turns port 0 into one that is.
+fn reserve(urls: &[ListenUrl]) -> Result<Vec<ListenUrl>, ServeError> {
+    urls.iter()
+        .map(|url| Ok(ListenUrl { address: listener::probe(url.address)?, ..*url }))
+        .collect()
+}
+
+fn prepare_pki(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<Pki, ServeError> {
+    let mut names: Vec<String> = host_name().into_iter().collect();
+    names.extend(flags.listen_client_urls.iter().filter_map(|url| specific(url.address)));
+    let (server, service_range, certificate) = match kubernetes {
+        Some(flags) => {
+            let address = SocketAddr::new(flags.bind_address, flags.secure_port);
+            names.extend(specific(address));
+            (address, Some(flags.service_cluster_ip_range), flags.tls_cert_file.as_deref())
+        }
+        None => (SocketAddr::from(([127, 0, 0, 1], 6443)), None, None),
+    };
+    let request = pki::Request {
+        data_dir: &flags.data_dir,
+        names,
+        service_address: service_range.map_or_else(|| [10, 0, 0, 1].into(), |range| range.first()),
+        server_url: &format!("https://{}", reachable(server)),
+        // A certificate of one's own may be its own authority; a chain ends with it.
+        server_authority: certificate.map(read).transpose()?,
+    };
+    Ok(pki::prepare(&request, OffsetDateTime::now_utc())?)
+}
+
+fn etcd_ports(
+    urls: &[ListenUrl],
+    flags: &StoreFlags,
+    pki: Option<&Pki>,
+) -> Result<Vec<EtcdPort>, ServeError> {
+    let tls = match pki.filter(|_| urls.iter().any(|url| url.tls)) {
+        None => None,
+        Some(pki) => {
+            let own = |file: &Option<PathBuf>, own: &Vec<u8>| match file {
+                Some(path) => read(path),
+                None => Ok(own.clone()),
+            };
+            let asks = flags.client_cert_auth || flags.trusted_ca_file.is_some();
+            let files = TlsFiles {
+                certificate: own(&flags.cert_file, &pki.server_certificate)?,
+                key: own(&flags.key_file, &pki.server_key)?,
+                client_authority: asks
+                    .then(|| own(&flags.trusted_ca_file, &pki.authority))
+                    .transpose()?,
+                client_required: flags.client_cert_auth,
+            };
+            Some(tls::server_config(&files)?)
+        }
+    };
+    let port = |url: &ListenUrl| EtcdPort { url: *url, tls: tls.clone().filter(|_| url.tls) };
+    Ok(urls.iter().map(port).collect())
+}
+
+fn member(flags: &StoreFlags, urls: &[ListenUrl]) -> Member {
+    let own = || urls.iter().map(ListenUrl::to_string).collect();
+    Member {
+        name: flags.name.clone(),
+        client_urls: Some(flags.advertise_client_urls.clone())
+            .filter(|urls| !urls.is_empty())
+            .unwrap_or_else(own),
+        // etcd's default. Nothing listens there: this member is alone.
+        peer_urls: vec!["http://localhost:2380".to_owned()],
+    }
+}
+
+/// Opens the doors on one core and serves until shutdown.
+async fn open(core: Core, doors: Doors) {
+    let mut serving = Vec::new();
+    for port in doors.etcd {
+        let listener = match TcpListener::bind(port.url.address) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let failure = PortError::new(port.url.address, error).to_string();
+                // Another core may have failed first, in the same way.
+                let _first = doors.banner.failure.set(failure);
+                core.shutdown.request();
+                return;
+            }
+        };
+        let door = Door::new(
+            core.store.clone(),
+            doors.member.clone(),
+            core.shutdown.clone(),
+            metrics::of_core(core.number),
+        );
+        serving.push(listener::serve(
+            Server::new(core.shutdown.clone()),
+            listener,
+            port.tls.map(Acceptor::new),
+            move |request, _connection| door.clone().handle(request),
+        ));
+    }
+    doors.banner.core_is_ready(core.cores);
+    join_all(serving).await;
+}
+
+/// What is printed once all cores serve.
+struct Banner {
+    text: String,
+    ready_cores: AtomicUsize,
+    failure: OnceLock<String>,
+}
+
+impl Banner {
+    fn core_is_ready(&self, cores: usize) {
+        if self.ready_cores.fetch_add(1, Ordering::AcqRel) + 1 == cores {
+            // A closed standard output is no reason not to serve.
+            let mut output = std::io::stdout().lock();
+            let _lost = output.write_all(self.text.as_bytes()).and_then(|()| output.flush());
+        }
+    }
+}
+
+fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<&Pki>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let listed: Vec<String> = urls.iter().map(ListenUrl::to_string).collect();
+    let endpoints: Vec<String> = urls
+        .iter()
+        .map(|url| {
+            format!("{}://{}", if url.tls { "https" } else { "http" }, reachable(url.address))
+        })
+        .collect();
+    let mut text = format!(
+        "mainstay {version}\n  etcd v3:        {}\n  data directory: {}\n",
+        listed.join(", "),
+        absolute(&flags.data_dir).display(),
+    );
+    if let Some(pki) = kubernetes {
+        text += &format!("  kubeconfig:     {}\n", absolute(&pki.kubeconfig).display());
+    }
+    text += &format!(
+        "ready to serve client requests\n\nTry:\n  etcdctl --endpoints={} get --prefix /registry/ --keys-only\n",
+        endpoints.join(","),
+    );
+    text
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The address as a name in a certificate, unless it stands for all.
+fn specific(address: SocketAddr) -> Option<String> {
+    (!address.ip().is_unspecified()).then(|| address.ip().to_string())
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim().to_ascii_lowercase();
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    (!name.is_empty() && name.bytes().all(good)).then_some(name)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
+    std::fs::read(path).map_err(|error| ServeError::File { path: path.to_owned(), error })
+}
