@@ -9,6 +9,7 @@ pub mod node;
 mod normal;
 mod object;
 mod typed;
+pub mod yaml;
 
 use thiserror::Error;
 

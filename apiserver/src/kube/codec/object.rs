@@ -8,13 +8,14 @@ use thiserror::Error;
 use super::limits::SHOWN_BYTES;
 use super::node::Node;
 use super::typed::{Decoded, decode_node};
-use super::{DecodeError, json};
+use super::{DecodeError, json, yaml};
 use crate::kube::schema::{GroupVersionKind, Schema, TypeId};
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
+    Yaml,
 }
 
 /// What a document says of itself; empty where it says nothing.
@@ -98,10 +99,18 @@ pub fn decode_object(
     bytes: &[u8],
 ) -> Result<Decoded, ObjectError> {
     let unrecognized = |problem: String| ObjectError::unrecognized(&expected.kind, problem, bytes);
-    let node = match format {
-        Format::Json => json::parse(bytes).map_err(|error| {
-            unrecognized(format!("couldn't get version/kind; json parse error: {error}"))
-        })?,
+    let (node, yaml_error) = match format {
+        Format::Json => {
+            let node = json::parse(bytes).map_err(|error| {
+                unrecognized(format!("couldn't get version/kind; json parse error: {error}"))
+            })?;
+            (node, None)
+        }
+        Format::Yaml => {
+            let document = yaml::parse(bytes).map_err(|error| unrecognized(error.to_string()))?;
+            let strict_error = document.strict_error();
+            (document.node, strict_error)
+        }
     };
     let meta = type_meta(&node).map_err(|error| {
         unrecognized(format!("couldn't get version/kind; json parse error: {error}"))
@@ -114,6 +123,7 @@ pub fn decode_object(
     let decoded = decode_node(schema, type_id, node)
         .map_err(|error| ObjectError::cannot_be_handled(&found, &expected.kind, error.to_string()));
     decoded.map(|mut decoded| {
+        decoded.strict_errors.splice(0..0, yaml_error);
         decoded.value["kind"] = expected.kind.clone().into();
         decoded.value["apiVersion"] = api_version(expected).into();
         decoded
@@ -189,5 +199,14 @@ impl Decoded {
             true => None,
             false => Some(format!("strict decoding error: {}", self.strict_errors.join(", "))),
         }
+    }
+
+    /// The texts of the warnings to give when unknown and duplicate fields are accepted.
+    pub fn warnings(&self) -> Vec<String> {
+        let problems = self
+            .strict_errors
+            .iter()
+            .map(|error| error.strip_prefix(yaml::STRICT_PREFIX).unwrap_or(error));
+        problems.flat_map(|error| error.split("\n  ")).map(str::to_owned).collect()
     }
 }

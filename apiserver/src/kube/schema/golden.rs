@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Resource, Schema};
+use crate::kube::codec::Format;
 
 /// One recorded request and its answer.
 pub(crate) struct Exchange {
@@ -86,9 +87,14 @@ fn read(file: &Path) -> Vec<Exchange> {
 
 impl Exchange {
     /// The built-in resource and the bytes sent to create or replace an object of it.
-    pub(crate) fn created_object(&self) -> Option<(Arc<Resource>, Vec<u8>)> {
+    pub(crate) fn created_object(&self) -> Option<(Arc<Resource>, Format, Vec<u8>)> {
         let content_type = self.headers["Content-Type"].as_str().unwrap_or("application/json");
-        if !matches!(self.method.as_str(), "POST" | "PUT") || content_type != "application/json" {
+        let format = match content_type {
+            "application/json" => Format::Json,
+            "application/yaml" => Format::Yaml,
+            _ => return None,
+        };
+        if !matches!(self.method.as_str(), "POST" | "PUT") {
             return None;
         }
         let body = match self.body.as_ref()? {
@@ -98,7 +104,7 @@ impl Exchange {
         // Placeholders that stand for other than text would be a wrong type here.
         let generated = body.windows(2).any(|pair| pair == b"\"$");
         let resource = self.resource()?;
-        (!generated && matches!(self.status, 201 | 400)).then_some((resource, body))
+        (!generated && matches!(self.status, 201 | 400)).then_some((resource, format, body))
     }
 
     fn resource(&self) -> Option<Arc<Resource>> {
@@ -125,7 +131,9 @@ impl Exchange {
     pub(crate) fn field_warnings(&self) -> Vec<String> {
         let warnings = self.expect["headers"]["warning"].as_array().cloned().unwrap_or_default();
         let warnings = warnings.iter().filter_map(Value::as_str).map(str::to_owned);
-        warnings.filter(|text| text.contains(" field \\\"")).collect()
+        warnings
+            .filter(|text| text.contains(" field \\\"") || text.contains("already set in map"))
+            .collect()
     }
 
     /// Whole objects of built-in kinds in the answer.

@@ -1,0 +1,423 @@
+//! Reads YAML into a [`Node`] as sigs.k8s.io/yaml does: the first document, YAML 1.1's booleans
+//! and octal numbers, scalar keys as text, merge keys, and a bound on what aliases may add.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use super::DecodeError;
+use super::limits::{DEPTH, YAML_NODES};
+use super::node::Node;
+
+/// A document and what a strict reader says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub node: Node<'static>,
+    /// Keys that come twice, such as `line 7: key "a" already set in map`.
+    pub duplicates: Vec<String>,
+}
+
+impl Document {
+    /// The duplicates as one message, as go-yaml tells them.
+    pub fn strict_error(&self) -> Option<String> {
+        match self.duplicates.is_empty() {
+            true => None,
+            false => Some(format!("{STRICT_PREFIX}{}", self.duplicates.join("\n  "))),
+        }
+    }
+}
+
+/// Before go-yaml's list of problems.
+pub(super) const STRICT_PREFIX: &str = "yaml: unmarshal errors:\n  ";
+
+/// Reads the first document; no document at all is null.
+pub fn parse(bytes: &[u8]) -> Result<Document, DecodeError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| DecodeError::new("yaml: invalid leading UTF-8 octet"))?;
+    let mut reader = Reader {
+        text,
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        duplicates: Vec::new(),
+        nodes: 0,
+        depth: 0,
+    };
+    let node = reader.document()?;
+    Ok(Document { node, duplicates: reader.duplicates })
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    parser: Parser<'t, granit_parser::StrInput<'t>>,
+    /// What every anchor names, and how many nodes that is.
+    anchors: HashMap<usize, (Node<'static>, usize)>,
+    duplicates: Vec<String>,
+    nodes: usize,
+    depth: usize,
+}
+
+impl<'t> Reader<'t> {
+    fn document(&mut self) -> Result<Node<'static>, DecodeError> {
+        loop {
+            match self.next()? {
+                (Event::StreamStart | Event::DocumentStart(..), _) => {}
+                (Event::StreamEnd | Event::DocumentEnd, _) => return Ok(Node::Null),
+                (event, span) => return self.node(event, span),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'t>, Span), DecodeError> {
+        loop {
+            match self.parser.next() {
+                Some(Ok((Event::Comment(..) | Event::Anchor(..), _))) => {}
+                Some(Ok(next)) => return Ok(next),
+                Some(Err(error)) => return Err(told(&error, self.text)),
+                None => return Ok((Event::StreamEnd, Span::default())),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node<'static>, DecodeError> {
+        let before = self.nodes;
+        self.count(1)?;
+        let (anchor, node) = match event {
+            Event::Alias(id) => {
+                let Some((node, size)) = self.anchors.get(&id).cloned() else {
+                    return Err(DecodeError::new("yaml: anchor contains itself"));
+                };
+                self.count(size)?;
+                return Ok(node);
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, scalar(text, style, tag.as_deref())?)
+            }
+            Event::SequenceStart(_, anchor, _) => (anchor, self.nested(Reader::list)?),
+            Event::MappingStart(_, anchor, _) => (anchor, self.nested(Reader::mapping)?),
+            _ => {
+                let line = span.start.line();
+                return Err(DecodeError::new(format!("yaml: line {line}: unexpected content")));
+            }
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
+        }
+        Ok(node)
+    }
+
+    fn count(&mut self, nodes: usize) -> Result<(), DecodeError> {
+        self.nodes += nodes;
+        match self.nodes > YAML_NODES {
+            true => Err(DecodeError::new("yaml: document contains excessive aliasing")),
+            false => Ok(()),
+        }
+    }
+
+    fn nested(
+        &mut self,
+        read: fn(&mut Self) -> Result<Node<'static>, DecodeError>,
+    ) -> Result<Node<'static>, DecodeError> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(DecodeError::new("yaml: exceeded max depth"));
+        }
+        let node = read(self)?;
+        self.depth -= 1;
+        Ok(node)
+    }
+
+    fn list(&mut self) -> Result<Node<'static>, DecodeError> {
+        let mut elements = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Node::List(elements)),
+                (event, span) => elements.push(self.node(event, span)?),
+            }
+        }
+    }
+
+    fn mapping(&mut self) -> Result<Node<'static>, DecodeError> {
+        let mut members: Vec<(Cow<'static, str>, Node<'static>)> = Vec::new();
+        let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
+        let mut merged = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let is_merge =
+                matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+            let line = span.start.line();
+            let key = self.node(event, span)?;
+            let (event, span) = self.next()?;
+            let value = self.node(event, span)?;
+            if is_merge {
+                merged.push(value);
+                continue;
+            }
+            let key = key_text(key)?;
+            match places.get(&key) {
+                // The last value stays, as it does in JSON.
+                Some(place) => {
+                    self.duplicates.push(format!("line {line}: key {key:?} already set in map"));
+                    members[*place].1 = value;
+                }
+                None => {
+                    places.insert(key.clone(), members.len());
+                    members.push((key, value));
+                }
+            }
+        }
+        for node in merged {
+            merge(node, &mut members, &mut places)?;
+        }
+        Ok(Node::Object(members))
+    }
+}
+
+/// Adds the members of a merge key's value that are not there yet.
+fn merge(
+    node: Node<'static>,
+    members: &mut Vec<(Cow<'static, str>, Node<'static>)>,
+    places: &mut HashMap<Cow<'static, str>, usize>,
+) -> Result<(), DecodeError> {
+    match node {
+        Node::Object(others) => {
+            for (key, value) in others {
+                if !places.contains_key(&key) {
+                    places.insert(key.clone(), members.len());
+                    members.push((key, value));
+                }
+            }
+            Ok(())
+        }
+        Node::List(list) if list.iter().all(|node| matches!(node, Node::Object(_))) => {
+            list.into_iter().try_for_each(|node| merge(node, members, places))
+        }
+        _ => Err(DecodeError::new("yaml: map merge requires map or sequence of maps as the value")),
+    }
+}
+
+/// Keys that are no text become the text that JSON would show.
+fn key_text(key: Node<'static>) -> Result<Cow<'static, str>, DecodeError> {
+    match key {
+        Node::String(text) | Node::Number(text) => Ok(text),
+        Node::Boolean(value) => Ok(Cow::Owned(value.to_string())),
+        other => Err(DecodeError::new(format!(
+            "error converting YAML to JSON: unsupported map key of type {}",
+            other.word()
+        ))),
+    }
+}
+
+fn scalar(
+    text: Cow<'_, str>,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+) -> Result<Node<'static>, DecodeError> {
+    let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix() == "str");
+    if style != ScalarStyle::Plain || is_text {
+        return Ok(Node::String(Cow::Owned(text.into_owned())));
+    }
+    Ok(match plain(&text) {
+        Some(node) => node,
+        None => Node::String(Cow::Owned(text.into_owned())),
+    })
+}
+
+/// A plain scalar that is not text.
+fn plain(text: &str) -> Option<Node<'static>> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Some(Node::Null),
+        "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Some(Node::Boolean(true))
+        }
+        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Some(Node::Boolean(false))
+        }
+        _ if text.starts_with(['-', '+', '.'])
+            || text.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            number(&text.replace('_', ""))
+        }
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Option<Node<'static>> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let negative = text.starts_with('-');
+    let radix = |prefixes: &[&str], radix| {
+        let digits = prefixes.iter().find_map(|prefix| unsigned.strip_prefix(prefix))?;
+        if digits.starts_with(['-', '+']) {
+            return None;
+        }
+        let value = i64::from_str_radix(digits, radix).ok()?;
+        Some(if negative { -value } else { value })
+    };
+    let whole = radix(&["0b", "0B"], 2)
+        .or_else(|| radix(&["0x", "0X"], 16))
+        .or_else(|| radix(&["0o", "0O"], 8))
+        .or_else(|| radix(&["0"], 8))
+        .or_else(|| text.parse::<i64>().ok());
+    if let Some(value) = whole {
+        return Some(Node::Number(Cow::Owned(value.to_string())));
+    }
+    let is_float = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && unsigned.contains(|c: char| c.is_ascii_digit())
+        && unsigned.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    let value = text.parse::<f64>().ok().filter(|value| is_float && value.is_finite())?;
+    let number = super::node::number(&value.to_string())?;
+    Some(Node::Number(Cow::Owned(number.to_string())))
+}
+
+/// A problem as go-yaml tells it: without the context, and with lines counted from zero by its
+/// parser, from one by its scanner.
+fn told(error: &ScanError, text: &str) -> DecodeError {
+    if let ErrorKind::UnclosedFlowCollection { open } = error.kind() {
+        return unclosed(*open, text);
+    }
+    let by_parser = matches!(
+        error.kind(),
+        ErrorKind::ExpectedNodeContent
+            | ErrorKind::ExpectedBlockMappingKey
+            | ErrorKind::ExpectedFlowMappingSeparator
+            | ErrorKind::ExpectedFlowSequenceSeparator
+            | ErrorKind::ExpectedBlockSequenceEntry
+            | ErrorKind::ExpectedDocumentStart
+    );
+    let info = error.info();
+    let problem = match info.strip_prefix("while ") {
+        Some(rest) => rest.split_once(", ").map_or(rest, |(_, problem)| problem),
+        None => &info,
+    };
+    problem_at(error.marker().line().saturating_sub(usize::from(by_parser)), problem)
+}
+
+/// A bracket that is still open at the end of the text, which is where go-yaml notices.
+fn unclosed(open: char, text: &str) -> DecodeError {
+    let awaits_content = text.trim_end().ends_with(['[', '{', ',', ':']);
+    let problem = match open {
+        '[' if !awaits_content => "did not find expected ',' or ']'",
+        '{' if !awaits_content => "did not find expected ',' or '}'",
+        _ => "did not find expected node content",
+    };
+    problem_at(text.lines().count(), problem)
+}
+
+fn problem_at(line: usize, problem: &str) -> DecodeError {
+    match line {
+        0 => DecodeError::new(format!("yaml: {problem}")),
+        line => DecodeError::new(format!("yaml: line {line}: {problem}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn value(text: &str) -> Value {
+        parse(text.as_bytes()).unwrap().node.into_value()
+    }
+
+    #[test]
+    fn scalars_are_those_of_yaml_1_1() {
+        for (text, expected) in [
+            ("yes", json!(true)),
+            ("Off", json!(false)),
+            ("y", json!("y")),
+            ("'yes'", json!("yes")),
+            ("!!str yes", json!("yes")),
+            ("~", json!(null)),
+            ("", json!(null)),
+            ("0", json!(0)),
+            ("010", json!(8)),
+            ("0o10", json!(8)),
+            ("0x1F", json!(31)),
+            ("0b11", json!(3)),
+            ("1_000", json!(1000)),
+            ("-5", json!(-5)),
+            ("+5", json!(5)),
+            ("1.50", json!(1.5)),
+            ("1e3", json!(1000)),
+            ("1.2.3", json!("1.2.3")),
+            ("1Gi", json!("1Gi")),
+            ("2026-01-02", json!("2026-01-02")),
+            (".5", json!(0.5)),
+            (".", json!(".")),
+            ("-", json!([null])),
+            ("x: |\n  a\n  b\n", json!({"x": "a\nb\n"})),
+        ] {
+            assert_eq!(value(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn documents_anchors_and_keys() {
+        for (text, expected) in [
+            ("--- \na: 1\n---\na: 2\n", json!({"a": 1})),
+            ("1: a\ntrue: b\n", json!({"1": "a", "true": "b"})),
+            ("a: &x {b: 1}\nc: *x\n", json!({"a": {"b": 1}, "c": {"b": 1}})),
+            (
+                "a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\n",
+                json!({"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}),
+            ),
+            ("{\"a\": [1, \"b\"]}", json!({"a": [1, "b"]})),
+        ] {
+            assert_eq!(value(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_told() {
+        let document = parse(b"a: 1\nb:\n  c: 1\n  c: 2\na: 2\n").unwrap();
+        let expected =
+            ["line 4: key \"c\" already set in map", "line 5: key \"a\" already set in map"];
+        assert_eq!(document.duplicates, expected);
+        assert_eq!(document.node.into_value(), json!({"a": 2, "b": {"c": 2}}));
+    }
+
+    #[test]
+    fn errors() {
+        for (text, message) in [
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: [\n",
+                "yaml: line 4: did not find expected node content",
+            ),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\ndata: {a: [",
+                "yaml: line 5: did not find expected node content",
+            ),
+            ("? [a]\n: b\n", "error converting YAML to JSON: unsupported map key of type array"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), message, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_bounded() {
+        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for level in 1..10 {
+            let alias = format!("*a{}", level - 1);
+            text += &format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 10].join(","));
+        }
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "yaml: document contains excessive aliasing");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in r#"[\[\]{}":,a-z0-9 .&*<|>!~\n-]{0,60}"#) {
+            let _ = parse(text.as_bytes());
+        }
+
+        #[test]
+        fn reads_json(numbers in proptest::collection::btree_map("[a-z]{1,5}!", -1000i64..1000, 0..5)) {
+            let json = serde_json::to_value(&numbers).unwrap();
+            proptest::prop_assert_eq!(value(&json.to_string()), json);
+        }
+    }
+}
