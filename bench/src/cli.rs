@@ -22,7 +22,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Put load on one etcd v3 server (or cluster) and measure it.
-    Etcd(EtcdOptions),
+    Etcd(Box<EtcdOptions>),
+    /// Start servers in turn, put the same load on each, and write a report of how they compare.
+    Compare(Box<CompareOptions>),
 }
 
 /// The workloads by name.
@@ -120,6 +122,55 @@ pub struct EtcdOptions {
     /// Exit with 0 even when requests failed.
     #[arg(long)]
     pub allow_errors: bool,
+}
+
+/// Options of `mainstay-bench compare`.
+#[derive(Args, Clone, Debug)]
+pub struct CompareOptions {
+    /// The etcd binary, a path or a name in PATH.
+    #[arg(long, default_value = "etcd")]
+    pub etcd_bin: PathBuf,
+    /// The mainstay binary [default: the one beside this program, else the one in PATH].
+    #[arg(long)]
+    pub mainstay_bin: Option<PathBuf>,
+    /// Servers to compare instead: NAME=KIND:PATH, KIND being etcd or mainstay, with further
+    /// flags behind the path. Ratios are to the first.
+    #[arg(long, value_name = "NAME=KIND:PATH [FLAGS]")]
+    pub peer: Vec<String>,
+    /// Client counts.
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1000")]
+    pub clients: Vec<usize>,
+    /// Workloads.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "put,lease-flood")]
+    pub workloads: Vec<WorkloadName>,
+    /// Length of each measuring window.
+    #[arg(long, value_parser = parse_duration, default_value = "10s")]
+    pub duration: Duration,
+    /// Load before each measuring window.
+    #[arg(long, value_parser = parse_duration, default_value = "2s")]
+    pub warmup: Duration,
+    /// How long each server idles before the load.
+    #[arg(long, value_parser = parse_duration, default_value = "1s")]
+    pub idle: Duration,
+    /// Repetitions of everything.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Where data directories are made (and removed): the disk that is measured.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// The report.
+    #[arg(long, default_value = "report.html")]
+    pub output: PathBuf,
+    /// All figures of all runs as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Exit with 0 even when requests failed.
+    #[arg(long)]
+    pub allow_errors: bool,
+    /// Further options of `mainstay-bench etcd` for the load, behind `--`: for example
+    /// `-- --value-size 1024 --rate 2000`.
+    #[arg(last = true, value_name = "LOAD OPTIONS")]
+    pub load_options: Vec<String>,
 }
 
 impl EtcdOptions {
@@ -250,6 +301,7 @@ mod tests {
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Etcd(options) => options.plan(),
+            Command::Compare(_) => panic!("the etcd command"),
         }
     }
 

@@ -4,6 +4,7 @@
 //! process in `/proc`), so the same measurement works on any server that speaks etcd v3.
 
 pub mod cli;
+pub mod compare;
 pub mod interrupt;
 pub mod limits;
 pub mod load;

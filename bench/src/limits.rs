@@ -43,3 +43,18 @@ pub const LATENCY_DIGITS: u8 = 3;
 pub const RATE_MAX: f64 = 1_000_000.0;
 
 const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
+
+/// Time for a server under comparison to answer its first read.
+pub const SERVER_READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for one attempt of it.
+pub const SERVER_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between attempts: the grain of the measured start time.
+pub const SERVER_PROBE_PAUSE: Duration = Duration::from_millis(2);
+/// Time for a server to end on SIGTERM before it is killed.
+pub const SERVER_STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Lines of a server's log that go with an error.
+pub const SERVER_LOG_LINES: usize = 20;
+/// Peers of a comparison: as many as the charts have colours for.
+pub const PEERS_MAX: usize = 4;
+/// Runs of a comparison: peers x workloads x client counts x rounds.
+pub const RUNS_MAX: usize = 2_000;

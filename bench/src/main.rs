@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     mainstay_bench::interrupt::watch();
     let outcome = match &cli.command {
         Command::Etcd(options) => mainstay_bench::load::command::run(options),
+        Command::Compare(options) => mainstay_bench::compare::command::run(options),
     };
     match outcome {
         Ok(code) => code,

@@ -28,6 +28,12 @@ pub fn sample(pid: u32) -> io::Result<Sample> {
         .ok_or_else(|| io::Error::other(format!("/proc/{pid} has an unknown form")))
 }
 
+/// Starts the peak of resident memory anew. Where the kernel refuses, the peak is the one since
+/// the process began, which is still true, only less precise.
+pub fn reset_resident_peak(pid: u32) {
+    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 /// The processor time of this process so far.
 #[must_use]
 pub fn own_cpu_time() -> Duration {

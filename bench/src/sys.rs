@@ -80,18 +80,3 @@ pub fn clock_ticks_per_second() -> u64 {
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
 }
-
-/// The type name of the file system that holds `path`, as far as it is a usual one.
-#[must_use]
-pub fn filesystem_magic(path: &std::path::Path) -> Option<i64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut facts = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path is NUL-terminated and the buffer is as large as statfs writes.
-    let result = unsafe { libc::statfs(path.as_ptr(), facts.as_mut_ptr()) };
-    if result != 0 {
-        return None;
-    }
-    // SAFETY: statfs returned success, so it filled the structure.
-    Some(unsafe { facts.assume_init() }.f_type)
-}

@@ -1,0 +1,109 @@
+//! One measurement of one server: start it, let it idle, load it, stop it.
+
+use super::comparison::Run;
+use super::peer::Peer;
+use super::server::{ScratchDirectory, Server};
+use crate::load::command::Cpu;
+use crate::load::run::{self, Observer, Plan};
+use crate::proc::{self, Sample};
+use crate::result::figures::Figures;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The server.
+    pub peer: &'a Peer,
+    /// The load; its endpoint is filled in.
+    pub plan: Plan,
+    /// Which repetition.
+    pub round: usize,
+    /// How long the server idles before the load.
+    pub idle: Duration,
+    /// Where its data directory is made.
+    pub parent: &'a Path,
+}
+
+/// Runs the measurement on a fresh server.
+///
+/// # Errors
+/// When the server does not start, ends on the way, or cannot be reached.
+pub fn measure(request: &Request<'_>) -> Result<Run, String> {
+    let mut plan = request.plan.clone();
+    let label = format!("{}-{}-{}", plan.kind.name(), plan.clients, request.round);
+    let directory = ScratchDirectory::create(request.parent, &label)?;
+    let server = Server::start(request.peer, directory)?;
+    plan.endpoints = vec![server.endpoint().clone()];
+
+    let (idle_cpu_percent, idle) = idle(&server, request.idle)?;
+    let mut sampler = Sampler::new(server.process());
+    let finished = run::run(&plan, &mut sampler).map_err(|error| {
+        format!("{}: {error}; its log:\n{}", request.peer.name, server.log_end())
+    })?;
+    let (begin, end) = sampler.samples(&request.peer.name, &server)?;
+    let ready_after = server.ready_after();
+    server.stop();
+
+    let operations = finished.window_operations.max(1) as f64;
+    Ok(Run {
+        peer: request.peer.name.clone(),
+        workload: plan.kind.name().to_owned(),
+        clients: plan.clients,
+        round: request.round,
+        start_ms: ready_after.as_secs_f64() * 1e3,
+        idle_resident_bytes: idle.resident_bytes as f64,
+        idle_cpu_percent,
+        resident_bytes: end.resident_bytes as f64,
+        resident_peak_bytes: end.resident_peak_bytes as f64,
+        cpu_us_per_operation: (end.cpu - begin.cpu).as_secs_f64() * 1e6 / operations,
+        cpu_cores: (end.cpu - begin.cpu).as_secs_f64() / finished.window.as_secs_f64().max(1e-9),
+        written_bytes_per_operation: (end.written_bytes - begin.written_bytes) as f64 / operations,
+        figures: Figures::of(&plan, &finished, sampler.cpu.spent()),
+    })
+}
+
+/// Leaves the server alone for a while; returns its processor time in percent of one core, and
+/// a sample from the end.
+fn idle(server: &Server, time: Duration) -> Result<(f64, Sample), String> {
+    let look =
+        || proc::sample(server.process()).map_err(|error| format!("the server ended: {error}"));
+    let (before, started) = (look()?, Instant::now());
+    std::thread::sleep(time);
+    let after = look()?;
+    let share = (after.cpu - before.cpu).as_secs_f64() / started.elapsed().as_secs_f64().max(1e-9);
+    Ok((share * 100.0, after))
+}
+
+/// Looks at the server and at the loader when the measuring window begins and ends.
+struct Sampler {
+    process: u32,
+    begin: Option<Sample>,
+    end: Option<Sample>,
+    cpu: Cpu,
+}
+
+impl Sampler {
+    fn new(process: u32) -> Self {
+        Self { process, begin: None, end: None, cpu: Cpu::default() }
+    }
+
+    fn samples(&self, name: &str, server: &Server) -> Result<(Sample, Sample), String> {
+        self.begin
+            .zip(self.end)
+            .ok_or_else(|| format!("{name} ended under load; its log:\n{}", server.log_end()))
+    }
+}
+
+impl Observer for Sampler {
+    fn begin(&mut self) {
+        proc::reset_resident_peak(self.process);
+        self.begin = proc::sample(self.process).ok();
+        self.cpu.begin();
+    }
+
+    fn end(&mut self) {
+        self.cpu.end();
+        self.end = proc::sample(self.process).ok();
+    }
+}

@@ -1,0 +1,210 @@
+//! A server under measurement: started on a fresh directory and free ports, always ended and its
+//! directory always removed, whatever happens.
+
+use super::peer::Peer;
+use crate::load::grpc::{Channel, Endpoint, Method};
+use crate::load::template::{self, KeyShape};
+use crate::{interrupt, limits, sys};
+use bytes::BytesMut;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A directory that is removed with all it holds when this is dropped.
+#[derive(Debug)]
+pub struct ScratchDirectory {
+    path: PathBuf,
+}
+
+impl ScratchDirectory {
+    /// Makes a new directory beneath `parent`.
+    ///
+    /// # Errors
+    /// The system's reason, with the path.
+    pub fn create(parent: &Path, label: &str) -> Result<Self, String> {
+        let path = parent.join(format!("mainstay-bench-{}-{label}", std::process::id()));
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::create_dir(&path))
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        let path = path.canonicalize().unwrap_or(path);
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ScratchDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            eprintln!("mainstay-bench: cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    endpoint: Endpoint,
+    ready_after: Duration,
+    directory: ScratchDirectory,
+}
+
+impl Server {
+    /// Starts `peer` and waits until it answers a linearizable read.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends early or is not ready in time; with the end of its log.
+    pub fn start(peer: &Peer, directory: ScratchDirectory) -> Result<Self, String> {
+        let ports = free_ports().map_err(|error| format!("no free port: {error}"))?;
+        let log = File::create(directory.path().join("log"))
+            .map_err(|error| format!("cannot write the server's log: {error}"))?;
+        let log_too = log.try_clone().map_err(|error| format!("cannot share the log: {error}"))?;
+        let mut command = Command::new(&peer.path);
+        command
+            .args(peer.flags(&directory.path().join("data"), ports))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log_too);
+        sys::end_with_parent(&mut command);
+        let started = Instant::now();
+        let child = command
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", peer.path.display()))?;
+        let endpoint = Endpoint::parse(&format!("127.0.0.1:{}", ports[0]))?;
+        // From here on dropping the server ends the child.
+        let mut server = Self { child, endpoint, ready_after: Duration::ZERO, directory };
+        server.wait_ready(started).map_err(|error| {
+            format!("{}: {error}; the end of its log:\n{}", peer.name, server.log_end())
+        })?;
+        server.ready_after = started.elapsed();
+        Ok(server)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// From its start to its first answer.
+    #[must_use]
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// The last lines that it logged.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let text = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.len().saturating_sub(limits::SERVER_LOG_LINES);
+        lines.get(last..).unwrap_or_default().join("\n")
+    }
+
+    /// Asks it to end, and makes it end if it does not.
+    pub fn stop(mut self) {
+        sys::signal_group(self.child.id(), libc::SIGTERM);
+        let deadline = Instant::now() + limits::SERVER_STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn wait_ready(&mut self, started: Instant) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start an event loop: {error}"))?;
+        let mut last_error = String::from("no answer yet");
+        while started.elapsed() < limits::SERVER_READY_TIMEOUT {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("ended with {status} before it was ready"));
+            }
+            if interrupt::requested() {
+                return Err("stopped while waiting for it".to_owned());
+            }
+            let local = tokio::task::LocalSet::new();
+            match local.block_on(&runtime, probe(&self.endpoint)) {
+                Ok(()) => return Ok(()),
+                Err(error) => last_error = error,
+            }
+            std::thread::sleep(limits::SERVER_PROBE_PAUSE);
+        }
+        Err(format!("not ready after {:?}: {last_error}", limits::SERVER_READY_TIMEOUT))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            sys::signal_group(self.child.id(), libc::SIGKILL);
+            let _ = self.child.wait(); // reaps; nothing is left to do on an error
+        }
+    }
+}
+
+/// A linearizable read of one key: what a server answers only once it can serve.
+async fn probe(endpoint: &Endpoint) -> Result<(), String> {
+    let work = async {
+        let channel = Channel::open(endpoint).await?;
+        let request = template::get(&KeyShape::new("health", 1), false);
+        let frame = request.render(0, 0, 0, &mut BytesMut::new());
+        channel.unary(Method::Range, frame, limits::SERVER_PROBE_TIMEOUT).await
+    };
+    work.await.map(drop).map_err(|error| error.to_string())
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> std::io::Result<[u16; 2]> {
+    let listeners = [
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+    ];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(label: &str) -> ScratchDirectory {
+        ScratchDirectory::create(&std::env::temp_dir(), label).unwrap()
+    }
+
+    #[test]
+    fn a_scratch_directory_goes_with_its_owner() {
+        let directory = scratch("test-scratch");
+        let path = directory.path().to_owned();
+        std::fs::write(path.join("file"), b"x").unwrap();
+        drop(directory);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_server_that_ends_early_is_told_with_its_log() {
+        let peer = Peer::parse("wrong=mainstay:/bin/ls --no-such-flag").unwrap();
+        let directory = scratch("test-early");
+        let path = directory.path().to_owned();
+        let error = Server::start(&peer, directory).unwrap_err();
+        assert!(error.contains("before it was ready"), "{error}");
+        assert!(error.contains("data-dir"), "what ls says of the first unknown flag: {error}");
+        assert!(!path.exists(), "its directory is removed");
+    }
+}
