@@ -161,7 +161,7 @@ fn workload_section(out: &mut String, comparison: &Comparison, workload: &str, n
             chart::curves(&title, &curves)
         );
     }
-    out.push_str("</div>\n<div class=\"grid-cards\">");
+    out.push_str("</div>\n<div class=\"grid-cards wide\">");
     for metric in comparison::BARS {
         let groups: Vec<BarGroup> = counts
             .iter()
@@ -226,7 +226,7 @@ fn numbers(out: &mut String, comparison: &Comparison) {
     let _ = write!(
         out,
         "<h2>All numbers</h2>\n<p class=\"soft\">Median of {} rounds, smallest and largest below \
-         it.</p>\n<div class=\"scroll\"><table><thead><tr><th>Load</th><th class=\"left\">Server</th>",
+         it.</p>\n<div class=\"scroll\"><table><thead><tr><th>Server and load</th>",
         comparison.rounds
     );
     for metric in comparison::TABLE {
@@ -250,15 +250,12 @@ fn number_row(
     clients: usize,
     (number, peer): (usize, &PeerFacts),
 ) {
-    let (class, label) = match number {
-        0 => (" class=\"group\"", load_label(workload, clients)),
-        _ => ("", String::new()),
-    };
+    let class = if number == 0 { " class=\"group\"" } else { "" };
     let _ = write!(
         out,
-        "<tr{class}><th>{}</th><td class=\"left\">{}</td>",
-        escape(&label),
-        escape(&peer.name)
+        "<tr{class}><th class=\"key key{number}\"><i></i>{}<small>{}</small></th>",
+        escape(&peer.name),
+        escape(&load_label(workload, clients))
     );
     for metric in comparison::TABLE {
         match comparison.spread(metric, &peer.name, workload, clients) {

@@ -310,12 +310,15 @@ impl<'a> Window<'a> {
     }
 
     fn open(&mut self, observer: &mut dyn Observer) {
-        drop(recorder::collect(&self.shared.recorders)); // what the warm-up measured
         self.begun = true;
-        self.begin = Instant::now();
         self.began_at = SystemTime::now();
-        self.interval_start = self.begin;
-        self.issued_at_begin = self.shared.issued.load(Ordering::Relaxed);
+        // Without a warm-up everything since the start counts, however late this thread woke up.
+        if !self.plan.warm_up.is_zero() {
+            drop(recorder::collect(&self.shared.recorders));
+            self.begin = Instant::now();
+            self.interval_start = self.begin;
+            self.issued_at_begin = self.shared.issued.load(Ordering::Relaxed);
+        }
         observer.begin();
     }
 
