@@ -6,6 +6,7 @@
 
 pub mod effect;
 pub mod error;
+mod hash_index;
 pub mod lease;
 pub mod limits;
 pub mod log;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod request;
 pub mod runtime;
 pub mod shard;
+mod slab;
 pub mod watch;
 
 pub use error::StoreError;

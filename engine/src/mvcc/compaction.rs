@@ -1,7 +1,7 @@
 //! Forgetting history, a slice at a time.
 
 use super::index::Mvcc;
-use super::version::Left;
+use super::version::{Handle, Left};
 use crate::record::{Record, Revision};
 
 impl Mvcc {
@@ -21,18 +21,15 @@ impl Mvcc {
     /// to do. All the slices together cost as much as there is garbage, not as there are keys.
     pub fn compact_slice(&mut self, max_keys: usize) -> bool {
         for _ in 0..max_keys {
-            match self.superseded.front() {
-                Some(&(revision, handle)) if revision <= self.compacted => {
-                    self.superseded.pop_front();
-                    self.compact_key(handle);
-                }
-                _ => return true,
+            match self.superseded.pop_upto(self.compacted) {
+                Some(handle) => self.compact_key(handle),
+                None => return true,
             }
         }
-        self.superseded.front().is_none_or(|&(revision, _)| revision > self.compacted)
+        !self.superseded.has_upto(self.compacted)
     }
 
-    fn compact_key(&mut self, handle: super::entries::Handle) {
+    fn compact_key(&mut self, handle: Handle) {
         if self.entries.find(handle).is_none() {
             return;
         }

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::entries::{Entries, Handle};
-use super::hash_index::HashIndex;
+use super::journal::Journal;
 use super::order::Order;
-use super::version::{Left, Superseded, Versions};
+use super::version::{Entries, Handle, Left, Superseded, Versions};
 use crate::error::StoreError;
+use crate::hash_index::HashIndex;
+use crate::placement;
 use crate::record::{Record, Revision};
 
 /// What a shard holds.
@@ -33,7 +34,7 @@ pub struct Mvcc {
     pub(super) compacted: Revision,
     /// Keys in which the change of this revision left something to compact, by revision.
     /// An entry may be out of date: compacting a key twice, or another one, does no harm.
-    pub(super) superseded: VecDeque<(Revision, Handle)>,
+    pub(super) superseded: Journal,
     /// Keys changed by revisions that could still be rolled back, by revision.
     unsettled: VecDeque<(Revision, Handle)>,
     settled: Revision,
@@ -69,7 +70,11 @@ impl Mvcc {
     }
 
     fn find(&self, key: &[u8]) -> Option<&Versions> {
-        Some(self.entries.get(self.hashes.find(&self.entries, key)?))
+        Some(self.entries.get(self.handle_of(key, placement::hash(key))?))
+    }
+
+    fn handle_of(&self, key: &[u8], hash: u64) -> Option<Handle> {
+        self.hashes.find(hash, |handle| self.entries.get(handle).key() == key)
     }
 
     /// Makes `record` the newest version of its key and gives the one before (or its tombstone).
@@ -77,9 +82,11 @@ impl Mvcc {
     pub fn install(&mut self, record: Record) -> Option<Record> {
         let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
         self.count_in(&record);
-        let Some(handle) = self.hashes.find(&self.entries, record.key()) else {
+        let hash = placement::hash(record.key());
+        let Some(handle) = self.handle_of(record.key(), hash) else {
             let handle = self.entries.insert(Versions::new(record));
-            self.hashes.insert(&self.entries, handle);
+            let hash_of = |handle| placement::hash(self.entries.get(handle).key());
+            self.hashes.insert(hash, handle, hash_of);
             self.order.insert(&self.entries, handle, !tombstone, revision);
             self.note_change(revision, handle, tombstone);
             return None;
@@ -101,7 +108,7 @@ impl Mvcc {
 
     fn note_change(&mut self, revision: Revision, handle: Handle, leaves_garbage: bool) {
         if leaves_garbage {
-            push_by_revision(&mut self.superseded, revision, handle);
+            self.superseded.push(revision, handle);
         }
         if revision > self.settled {
             push_by_revision(&mut self.unsettled, revision, handle);
@@ -131,9 +138,7 @@ impl Mvcc {
                 changed.push((before.clone(), self.rollback_key(handle, &before, revision)));
             }
         }
-        while self.superseded.back().is_some_and(|&(newer, _)| newer > revision) {
-            self.superseded.pop_back();
-        }
+        self.superseded.rollback(revision);
         changed
     }
 
@@ -157,7 +162,7 @@ impl Mvcc {
 
     /// Takes a key that has no versions left out of the indexes.
     pub(super) fn forget(&mut self, handle: Handle, live: bool) {
-        self.hashes.remove(&self.entries, handle);
+        self.hashes.remove(placement::hash(self.entries.get(handle).key()), handle);
         self.order.remove(&self.entries, handle, live);
         self.entries.remove(handle);
     }

@@ -3,9 +3,8 @@
 //! `transaction` evaluates requests against any such state.
 
 mod compaction;
-mod entries;
-mod hash_index;
 mod index;
+mod journal;
 mod order;
 pub mod range;
 pub mod transaction;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::entries::{Entries, Handle};
+use super::version::{Entries, Handle};
 use crate::record::Revision;
 use crate::request::KeyRange;
 
@@ -60,9 +60,9 @@ impl Order {
         live: bool,
         revision: Revision,
     ) {
-        let key = entries.key(handle);
+        let key = entries.get(handle).key();
         let leaf = self.leaf_mut(key);
-        let place = leaf.handles.partition_point(|&other| entries.key(other) < key);
+        let place = leaf.handles.partition_point(|&other| entries.get(other).key() < key);
         leaf.handles.insert(place, handle);
         leaf.live += usize::from(live);
         leaf.settled = leaf.settled.max(revision);
@@ -74,8 +74,8 @@ impl Order {
             let live = upper.iter().filter(lives).count();
             leaf.live -= live;
             let settled = leaf.settled;
-            let last = entries.key(leaf.handles[cut - 1]);
-            let bound = shortest_between(last, entries.key(upper[0]));
+            let last = entries.get(leaf.handles[cut - 1]).key();
+            let bound = shortest_between(last, entries.get(upper[0]).key());
             self.leaves.insert(bound.into(), Leaf { handles: upper, live, settled });
         }
     }
@@ -93,9 +93,9 @@ impl Order {
 
     /// Forgets a key; `live` says whether its newest version was.
     pub(super) fn remove(&mut self, entries: &Entries, handle: Handle, live: bool) {
-        let key = entries.key(handle);
+        let key = entries.get(handle).key();
         let leaf = self.leaf_mut(key);
-        let place = leaf.handles.partition_point(|&other| entries.key(other) < key);
+        let place = leaf.handles.partition_point(|&other| entries.get(other).key() < key);
         assert!(leaf.handles.get(place) == Some(&handle), "the order holds every key");
         leaf.handles.remove(place);
         leaf.live -= usize::from(live);
@@ -138,8 +138,8 @@ impl Order {
         let mut leaves = self.leaves_from(key);
         let (_, first) = leaves.next().expect("the first bound is empty");
         let skip = first.handles.partition_point(|&handle| match start {
-            Bound::Excluded(key) => entries.key(handle) <= key,
-            _ => entries.key(handle) < key,
+            Bound::Excluded(key) => entries.get(handle).key() <= key,
+            _ => entries.get(handle).key() < key,
         });
         let rest = leaves.flat_map(|(_, leaf)| &leaf.handles);
         first.handles[skip..].iter().chain(rest).copied()

@@ -1,6 +1,13 @@
 //! The versions of one key, newest first at hand.
 
 use crate::record::{Record, Revision};
+use crate::slab::Slab;
+
+/// The versions of all keys.
+pub(super) type Entries = Slab<Versions>;
+
+/// A key's number in [`Entries`]: what the indexes hold.
+pub(super) type Handle = u32;
 
 /// A key's versions. With a single one, the usual case, it is two words and no allocation.
 #[derive(Debug)]

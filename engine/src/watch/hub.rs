@@ -3,11 +3,12 @@
 use super::cursor::{Cursor, Touched};
 use super::groups::Groups;
 use super::ring::{Ring, effects_from};
-use crate::effect::{Control, Item, SharedBatch};
+use crate::effect::{Change, Control, Item, SharedBatch};
 use crate::error::StoreError;
 use crate::limits::WATCH_RING_BYTES;
 use crate::record::Revision;
 use crate::request::{WatchBatch, WatchRequest};
+use crate::slab::Slab;
 
 /// A watcher of this core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,9 +45,11 @@ pub struct FromLog {
 #[derive(Debug)]
 struct Watcher {
     cursor: Cursor,
+    generation: u32,
     group: u32,
-    /// Its place among the group's watchers.
-    place: u32,
+    /// Its neighbours among the group's watchers.
+    before: Option<u32>,
+    after: Option<u32>,
 }
 
 /// The watchers of one core. All hubs are given the same batches, which they share.
@@ -54,8 +57,8 @@ struct Watcher {
 pub struct WatchHub {
     ring: Ring,
     groups: Groups,
-    watchers: Vec<(u32, Option<Watcher>)>,
-    free: Vec<u32>,
+    watchers: Slab<Watcher>,
+    next_generation: u32,
     /// The last revision that was published.
     head: Revision,
     compacted: Revision,
@@ -72,8 +75,8 @@ impl WatchHub {
         WatchHub {
             ring: Ring::new(max_bytes),
             groups: Groups::default(),
-            watchers: Vec::new(),
-            free: Vec::new(),
+            watchers: Slab::default(),
+            next_generation: 0,
             head: revision,
             compacted,
         }
@@ -86,7 +89,7 @@ impl WatchHub {
 
     /// How many watchers there are.
     pub fn len(&self) -> usize {
-        self.watchers.len() - self.free.len()
+        self.watchers.len()
     }
 
     /// Whether there are none.
@@ -111,17 +114,17 @@ impl WatchHub {
             committed.max(self.head) + 1
         };
         let group = self.groups.of(&request.range);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.watchers.push((0, None));
-            u32::try_from(self.watchers.len() - 1).expect("a core has fewer than 2^32 watchers")
-        });
-        let members = &mut self.groups.get_mut(group).watchers;
-        let place = members.len() as u32;
-        members.push(index);
-        let (generation, slot) = &mut self.watchers[index as usize];
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
         let cursor = Cursor::new(request, from, self.head);
-        *slot = Some(Watcher { cursor, group, place });
-        Ok(WatcherId { index, generation: *generation })
+        let after = self.groups.get(group).first;
+        let watcher = Watcher { cursor, generation, group, before: None, after };
+        let index = self.watchers.insert(watcher);
+        self.groups.get_mut(group).first = Some(index);
+        if let Some(after) = after {
+            self.watchers.get_mut(after).before = Some(index);
+        }
+        Ok(WatcherId { index, generation })
     }
 
     fn check_start(&self, requested: Revision) -> Result<(), StoreError> {
@@ -133,29 +136,24 @@ impl WatchHub {
 
     /// Ends a watch.
     pub fn unsubscribe(&mut self, id: WatcherId) {
-        let group = self.get(id).group;
-        let place = self.get(id).place;
-        let members = &mut self.groups.get_mut(group).watchers;
-        members.swap_remove(place as usize);
-        let moved = members.get(place as usize).copied();
-        if members.is_empty() {
+        let &Watcher { group, before, after, .. } = self.get(id);
+        self.watchers.remove(id.index);
+        if let Some(after) = after {
+            self.watchers.get_mut(after).before = before;
+        }
+        match before {
+            Some(before) => self.watchers.get_mut(before).after = after,
+            None => self.groups.get_mut(group).first = after,
+        }
+        if self.groups.get(group).first.is_none() {
             self.groups.remove(group);
         }
-        if let Some(moved) = moved {
-            let (_, watcher) = &mut self.watchers[moved as usize];
-            watcher.as_mut().expect("groups name watchers that exist").place = place;
-        }
-        let (generation, slot) = &mut self.watchers[id.index as usize];
-        *generation = generation.wrapping_add(1);
-        *slot = None;
-        self.free.push(id.index);
     }
 
     fn get(&self, id: WatcherId) -> &Watcher {
-        match &self.watchers[id.index as usize] {
-            (generation, Some(watcher)) if *generation == id.generation => watcher,
-            _ => panic!("a watcher is not used after it was unsubscribed"),
-        }
+        let watcher = self.watchers.find(id.index);
+        let same = watcher.filter(|watcher| watcher.generation == id.generation);
+        same.expect("a watcher is not used after it was unsubscribed")
     }
 
     /// Takes the next committed batch and gives the watchers that were level and now have
@@ -167,14 +165,11 @@ impl WatchHub {
             batch.revision_before,
             self.head,
         );
-        let mut touched_groups = Vec::new();
+        let mut notes = Vec::new();
         for item in &batch.items {
             match item {
                 Item::Effect(effect) => {
-                    for change in &effect.changes {
-                        let touched = Touched::by(change);
-                        self.touch(change.record.key(), touched, &mut touched_groups);
-                    }
+                    effect.changes.iter().for_each(|change| self.note(change, &mut notes));
                 }
                 Item::Control(Control::Compact { revision }) => {
                     self.compacted = self.compacted.max(*revision);
@@ -184,35 +179,39 @@ impl WatchHub {
         }
         self.head = batch.revision_after;
         self.ring.push(batch);
-        self.extend_cursors(&touched_groups)
+        self.extend_cursors(&notes)
     }
 
-    fn touch(&mut self, key: &[u8], touched: Touched, touched_groups: &mut Vec<u32>) {
-        let known = touched_groups.len();
-        self.groups.find(key, |group| touched_groups.push(group));
-        for position in (known..touched_groups.len()).rev() {
-            let group = self.groups.get_mut(touched_groups[position]);
-            match &mut group.touched {
-                Some(before) => {
-                    *before = before.and(touched);
-                    touched_groups.swap_remove(position);
-                }
-                none => *none = Some(touched),
+    /// Notes which groups a change concerns, once for each group in a batch.
+    fn note(&mut self, change: &Change, notes: &mut Vec<(u32, Touched)>) {
+        let touched = Touched::by(change);
+        let known = notes.len();
+        self.groups.find(change.record.key(), |group| notes.push((group, touched)));
+        for position in (known..notes.len()).rev() {
+            let group = self.groups.get(notes[position].0);
+            if let Some(noted) = group.noted {
+                let (_, before) = &mut notes[noted as usize];
+                *before = before.and(touched);
+                notes.swap_remove(position);
             }
+        }
+        for (position, &(group, _)) in notes.iter().enumerate().skip(known) {
+            self.groups.get_mut(group).noted = Some(position as u32);
         }
     }
 
-    fn extend_cursors(&mut self, touched_groups: &[u32]) -> Vec<WatcherId> {
+    fn extend_cursors(&mut self, notes: &[(u32, Touched)]) -> Vec<WatcherId> {
         let mut wake = Vec::new();
-        for &group in touched_groups {
+        for &(group, touched) in notes {
             let group = self.groups.get_mut(group);
-            let Some(touched) = group.touched.take() else { continue };
-            for &index in &group.watchers {
-                let (generation, watcher) = &mut self.watchers[index as usize];
-                let watcher = watcher.as_mut().expect("groups name watchers that exist");
+            group.noted = None;
+            let mut next = group.first;
+            while let Some(index) = next {
+                let watcher = self.watchers.get_mut(index);
                 if watcher.cursor.extend(touched) {
-                    wake.push(WatcherId { index, generation: *generation });
+                    wake.push(WatcherId { index, generation: watcher.generation });
                 }
+                next = watcher.after;
             }
         }
         wake
@@ -230,7 +229,7 @@ impl WatchHub {
                 Step::Behind { from_revision: first }
             };
         }
-        let watcher = self.watchers[id.index as usize].1.as_mut().expect("it was just found");
+        let watcher = self.watchers.get_mut(id.index);
         let range = &self.groups.get(watcher.group).range;
         let effects = self.ring.effects_from(first);
         match watcher.cursor.collect(range, effects, head, head, max_bytes) {
@@ -254,7 +253,7 @@ impl WatchHub {
         assert!(begins, "the log was read from a later revision than {first}");
         let end = batches.last().map_or(first - 1, |batch| batch.revision_after);
         let effects = batches.iter().flat_map(|batch| effects_from(batch, first));
-        let watcher = self.watchers[id.index as usize].1.as_mut().expect("it was just found");
+        let watcher = self.watchers.get_mut(id.index);
         let range = &self.groups.get(watcher.group).range;
         let batch = watcher
             .cursor

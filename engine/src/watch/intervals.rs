@@ -4,13 +4,13 @@
 use bytes::Bytes;
 
 use crate::request::KeyRange;
+use crate::slab::Slab;
 
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Intervals {
-    nodes: Vec<Node>,
-    free: Vec<u32>,
+    nodes: Slab<Node>,
     root: u32,
     /// Priorities are any numbers that have nothing to do with the starts.
     next_priority: u64,
@@ -31,7 +31,7 @@ struct Node {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Intervals { nodes: Vec::new(), free: Vec::new(), root: NONE, next_priority: 0 }
+        Intervals { nodes: Slab::default(), root: NONE, next_priority: 0 }
     }
 }
 
@@ -49,16 +49,7 @@ impl Intervals {
             (self.next_priority ^ (self.next_priority >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let reach = end.clone();
         let node = Node { start, end, reach, value, priority, left: NONE, right: NONE };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.nodes[index as usize] = node;
-                index
-            }
-            None => {
-                self.nodes.push(node);
-                u32::try_from(self.nodes.len() - 1).expect("a core has fewer than 2^32 watchers")
-            }
-        };
+        let index = self.nodes.insert(node);
         self.root = self.insert_below(self.root, index);
     }
 
@@ -75,7 +66,7 @@ impl Intervals {
         if tree == NONE {
             return;
         }
-        let node = &self.nodes[tree as usize];
+        let node = self.nodes.get(tree);
         if !is_after(&node.reach, key) {
             return;
         }
@@ -89,7 +80,7 @@ impl Intervals {
     }
 
     fn order(&self, tree: u32) -> (&[u8], u32) {
-        let node = &self.nodes[tree as usize];
+        let node = self.nodes.get(tree);
         (&node.start, node.value)
     }
 
@@ -98,7 +89,7 @@ impl Intervals {
             return new;
         }
         let comes_before = self.order(new) < self.order(tree);
-        if self.nodes[new as usize].priority > self.nodes[tree as usize].priority {
+        if self.nodes.get(new).priority > self.nodes.get(tree).priority {
             let (left, right) = self.split(tree, new);
             self.set_children(new, left, right);
             return new;
@@ -134,7 +125,7 @@ impl Intervals {
         assert!(tree != NONE, "only what was inserted is removed");
         let (mut left, mut right) = self.children(tree);
         if self.order(tree) == order {
-            self.free.push(tree);
+            self.nodes.remove(tree);
             return self.join(left, right);
         }
         if order < self.order(tree) {
@@ -151,7 +142,7 @@ impl Intervals {
         if before == NONE || after == NONE {
             return if before == NONE { after } else { before };
         }
-        if self.nodes[before as usize].priority > self.nodes[after as usize].priority {
+        if self.nodes.get(before).priority > self.nodes.get(after).priority {
             let (left, right) = self.children(before);
             let joined = self.join(right, after);
             self.set_children(before, left, joined);
@@ -165,18 +156,18 @@ impl Intervals {
     }
 
     fn children(&self, tree: u32) -> (u32, u32) {
-        let node = &self.nodes[tree as usize];
+        let node = self.nodes.get(tree);
         (node.left, node.right)
     }
 
     fn set_children(&mut self, tree: u32, left: u32, right: u32) {
-        let mut reach = self.nodes[tree as usize].end.clone();
+        let mut reach = self.nodes.get(tree).end.clone();
         for child in [left, right] {
             if child != NONE {
-                reach = later(reach, &self.nodes[child as usize].reach);
+                reach = later(reach, &self.nodes.get(child).reach);
             }
         }
-        let node = &mut self.nodes[tree as usize];
+        let node = self.nodes.get_mut(tree);
         (node.left, node.right, node.reach) = (left, right, reach);
     }
 }
