@@ -20,8 +20,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const VALUE: [u8; 512] = [b'v'; 512];
 
+type Section = (&'static str, fn(usize));
+
 /// Each runs in a process of its own, so that one does not use memory that another gave back.
-const SECTIONS: [(&str, fn(usize)); 6] = [
+const SECTIONS: [Section; 6] = [
     ("ascending", ascending),
     ("shuffled", shuffled_and_read),
     ("transactions", transactions),

@@ -36,6 +36,8 @@ pub enum Outcome {
     UnknownLease {
         lease: LeaseId,
         transaction: Transaction,
+        /// That answer, too, is to be given when this is committed.
+        visible_at: Revision,
     },
     /// Too many wait already.
     Refused(StoreError),
@@ -111,7 +113,7 @@ impl Shard {
         let Evaluation { result, changes, visible_at } =
             evaluate(&*self, committed, take, &transaction);
         if let Err(StoreError::LeaseNotFound(lease)) = result {
-            return Outcome::UnknownLease { lease, transaction };
+            return Outcome::UnknownLease { lease, transaction, visible_at };
         }
         for change in &changes {
             self.install(change.record.clone());

@@ -115,7 +115,7 @@ fn a_lease_that_is_not_known_yet_is_not_the_end() {
     let transaction = Transaction::of(put("a", 7));
     assert_eq!(
         store.ask(put("a", 7)),
-        Outcome::UnknownLease { lease: 7, transaction: transaction.clone() }
+        Outcome::UnknownLease { lease: 7, transaction: transaction.clone(), visible_at: 0 }
     );
     assert_eq!((store.revision, store.shard.mvcc().usage().versions), (1, 0));
     store.grant(7);

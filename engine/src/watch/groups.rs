@@ -1,5 +1,7 @@
 //! Watchers of the same range are a group; the index finds the groups that a key concerns.
 
+use bytes::Bytes;
+
 use super::intervals::Intervals;
 use crate::hash_index::HashIndex;
 use crate::placement;
@@ -30,10 +32,10 @@ impl Groups {
         if let Some(group) = self.by_range.find(hash, |group| self.get(group).range == *range) {
             return group;
         }
-        let group = self.groups.insert(Group { range: range.clone(), first: None, noted: None });
+        let group = self.groups.insert(Group { range: own(range), first: None, noted: None });
         self.by_range.insert(hash, group, |other| hash_of(&self.groups.get(other).range));
         if !matches!(range, KeyRange::Single(_)) {
-            self.intervals.insert(range, group);
+            self.intervals.insert(&self.groups.get(group).range, group);
         }
         group
     }
@@ -66,6 +68,19 @@ impl Groups {
             found(group);
         }
         self.intervals.find(key, &mut found);
+    }
+}
+
+/// A range of memory of its own: a watcher may live for months, and must not keep the network
+/// buffer that its request came in.
+fn own(range: &KeyRange) -> KeyRange {
+    let copy = |key: &Bytes| Bytes::copy_from_slice(key);
+    match range {
+        KeyRange::Single(key) => KeyRange::Single(copy(key)),
+        KeyRange::From(start) => KeyRange::From(copy(start)),
+        KeyRange::Interval { start, end } => {
+            KeyRange::Interval { start: copy(start), end: copy(end) }
+        }
     }
 }
 
