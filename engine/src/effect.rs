@@ -29,6 +29,15 @@ pub struct Effect {
     pub changes: Vec<Change>,
 }
 
+impl Effect {
+    /// About what it takes in memory and in the log.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        let payload = |change: &Change| change.record.key().len() + change.record.value().len();
+        self.changes.iter().map(|change| payload(change) + OVERHEAD).sum()
+    }
+}
+
 /// What is ordered and logged with the effects but takes no revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
@@ -80,6 +89,11 @@ impl Batch {
             Item::Effect(effect) => Some(effect),
             Item::Control(_) => None,
         })
+    }
+
+    /// Whether it allows history to be forgotten.
+    pub fn compacts(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Control(Control::Compact { .. })))
     }
 }
 

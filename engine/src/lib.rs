@@ -6,17 +6,19 @@
 
 pub mod effect;
 pub mod error;
-mod hash_index;
 pub mod lease;
 pub mod limits;
 pub mod log;
+pub mod message;
 pub mod mvcc;
 pub mod placement;
 pub mod record;
+pub mod replica;
 pub mod request;
 pub mod runtime;
+pub mod sequencer;
 pub mod shard;
-mod slab;
+pub mod shared;
 pub mod watch;
 
 pub use error::StoreError;

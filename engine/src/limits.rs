@@ -26,6 +26,9 @@ pub const WATCH_RING_BYTES: usize = 64 << 20;
 /// millisecond's worth. Only a watcher that begins in the past meets changes that it does not want.
 pub const WATCH_STEP_CHANGES: usize = 16_384;
 
+/// Bytes of the log that a watcher which lags behind the ring reads at once.
+pub const WATCH_LOG_BYTES: usize = 4 << 20;
+
 /// Seconds: etcd's limit on a lease.
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 

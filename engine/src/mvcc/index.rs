@@ -197,7 +197,7 @@ impl Mvcc {
 ///
 /// # Errors
 /// `Compacted` and `FutureRevision`.
-pub(super) fn check_revision(
+pub fn check_revision(
     revision: Revision,
     compacted: Revision,
     current: Revision,

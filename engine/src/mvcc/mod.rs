@@ -10,7 +10,7 @@ pub mod range;
 pub mod transaction;
 mod version;
 
-pub use index::{Mvcc, Usage};
+pub use index::{Mvcc, Usage, check_revision};
 pub use range::{Chunk, CountChunk};
 pub use transaction::{Evaluation, Gathered, View, evaluate};
 

@@ -2,10 +2,19 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::time::Duration;
 
-use super::signal::Shutdown;
+use super::signal::{self, Shutdown};
+use super::start;
 use super::store::Store;
+
+/// Registered with io_uring for each executor. The sockets do not use it and the log brings
+/// buffers of its own, so this is glommio's minimum and not its 10 MiB.
+const IO_MEMORY_BYTES: usize = 256 << 10;
+
+/// How long an idle core looks for work before it sleeps in the kernel. Waking it again costs
+/// about as much, so a busy exchange of messages stays awake and an idle one costs nothing.
+const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 
 /// What a store needs to know to start.
 #[derive(Debug, Clone)]
@@ -31,32 +40,72 @@ pub struct Core {
 #[non_exhaustive]
 pub enum StartError {
     #[error("{0}")]
+    Disk(#[from] super::disk::DiskError),
+    #[error("--cores={asked}: this process may use {available} cores")]
+    TooManyCores { asked: usize, available: usize },
+    #[error("core {core}: cannot start its executor: {reason}")]
+    Executor { core: usize, reason: String },
+    #[error("{0}")]
     Io(#[from] std::io::Error),
 }
 
 /// Opens the data directory, replays the log and runs `door` on every core until shutdown.
 ///
-/// Returns when every `door` future has returned and the log is closed.
+/// Returns when every `door` future has returned and everything that was acknowledged, and all
+/// else that was under way, is in the log.
 pub fn run<D, F>(options: Options, door: D) -> Result<(), StartError>
 where
     D: Fn(Core) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let _ = (options, door);
-    todo!()
+    let cpus = usable_cpus(options.cores)?;
+    signal::hold_signals()?;
+    let shutdown = Shutdown::default();
+    let seats = start::open(&options.data_dir, cpus.len())?;
+    let cores = seats.len();
+    let mut executors = Vec::with_capacity(cores);
+    for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {
+        let (door, shutdown) = (door.clone(), shutdown.clone());
+        let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
+            .name(&format!("mainstay-{number}"))
+            .io_memory(IO_MEMORY_BYTES)
+            .spin_before_park(SPIN_BEFORE_PARK)
+            .spawn(move || async move {
+                let store = start::sit_down(seat, &shutdown).await?;
+                door(Core { number, cores, store: store.clone(), shutdown: shutdown.clone() })
+                    .await;
+                start::stand_up(store).await
+            })
+            .map_err(|error| StartError::Executor { core: number, reason: error.to_string() })?;
+        executors.push(executor);
+    }
+    let mut result = Ok(());
+    for (core, executor) in executors.into_iter().enumerate() {
+        let ended = match executor.join() {
+            Ok(ended) => ended,
+            Err(error) => Err(StartError::Executor { core, reason: error.to_string() }),
+        };
+        result = result.and(ended);
+    }
+    result
 }
 
-/// Runs `future` on this core, beside the caller. Dropping the handle does not cancel it.
+/// The processors to pin executors to: the first `wanted` of those that this process may use.
+fn usable_cpus(wanted: usize) -> Result<Vec<usize>, StartError> {
+    let mut cpus = super::affinity::allowed_cpus()?;
+    if wanted > cpus.len() {
+        return Err(StartError::TooManyCores { asked: wanted, available: cpus.len() });
+    }
+    cpus.truncate(if wanted == 0 { crate::limits::CORES } else { wanted });
+    Ok(cpus)
+}
+
+/// Runs `future` on this core, beside the caller.
 pub fn spawn_local<F: Future<Output = ()> + 'static>(future: F) {
-    let _ = future;
-    todo!()
+    glommio::spawn_local(future).detach();
 }
 
 /// Lets other tasks of this core run.
 pub async fn yield_now() {
-    todo!()
+    glommio::executor().yield_task_queue_now().await;
 }
-
-const _: fn() = || {
-    let _: Option<Rc<()>> = None;
-};

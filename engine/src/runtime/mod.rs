@@ -1,10 +1,26 @@
 //! The only room with glommio, io_uring, files, sockets and a clock.
+//! `executor` runs doors on pinned cores; `core` keeps one replica going; `disk` holds the log.
 
+mod affinity;
+mod core;
 pub mod disk;
 pub mod executor;
+mod journal;
+mod local;
+mod mesh;
 pub mod net;
 pub mod signal;
+mod start;
 pub mod store;
 pub mod timer;
+mod watcher;
 
 pub use executor::{Core, Options, StartError, run, spawn_local, yield_now};
+
+/// A random number from the kernel.
+pub fn random() -> std::io::Result<u64> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,24 +1,38 @@
 //! The handle by which doors ask the store.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::core::CoreState;
+use super::random;
+use super::start::Identity;
 use crate::error::StoreError;
+use crate::message::{Answer, Request};
 use crate::record::{LeaseId, Revision};
 use crate::request::{
-    LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse, WatchBatch,
-    WatchRequest,
+    LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse, WatchRequest,
 };
+
+pub use super::watcher::Watcher;
 
 /// One core's handle. Cheap to clone, never leaves its core.
 ///
 /// Every answer is as durable as promised before it is given, and shows committed state alone.
 #[derive(Clone)]
-pub struct Store(Rc<()>);
+pub struct Store(Rc<Handle>);
+
+struct Handle {
+    core: Rc<CoreState>,
+    identity: Identity,
+    /// Cores whose door has not returned yet.
+    doors_open: Arc<AtomicUsize>,
+}
 
 /// Facts about the store, for status pages and metrics.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreStatus {
     pub revision: Revision,
     pub compacted_revision: Revision,
@@ -26,7 +40,7 @@ pub struct StoreStatus {
     pub raft_term: u64,
     pub cluster_id: u64,
     pub member_id: u64,
-    /// Bytes that the data directory holds.
+    /// Bytes that the log holds on disk.
     pub disk_bytes: u64,
     /// Bytes of live keys and values in memory.
     pub live_bytes: u64,
@@ -35,11 +49,36 @@ pub struct StoreStatus {
     pub leases: u64,
 }
 
+/// Unpacks the one variant that a request is answered with.
+macro_rules! answer {
+    ($outcome:expr, $pattern:pat => $value:expr) => {
+        match $outcome? {
+            $pattern => Ok($value),
+            other => unreachable!("the wrong answer: {other:?}"),
+        }
+    };
+}
+
 impl Store {
+    pub(super) fn new(
+        core: Rc<CoreState>,
+        identity: Identity,
+        doors_open: Arc<AtomicUsize>,
+    ) -> Store {
+        Store(Rc::new(Handle { core, identity, doors_open }))
+    }
+
+    pub(super) fn core(&self) -> &Rc<CoreState> {
+        &self.0.core
+    }
+
+    pub(super) fn doors_open(&self) -> &AtomicUsize {
+        &self.0.doors_open
+    }
+
     /// Reads keys at one revision.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
-        let _ = request;
-        todo!()
+        answer!(self.core().ask(Request::Range(request)).await, Answer::Range(response) => response)
     }
 
     /// Evaluates and commits a transaction; put and delete are transactions of one operation.
@@ -47,8 +86,8 @@ impl Store {
         &self,
         transaction: Transaction,
     ) -> Result<TransactionResponse, StoreError> {
-        let _ = transaction;
-        todo!()
+        let request = Request::Transact(transaction);
+        answer!(self.core().ask(request).await, Answer::Transact(response) => response)
     }
 
     /// Forgets history up to and including `revision`; with `physical`, answers when the memory
@@ -58,33 +97,33 @@ impl Store {
         revision: Revision,
         physical: bool,
     ) -> Result<Revision, StoreError> {
-        let _ = (revision, physical);
-        todo!()
+        let request = Request::Compact { revision, physical };
+        answer!(self.core().ask(request).await, Answer::Revision(revision) => revision)
     }
 
     /// Starts to watch. The watch sees every event after the answer's revision, or from
     /// `start_revision` on; an error when that is compacted.
     pub async fn watch(&self, request: WatchRequest) -> Result<Watcher, StoreError> {
-        let _ = request;
-        todo!()
+        Watcher::start(Rc::clone(self.core()), request)
     }
 
     /// Grants a lease of `ttl` seconds; `id` 0 lets the store choose. Gives id and TTL granted.
     pub async fn lease_grant(&self, ttl: i64, id: LeaseId) -> Result<(LeaseId, i64), StoreError> {
-        let _ = (ttl, id);
-        todo!()
+        let random = random().unwrap_or(1) as LeaseId;
+        let request = Request::LeaseGrant { id, ttl, random };
+        answer!(self.core().ask(request).await, Answer::LeaseGranted { id, ttl } => (id, ttl))
     }
 
     /// Ends a lease and deletes its keys. Gives the store's revision.
     pub async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, StoreError> {
-        let _ = id;
-        todo!()
+        let request = Request::LeaseRevoke { id };
+        answer!(self.core().ask(request).await, Answer::Revision(revision) => revision)
     }
 
     /// Gives a lease its whole time again. Gives the TTL granted.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, StoreError> {
-        let _ = id;
-        todo!()
+        let request = Request::LeaseKeepAlive { id };
+        answer!(self.core().ask(request).await, Answer::TimeToLive(ttl) => ttl)
     }
 
     pub async fn lease_time_to_live(
@@ -92,58 +131,50 @@ impl Store {
         id: LeaseId,
         keys: bool,
     ) -> Result<LeaseStatus, StoreError> {
-        let _ = (id, keys);
-        todo!()
+        let request = Request::LeaseTimeToLive { id, keys };
+        answer!(self.core().ask(request).await, Answer::LeaseStatus(status) => status)
     }
 
     /// All leases, in order of id.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, StoreError> {
-        todo!()
+        answer!(self.core().ask(Request::Leases).await, Answer::Leases(leases) => leases)
     }
 
     /// The newest committed revision.
     pub fn revision(&self) -> Revision {
-        todo!()
+        self.core().shared().committed_revision()
     }
 
+    /// Facts of this moment. Counts of other cores may be half a second old.
     pub fn status(&self) -> StoreStatus {
-        todo!()
+        self.core().refresh_facts();
+        let shared = self.core().shared();
+        let mut status = StoreStatus {
+            revision: shared.committed_revision(),
+            compacted_revision: shared.compacted_revision(),
+            raft_index: shared.committed_index(),
+            raft_term: shared.committed_term(),
+            cluster_id: self.0.identity.cluster_id,
+            member_id: self.0.identity.member_id,
+            disk_bytes: self.core().history.disk_bytes(),
+            ..StoreStatus::default()
+        };
+        for facts in shared.facts() {
+            status.keys += facts.keys.load(Ordering::Relaxed);
+            status.live_bytes += facts.live_bytes.load(Ordering::Relaxed);
+            status.watchers += facts.watchers.load(Ordering::Relaxed);
+            status.leases += facts.leases.load(Ordering::Relaxed);
+        }
+        status
     }
 
     /// State that a door keeps beside the keys (by name, not visible to clients), newest content.
     pub async fn document(&self, name: &[u8]) -> Option<Bytes> {
-        let _ = name;
-        todo!()
+        self.core().document(Bytes::copy_from_slice(name)).await
     }
 
     pub async fn put_document(&self, name: &[u8], content: Bytes) -> Result<(), StoreError> {
-        let _ = (name, content);
-        todo!()
-    }
-}
-
-/// A cursor into the store's history.
-pub struct Watcher(());
-
-impl Watcher {
-    /// The store's revision when the watch began: with no start revision, the first event is later.
-    pub fn created_revision(&self) -> Revision {
-        todo!()
-    }
-
-    /// The next events, in revision order, at most about `max_bytes` of them (whole revisions, at
-    /// least one). Waits while there are none. Safe to drop and call again: nothing is lost.
-    ///
-    /// `Err(Compacted)` when the watcher is so slow that what it needs next has been compacted.
-    pub async fn next(&mut self, max_bytes: usize) -> Result<WatchBatch, StoreError> {
-        let _ = max_bytes;
-        todo!()
-    }
-
-    /// The revision up to which everything has been handed out by [`next`](Watcher::next), when the
-    /// watcher is level with the store; `None` while there is something to deliver. What a progress
-    /// notification may say.
-    pub fn synced_revision(&self) -> Option<Revision> {
-        todo!()
+        let request = Request::PutDocument { name: Bytes::copy_from_slice(name), content };
+        answer!(self.core().ask(request).await, Answer::Done => ())
     }
 }

@@ -1,11 +1,16 @@
-//! Time, for doors: everything else is told what time it is.
+//! Time, for doors and for the store's glue: everything else is told what time it is.
 
 use std::future::Future;
-use std::time::{Duration, SystemTime};
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
-/// Milliseconds of a clock that never goes back; its zero means nothing.
+use futures_util::future::{Either, select};
+
+/// Milliseconds of a clock that never goes back; its zero is when it was first asked.
 pub fn monotonic_ms() -> u64 {
-    todo!()
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
 /// The time of day.
@@ -13,13 +18,15 @@ pub fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 
+/// Resolves when `duration` has passed.
 pub async fn sleep(duration: Duration) {
-    let _ = duration;
-    todo!()
+    glommio::timer::sleep(duration).await;
 }
 
 /// `None` when `duration` passed first; the future is dropped then.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
-    let _ = (duration, future);
-    todo!()
+    match select(pin!(future), pin!(sleep(duration))).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
+    }
 }

@@ -163,6 +163,12 @@ impl HistoryReader {
             .await
     }
 
+    /// Bytes that the log's segments take on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.files.values().map(|file| file.capacity).sum()
+    }
+
     /// The revision before the oldest batch that can be read.
     pub fn begins_after(&self) -> Revision {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).begins_after

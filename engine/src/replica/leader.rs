@@ -1,0 +1,362 @@
+//! What core 0 does for all: order, leases, compaction, documents, coordination.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use super::coordinator::{Coordinator, Finished, Work, refused};
+use super::{Mail, Output, Ticket};
+use crate::effect::Control;
+use crate::error::StoreError;
+use crate::lease::{LeaseTable, Time};
+use crate::message::{Answer, Message, Outcome, Request};
+use crate::record::{LeaseId, Revision};
+use crate::request::LeaseStatus;
+use crate::sequencer::{Committed, Sequencer};
+use crate::shared::Shared;
+
+/// Expired leases that end as one job.
+const EXPIRED_AT_ONCE: usize = 256;
+
+/// What follows when a control is committed.
+#[derive(Debug)]
+enum Pending {
+    Compact {
+        ticket: Ticket,
+        revision: Revision,
+        physical: bool,
+    },
+    /// Of the lease table: to be applied to it.
+    Lease {
+        ticket: Option<Ticket>,
+        control: Control,
+    },
+    Document {
+        ticket: Ticket,
+        name: Bytes,
+        content: Bytes,
+    },
+}
+
+/// Core 0's part for all cores.
+#[derive(Debug)]
+pub struct Leader {
+    sequencer: Sequencer,
+    coordinator: Coordinator,
+    leases: LeaseTable,
+    documents: BTreeMap<Bytes, Bytes>,
+    /// By the sequencer's ticket.
+    pending: HashMap<u64, Pending>,
+    next_pending: u64,
+    /// Revocations that the current job still has to see committed.
+    revoking: usize,
+    /// The newest revision that somebody asked to compact to, committed or not.
+    compact_asked: Revision,
+    /// Cores that have dropped what this revision allows, and who waits for all of them.
+    compaction: BTreeMap<Revision, Compaction>,
+    cores: usize,
+}
+
+#[derive(Debug, Default)]
+struct Compaction {
+    cores_done: usize,
+    waiting: Vec<Ticket>,
+}
+
+impl Leader {
+    pub fn new(
+        cores: usize,
+        sequencer: Sequencer,
+        leases: LeaseTable,
+        documents: BTreeMap<Bytes, Bytes>,
+        compacted: Revision,
+    ) -> Leader {
+        Leader {
+            sequencer,
+            coordinator: Coordinator::new(cores),
+            leases,
+            documents,
+            pending: HashMap::new(),
+            next_pending: 1,
+            revoking: 0,
+            compact_asked: compacted,
+            compaction: BTreeMap::new(),
+            cores,
+        }
+    }
+
+    /// The member starts: it stands for election, and its leases' time begins anew.
+    pub fn start(&mut self, now_ms: u64) {
+        self.leases.restart(now_ms, 0);
+        self.sequencer.campaign();
+    }
+
+    pub fn sequencer(&self) -> &Sequencer {
+        &self.sequencer
+    }
+
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.sequencer.has_work()
+    }
+
+    pub(super) fn pump(&mut self, in_flight_max: usize, out: &mut Output) {
+        while self.sequencer.in_flight() < in_flight_max {
+            let Some(append) = self.sequencer.pack() else { return };
+            out.appends.push(append);
+        }
+    }
+
+    pub(super) fn persisted(&mut self, index: u64) -> Vec<Committed> {
+        self.sequencer.persisted(index)
+    }
+
+    pub(super) fn tick(&mut self, now_ms: u64, mail: &mut Mail<'_>) {
+        let expired = self.leases.expired(now_ms, EXPIRED_AT_ONCE);
+        if !expired.is_empty() {
+            let leases = expired.into_iter().map(|lease| (lease, None)).collect();
+            self.submit(Work::Revoke { leases }, mail);
+        }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        from: usize,
+        message: Message,
+        now_ms: u64,
+        shared: &Shared,
+        mail: &mut Mail<'_>,
+    ) {
+        match message {
+            Message::Effect(effect) => self.sequencer.effect(effect),
+            Message::Forward { token, request } => {
+                self.decide(Ticket { core: from, token }, request, now_ms, shared, mail);
+            }
+            Message::Gathered { job, gathered } => {
+                self.coordinator.gathered(from, job, gathered, &self.leases, shared, mail);
+                self.finish_job(now_ms, shared, mail);
+            }
+            Message::Installed { job } => {
+                self.coordinator.installed(job);
+                self.finish_job(now_ms, shared, mail);
+            }
+            Message::CompactionDone { revision } => self.compaction_done(revision, shared, mail),
+            other => unreachable!("not for the leader: {other:?}"),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        ticket: Ticket,
+        request: Request,
+        now_ms: u64,
+        shared: &Shared,
+        mail: &mut Mail<'_>,
+    ) {
+        let outcome = match request {
+            Request::Transact(transaction) => {
+                return self.submit(Work::Transact { ticket, transaction }, mail);
+            }
+            Request::Compact { revision, physical } => {
+                match self.check_compaction(revision, shared) {
+                    Err(error) => Err(error),
+                    Ok(()) => {
+                        self.compact_asked = revision;
+                        let pending = Pending::Compact { ticket, revision, physical };
+                        return self.order(Control::Compact { revision }, 0, pending);
+                    }
+                }
+            }
+            Request::LeaseGrant { id, ttl, random } => {
+                match self.leases.begin_grant(id, ttl, ids_from(random)) {
+                    Err(error) => Err(error),
+                    Ok(control) => {
+                        return self.order(
+                            control.clone(),
+                            0,
+                            Pending::Lease { ticket: Some(ticket), control },
+                        );
+                    }
+                }
+            }
+            Request::LeaseRevoke { id } => match self.leases.begin_revoke(id) {
+                Err(error) => Err(error),
+                Ok(_) => {
+                    return self.submit(Work::Revoke { leases: vec![(id, Some(ticket))] }, mail);
+                }
+            },
+            Request::LeaseKeepAlive { id } => match self.leases.keep_alive(id, now_ms) {
+                Err(error) => Err(error),
+                Ok(renewal) => {
+                    if let Some(control) = renewal.checkpoint {
+                        let pending = Pending::Lease { ticket: None, control: control.clone() };
+                        self.order(control, 0, pending);
+                    }
+                    Ok(Answer::TimeToLive(renewal.ttl))
+                }
+            },
+            Request::LeaseTimeToLive { id, keys: true } if self.leases.exists(id) => {
+                return self.submit(Work::LeaseKeys { ticket, lease: id }, mail);
+            }
+            Request::LeaseTimeToLive { id, .. } => {
+                self.lease_status(id, now_ms, Vec::new()).map(Answer::LeaseStatus)
+            }
+            Request::Leases => Ok(Answer::Leases(self.leases.ids().collect())),
+            Request::Document { name } => Ok(Answer::Document(self.documents.get(&name).cloned())),
+            Request::PutDocument { name, content } => {
+                let control = Control::Document { name: name.clone(), content: content.clone() };
+                return self.order(control, 0, Pending::Document { ticket, name, content });
+            }
+            Request::Range(_) => unreachable!("ranges are read where they are asked for"),
+        };
+        reply(ticket, outcome, mail);
+    }
+
+    fn check_compaction(&self, revision: Revision, shared: &Shared) -> Result<(), StoreError> {
+        let current = shared.committed_revision();
+        if revision > current {
+            return Err(StoreError::FutureRevision { requested: revision, current });
+        }
+        if revision <= self.compact_asked {
+            let compacted = self.compact_asked;
+            return Err(StoreError::Compacted { requested: revision, compacted });
+        }
+        Ok(())
+    }
+
+    fn lease_status(
+        &self,
+        id: LeaseId,
+        now_ms: u64,
+        keys: Vec<Bytes>,
+    ) -> Result<LeaseStatus, StoreError> {
+        let Time { granted_ttl, remaining_ttl } = self.leases.time(id, now_ms)?;
+        Ok(LeaseStatus { id, granted_ttl, remaining_ttl, keys })
+    }
+
+    fn submit(&mut self, work: Work, mail: &mut Mail<'_>) {
+        if let Err(work) = self.coordinator.submit(work, mail) {
+            if let Work::Revoke { leases } = &work {
+                leases.iter().for_each(|(lease, _)| self.leases.abandon_revoke(*lease));
+            }
+            for finished in refused(work) {
+                if let Finished::Answer { ticket, outcome, .. } = finished {
+                    reply(ticket, outcome, mail);
+                }
+            }
+        }
+    }
+
+    /// Gives a control to the sequencer; `pending` follows when it is committed.
+    fn order(&mut self, control: Control, after: Revision, pending: Pending) {
+        let ticket = self.next_pending;
+        self.next_pending += 1;
+        self.pending.insert(ticket, pending);
+        self.sequencer.control(control, after, ticket);
+    }
+
+    fn finish_job(&mut self, now_ms: u64, shared: &Shared, mail: &mut Mail<'_>) {
+        let Some((effects, finished)) = self.coordinator.finish() else { return };
+        for effect in effects {
+            shared.add_uncommitted(effect.bytes());
+            self.sequencer.effect(effect);
+        }
+        for finished in finished {
+            match finished {
+                Finished::Answer { ticket, outcome, visible_at } => {
+                    let token = ticket.token;
+                    mail.send(ticket.core, Message::Forwarded { token, outcome, visible_at });
+                }
+                Finished::LeaseKeys { ticket, lease, keys } => {
+                    let status = self.lease_status(lease, now_ms, keys);
+                    reply(ticket, status.map(Answer::LeaseStatus), mail);
+                }
+                Finished::Revoked { lease, ticket, after } => {
+                    self.revoking += 1;
+                    let control = Control::LeaseRevoke { id: lease };
+                    let pending = Pending::Lease { ticket, control: control.clone() };
+                    self.order(control, after, pending);
+                }
+            }
+        }
+        if self.revoking == 0 {
+            self.coordinator.next(mail);
+        }
+    }
+
+    /// A control's batch is committed, and on its way to every core.
+    pub(super) fn control_committed(
+        &mut self,
+        ticket: u64,
+        shared: &Shared,
+        now_ms: u64,
+        mail: &mut Mail<'_>,
+    ) {
+        match self.pending.remove(&ticket).expect("every control has its consequence") {
+            Pending::Lease { ticket, control } => {
+                self.leases.apply(&control, now_ms);
+                let revoked = matches!(control, Control::LeaseRevoke { .. });
+                let answer = match control {
+                    Control::LeaseGrant { id, ttl } => Answer::LeaseGranted { id, ttl },
+                    _ => Answer::Revision(shared.committed_revision()),
+                };
+                if let Some(ticket) = ticket {
+                    reply(ticket, Ok(answer), mail);
+                }
+                if revoked {
+                    self.revoking -= 1;
+                    if self.revoking == 0 {
+                        self.coordinator.next(mail);
+                    }
+                }
+            }
+            Pending::Document { ticket, name, content } => {
+                self.documents.insert(name, content);
+                reply(ticket, Ok(Answer::Done), mail);
+            }
+            Pending::Compact { ticket, revision, physical } => {
+                let compaction = self.compaction.entry(revision).or_default();
+                if physical {
+                    compaction.waiting.push(ticket);
+                } else {
+                    let revision = shared.committed_revision();
+                    reply(ticket, Ok(Answer::Revision(revision)), mail);
+                }
+            }
+        }
+    }
+
+    /// A core has dropped all that a compaction to `revision` allows: also all that earlier ones do.
+    fn compaction_done(&mut self, revision: Revision, shared: &Shared, mail: &mut Mail<'_>) {
+        let Some(compaction) = self.compaction.get_mut(&revision) else { return };
+        compaction.cores_done += 1;
+        if compaction.cores_done < self.cores {
+            return;
+        }
+        let later = self.compaction.split_off(&(revision + 1));
+        let done = std::mem::replace(&mut self.compaction, later);
+        for ticket in done.into_values().flat_map(|compaction| compaction.waiting) {
+            let revision = shared.committed_revision();
+            reply(ticket, Ok(Answer::Revision(revision)), mail);
+        }
+    }
+}
+
+/// Candidates for a lease's id, from one random number.
+fn ids_from(random: LeaseId) -> impl FnMut() -> u64 {
+    let mut next = random as u64;
+    move || {
+        // An odd multiplier walks through all numbers, so this ends however many leases there are.
+        next = next.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        next
+    }
+}
+
+/// Answers with what no commit has to come before.
+fn reply(ticket: Ticket, outcome: Outcome, mail: &mut Mail<'_>) {
+    let token = ticket.token;
+    mail.send(ticket.core, Message::Forwarded { token, outcome, visible_at: 0 });
+}

@@ -1,0 +1,584 @@
+//! One core's share of the store: its shard, its watchers, and what it owes to others.
+//!
+//! A replica is a state machine. Requests, messages from other cores, the log's progress and the
+//! time come in by method calls; everything that has to happen outside goes out in [`Output`].
+//! Core 0 also has the [`leader`]: order, leases, coordination of requests with several owners.
+
+mod coordinator;
+mod leader;
+mod owner;
+mod reads;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::effect::{Control, Effect, Item, SharedBatch};
+use crate::error::StoreError;
+use crate::message::{Answer, Gather, Gathered, Message, Outcome, Request, Slice, Token};
+use crate::record::{LeaseId, Revision};
+use crate::request::{KeyRange, RangeRequest, Transaction, WatchRequest};
+use crate::sequencer::Append;
+use crate::shard::{self, Done, Resumed, Shard};
+use crate::shared::Shared;
+use crate::watch::{WatchHub, WatcherId};
+
+pub use leader::Leader;
+use owner::Owner;
+use reads::{Ask, Gathering};
+
+/// What has to happen outside of a replica, in this order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Committed: to every other core, before `messages`, which may tell of it. The cores need not
+    /// be woken for it unless they are interested.
+    pub commits: Vec<SharedBatch>,
+    /// To other cores, in order.
+    pub messages: Vec<(usize, Message)>,
+    pub answers: Vec<(Token, Outcome)>,
+    /// To the log, in order.
+    pub appends: Vec<Append>,
+    pub watchers: Vec<WatcherId>,
+    /// There is something to pack into a batch: call [`Replica::pump`] soon.
+    pub pump: bool,
+    /// Work was left for later: call [`Replica::resume`] soon.
+    pub resume: bool,
+    /// There is history to forget: call [`Replica::compact_slice`] until it says there is not.
+    pub compact: bool,
+}
+
+/// Where the leader puts messages: those to its own core wait until it has finished what it is at.
+struct Mail<'a> {
+    own: &'a mut VecDeque<Message>,
+    out: &'a mut Output,
+}
+
+impl Mail<'_> {
+    fn send(&mut self, to: usize, message: Message) {
+        if to == 0 {
+            self.own.push_back(message);
+        } else {
+            self.out.messages.push((to, message));
+        }
+    }
+}
+
+/// Names a request from any core: who asked, and its token there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub core: usize,
+    pub token: Token,
+}
+
+impl Ticket {
+    /// Tokens count from 1 at each start: 2^56 of them last for centuries.
+    const TOKEN_BITS: u32 = 56;
+
+    fn pack(self) -> shard::RequestId {
+        assert!(self.token < 1 << Self::TOKEN_BITS);
+        (self.core as u64) << Self::TOKEN_BITS | self.token
+    }
+
+    fn unpack(id: shard::RequestId) -> Ticket {
+        let core = (id >> Self::TOKEN_BITS) as usize;
+        Ticket { core, token: id & ((1 << Self::TOKEN_BITS) - 1) }
+    }
+}
+
+const _: () = assert!(crate::limits::CORES <= 1 << (u64::BITS - Ticket::TOKEN_BITS));
+
+/// One core's share of the store.
+pub struct Replica {
+    core: usize,
+    cores: usize,
+    shared: Arc<Shared>,
+    shard: Shard,
+    hub: WatchHub,
+    leader: Option<Leader>,
+    /// Messages of this core to itself.
+    own: VecDeque<Message>,
+    /// Answers of this core's requests that depend on what is not committed yet.
+    hidden: BTreeMap<Revision, Vec<(Token, Outcome)>>,
+    /// Transactions whose lease this shard does not know, to be tried again when everything that
+    /// was committed when they came (up to this index) is applied.
+    unknown_lease: VecDeque<(u64, Ticket, Transaction)>,
+    /// Leases that are held back for their revocation, and the freeze that does it.
+    ending_leases: HashMap<LeaseId, shard::Token>,
+    /// Index of the newest batch applied here.
+    applied_index: u64,
+    reads: HashMap<Token, Gathering>,
+    interested: bool,
+}
+
+impl Replica {
+    /// A share with the state that the log held up to `applied_index`, on core `core`.
+    pub fn new(
+        core: usize,
+        cores: usize,
+        shared: Arc<Shared>,
+        shard: Shard,
+        hub: WatchHub,
+        leader: Option<Leader>,
+        applied_index: u64,
+    ) -> Replica {
+        assert!(core < cores);
+        assert_eq!(leader.is_some(), core == 0);
+        Replica {
+            core,
+            cores,
+            shared,
+            shard,
+            hub,
+            leader,
+            own: VecDeque::new(),
+            hidden: BTreeMap::new(),
+            unknown_lease: VecDeque::new(),
+            ending_leases: HashMap::new(),
+            applied_index,
+            reads: HashMap::new(),
+            interested: false,
+        }
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub fn hub(&mut self) -> &mut WatchHub {
+        &mut self.hub
+    }
+
+    /// Begins a watch; `committed` is the store's revision.
+    ///
+    /// # Errors
+    /// `Compacted` if the start revision is.
+    pub fn subscribe(
+        &mut self,
+        request: &WatchRequest,
+        committed: Revision,
+    ) -> Result<WatcherId, StoreError> {
+        let watcher = self.hub.subscribe(request, committed)?;
+        self.show_interest();
+        Ok(watcher)
+    }
+
+    pub fn unsubscribe(&mut self, watcher: WatcherId) {
+        self.hub.unsubscribe(watcher);
+        self.show_interest();
+    }
+
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    pub fn leader(&self) -> Option<&Leader> {
+        self.leader.as_ref()
+    }
+
+    /// A door of this core asks. The answer comes in some output, under the same token.
+    pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
+        match request {
+            Request::Range(request) => self.range(token, request, out),
+            Request::Transact(transaction) => self.transact(token, transaction, out),
+            request => {
+                let message = Message::Forward { token, request };
+                self.send(0, message, out);
+            }
+        }
+        self.resume(now_ms, out);
+    }
+
+    /// Another core says something.
+    pub fn receive(&mut self, from: usize, message: Message, now_ms: u64, out: &mut Output) {
+        self.handle(from, message, now_ms, out);
+        self.resume(now_ms, out);
+    }
+
+    /// Does what this core has told itself to do, a bounded amount of it.
+    pub fn resume(&mut self, now_ms: u64, out: &mut Output) {
+        const MESSAGES_MAX: usize = 64;
+        for _ in 0..MESSAGES_MAX {
+            let Some(message) = self.own.pop_front() else { break };
+            // Slices of one large read would otherwise follow each other without a pause.
+            let pause = matches!(&message, Message::SliceRead { .. });
+            self.handle(self.core, message, now_ms, out);
+            if pause {
+                break;
+            }
+        }
+        out.resume |= !self.own.is_empty();
+        if let Some(leader) = &self.leader {
+            out.pump |= leader.has_work();
+        }
+        self.show_interest();
+    }
+
+    /// Whether nothing waits: no request, nothing to order.
+    pub fn is_quiet(&self) -> bool {
+        let ordered = self
+            .leader
+            .as_ref()
+            .is_none_or(|leader| !leader.has_work() && leader.sequencer().in_flight() == 0);
+        ordered && self.own.is_empty() && self.hidden.is_empty() && self.reads.is_empty()
+    }
+
+    /// Puts what waits into batches, as far as the log may have writes in flight.
+    pub fn pump(&mut self, in_flight_max: usize, out: &mut Output) {
+        let leader = self.leader.as_mut().expect("only core 0 orders");
+        leader.pump(in_flight_max, out);
+    }
+
+    /// The log is durable up to `index`.
+    pub fn persisted(&mut self, index: u64, now_ms: u64, out: &mut Output) {
+        let leader = self.leader.as_mut().expect("only core 0 has the log");
+        for committed in leader.persisted(index) {
+            let batch = committed.batch;
+            let bytes = batch.effects().map(Effect::bytes).sum();
+            self.shared.set_committed(batch.revision_after, batch.index, batch.term);
+            self.shared.remove_uncommitted(bytes);
+            out.commits.push(Arc::clone(&batch));
+            self.committed(&batch, out);
+            for ticket in committed.tickets {
+                let leader = self.leader.as_mut().expect("checked");
+                let mut mail = Mail { own: &mut self.own, out };
+                leader.control_committed(ticket, &self.shared, now_ms, &mut mail);
+            }
+        }
+        self.resume(now_ms, out);
+    }
+
+    /// Time passes: leases expire.
+    pub fn tick(&mut self, now_ms: u64, out: &mut Output) {
+        if let Some(leader) = &mut self.leader {
+            leader.tick(now_ms, &mut Mail { own: &mut self.own, out });
+        }
+        self.resume(now_ms, out);
+    }
+
+    /// Forgets some of what was compacted. Gives whether there is more.
+    pub fn compact_slice(&mut self, now_ms: u64, out: &mut Output) -> bool {
+        const KEYS: usize = 512;
+        let revision = self.shard.mvcc().compacted_revision();
+        let done = self.shard.compact_slice(KEYS);
+        if done {
+            self.send(0, Message::CompactionDone { revision }, out);
+            self.resume(now_ms, out);
+        }
+        !done
+    }
+
+    fn send(&mut self, to: usize, message: Message, out: &mut Output) {
+        if to == self.core {
+            self.own.push_back(message);
+        } else {
+            out.messages.push((to, message));
+        }
+    }
+
+    fn handle(&mut self, from: usize, message: Message, now_ms: u64, out: &mut Output) {
+        match message {
+            Message::Evaluate { token, transaction } => {
+                self.evaluate(Ticket { core: from, token }, transaction, out);
+            }
+            Message::Evaluated { token, outcome, visible_at }
+            | Message::Forwarded { token, outcome, visible_at } => {
+                self.settle(token, outcome, visible_at, out);
+            }
+            Message::Committed(batch) => self.committed(&batch, out),
+            Message::ReadSlice { token, slice } => {
+                let Slice { range, revision, after, max_keys } = slice;
+                let mvcc = self.shard.mvcc();
+                let result = self
+                    .readable(revision)
+                    .map(|()| mvcc.range_chunk(&range, revision, after.as_deref(), max_keys));
+                self.send(from, Message::SliceRead { token, result }, out);
+            }
+            Message::SliceRead { token, result } => {
+                self.advance_read(token, out, |read| {
+                    result.map(|chunk| read.slice_read(from, chunk))
+                });
+            }
+            Message::Count { token, range, revision } => {
+                let mvcc = self.shard.mvcc();
+                let result = self.readable(revision).map(|()| mvcc.count_at(&range, revision));
+                self.send(from, Message::Counted { token, result }, out);
+            }
+            Message::Counted { token, result } => {
+                self.advance_read(token, out, |read| result.map(|count| read.shard_counted(count)));
+            }
+            Message::Gather(gather) => {
+                let job = gather.job;
+                let gathered = self.gather(gather);
+                self.send(from, Message::Gathered { job, gathered }, out);
+            }
+            Message::Install { job, changes } => {
+                for change in changes {
+                    self.shard.install(change.record);
+                }
+                self.release(job, out);
+                self.send(from, Message::Installed { job }, out);
+            }
+            Message::Forward { .. }
+            | Message::Effect(_)
+            | Message::Gathered { .. }
+            | Message::Installed { .. }
+            | Message::CompactionDone { .. } => {
+                let leader = self.leader.as_mut().expect("only sent to core 0");
+                let mut mail = Mail { own: &mut self.own, out };
+                leader.receive(from, message, now_ms, &self.shared, &mut mail);
+            }
+        }
+    }
+
+    fn transact(&mut self, token: Token, transaction: Transaction, out: &mut Output) {
+        if self.shared.is_overloaded() && owner::writes(&transaction) {
+            out.answers.push((token, Err(StoreError::TooManyRequests)));
+            return;
+        }
+        match owner::of_transaction(&transaction, self.cores) {
+            Owner::One(core) if core == self.core => {
+                self.evaluate(Ticket { core, token }, transaction, out);
+            }
+            Owner::One(core) => self.send(core, Message::Evaluate { token, transaction }, out),
+            Owner::Many => {
+                let request = Request::Transact(transaction);
+                self.send(0, Message::Forward { token, request }, out);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, ticket: Ticket, transaction: Transaction, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        let shared = Arc::clone(&self.shared);
+        let mut take = || shared.take_revision();
+        let outcome = self.shard.evaluate(ticket.pack(), transaction, committed, &mut take);
+        self.finish(ticket, outcome, out);
+    }
+
+    fn finish(&mut self, ticket: Ticket, outcome: shard::Outcome, out: &mut Output) {
+        match outcome {
+            shard::Outcome::Done(done) => self.finish_done(ticket, done, out),
+            shard::Outcome::Deferred => {}
+            shard::Outcome::Refused(error) => {
+                let done = Done { result: Err(error), effect: None, visible_at: 0 };
+                self.finish_done(ticket, done, out);
+            }
+            shard::Outcome::UnknownLease { lease, transaction } => {
+                let committed = self.shared.committed_index();
+                if self.applied_index < committed {
+                    self.unknown_lease.push_back((committed, ticket, transaction));
+                } else {
+                    let result = Err(StoreError::LeaseNotFound(lease));
+                    let done = Done { result, effect: None, visible_at: 0 };
+                    self.finish_done(ticket, done, out);
+                }
+            }
+        }
+    }
+
+    fn finish_done(&mut self, ticket: Ticket, done: Done, out: &mut Output) {
+        let Done { result, effect, visible_at } = done;
+        if let Some(effect) = effect {
+            self.shared.add_uncommitted(effect.bytes());
+            self.send(0, Message::Effect(effect), out);
+        }
+        let outcome = result.map(Answer::Transact);
+        if ticket.core == self.core {
+            self.settle(ticket.token, outcome, visible_at, out);
+        } else {
+            let message = Message::Evaluated { token: ticket.token, outcome, visible_at };
+            self.send(ticket.core, message, out);
+        }
+    }
+
+    /// Gives the coordinator what it asks for, and holds back whoever would change it.
+    fn gather(&mut self, gather: Gather) -> Gathered {
+        let Gather { job, hold, ranges, history, leases } = gather;
+        let mut gathered = Gathered::default();
+        if hold && leases.is_empty() {
+            let frozen = self.shard.freeze(job, ranges.clone(), Vec::new());
+            assert!(frozen, "the coordinator does one job at a time");
+            gathered.newest = self.shard.gather(job, &ranges);
+        }
+        for (range, revision) in history {
+            let mut records = Vec::new();
+            if self.readable(revision).is_ok() {
+                let found = self.shard.mvcc().range_at(&range, revision);
+                records.extend(found.cloned());
+            }
+            gathered.history.push(((range, revision), records));
+        }
+        for (place, lease) in leases.into_iter().enumerate() {
+            if hold {
+                // Ends when the revocation is applied here, which is later than the job's end.
+                let token = job + 1 + place as u64;
+                assert!(self.shard.freeze_lease(token, lease), "one job at a time");
+                self.ending_leases.insert(lease, token);
+            }
+            let newest = |key: Bytes| self.shard.mvcc().newest(&key).cloned();
+            let keys = self.shard.attached_keys(lease);
+            gathered.attached.push(keys.into_iter().filter_map(newest).collect());
+        }
+        gathered
+    }
+
+    fn release(&mut self, token: shard::Token, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        let shared = Arc::clone(&self.shared);
+        let resumed = self.shard.release(token, committed, &mut || shared.take_revision());
+        for resumed in resumed {
+            match resumed {
+                Resumed::Request { request, outcome } => {
+                    self.finish(Ticket::unpack(request), outcome, out);
+                }
+                Resumed::Frozen(_) => unreachable!("the coordinator does one job at a time"),
+            }
+        }
+    }
+
+    /// Whether this shard still has all of `revision`.
+    fn readable(&self, revision: Revision) -> Result<(), StoreError> {
+        self.shard.mvcc().check_revision(revision, self.shared.committed_revision())
+    }
+
+    /// Gives an answer out once everything that it depends on is committed.
+    fn settle(&mut self, token: Token, outcome: Outcome, visible_at: Revision, out: &mut Output) {
+        if visible_at > self.shared.committed_revision() {
+            self.hidden.entry(visible_at).or_default().push((token, outcome));
+            self.show_interest();
+            // Committed meanwhile, before the interest was known? Then nobody would wake us.
+            if visible_at > self.shared.committed_revision() {
+                return;
+            }
+            self.reveal(out);
+            return;
+        }
+        out.answers.push((token, outcome));
+    }
+
+    fn reveal(&mut self, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        while let Some(first) = self.hidden.first_entry() {
+            if *first.key() > committed {
+                break;
+            }
+            out.answers.extend(first.remove());
+        }
+    }
+
+    fn show_interest(&mut self) {
+        let interested =
+            !self.hidden.is_empty() || !self.unknown_lease.is_empty() || !self.hub.is_empty();
+        if interested != self.interested {
+            self.interested = interested;
+            self.shared.set_interested(self.core, interested);
+        }
+    }
+
+    /// The next committed batch.
+    fn committed(&mut self, batch: &SharedBatch, out: &mut Output) {
+        assert!(batch.index == self.applied_index + 1, "batches come in order, without gaps");
+        self.applied_index = batch.index;
+        for item in &batch.items {
+            if let Item::Control(control) = item {
+                self.apply(control, out);
+            }
+        }
+        self.shard.settle(batch.revision_after);
+        out.watchers.extend(self.hub.publish(Arc::clone(batch)));
+        self.reveal(out);
+        while let Some((index, ..)) = self.unknown_lease.front()
+            && *index <= self.applied_index
+        {
+            let (_, ticket, transaction) = self.unknown_lease.pop_front().expect("just seen");
+            self.evaluate(ticket, transaction, out);
+        }
+    }
+
+    fn apply(&mut self, control: &Control, out: &mut Output) {
+        self.shard.apply_control(control);
+        match control {
+            Control::Compact { revision } => {
+                self.shared.set_compacted(*revision);
+                out.compact = true;
+            }
+            Control::LeaseRevoke { id } => {
+                if let Some(token) = self.ending_leases.remove(id) {
+                    self.release(token, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn range(&mut self, token: Token, request: RangeRequest, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        let compacted = self.shared.compacted_revision();
+        let revision = match reads::read_revision(request.revision, committed, compacted) {
+            Ok(revision) => revision,
+            Err(error) => return out.answers.push((token, Err(error))),
+        };
+        if let KeyRange::Single(key) = &request.range {
+            let core = owner::of_key(key, self.cores);
+            if core == self.core {
+                let answer = self.point_read(&request, key, revision, committed);
+                return out.answers.push((token, answer));
+            }
+            let read = Gathering::new(request, revision, committed, std::iter::once(core));
+            self.reads.insert(token, read);
+        } else {
+            let read = Gathering::new(request, revision, committed, 0..self.cores);
+            self.reads.insert(token, read);
+        }
+        self.advance_read(token, out, |_| Ok(()));
+    }
+
+    fn point_read(
+        &self,
+        request: &RangeRequest,
+        key: &Bytes,
+        revision: Revision,
+        committed: Revision,
+    ) -> Outcome {
+        self.readable(revision)?;
+        let records: Vec<_> =
+            self.shard.mvcc().get_at(key, revision).cloned().into_iter().collect();
+        let count = records.len();
+        Ok(Answer::Range(crate::mvcc::range::answer(request, records, count, committed)))
+    }
+
+    /// Lets a read in progress take a shard's contribution, and ask for the next or answer.
+    fn advance_read(
+        &mut self,
+        token: Token,
+        out: &mut Output,
+        contribute: impl FnOnce(&mut Gathering) -> Result<(), StoreError>,
+    ) {
+        // A read that failed on one shard may still get the slices of others.
+        let Some(read) = self.reads.get_mut(&token) else { return };
+        if let Err(error) = contribute(read) {
+            self.reads.remove(&token);
+            return out.answers.push((token, Err(error)));
+        }
+        let mut asks = Vec::new();
+        let answer = read.advance(&mut asks);
+        let (range, revision) = (read.request.range.clone(), read.revision);
+        for ask in asks {
+            let range = range.clone();
+            match ask {
+                Ask::Slice { shard, after, max_keys } => {
+                    let slice = Slice { range, revision, after, max_keys };
+                    self.send(shard, Message::ReadSlice { token, slice }, out);
+                }
+                Ask::Count { shard } => {
+                    self.send(shard, Message::Count { token, range, revision }, out);
+                }
+            }
+        }
+        if let Some(response) = answer {
+            self.reads.remove(&token);
+            out.answers.push((token, Ok(Answer::Range(response))));
+        }
+    }
+}

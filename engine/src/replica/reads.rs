@@ -1,0 +1,162 @@
+//! A read over several shards: slices from each, merged by key at one revision.
+//!
+//! A shard is asked for a slice at a time, so a list of any size holds no core for longer than a
+//! slice takes, and a limited one takes no more from each shard than it may need.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::error::StoreError;
+use crate::mvcc::range::{self, Chunk};
+use crate::record::{Record, Revision};
+use crate::request::{RangeRequest, RangeResponse};
+
+/// Keys that one slice looks at: about 50 microseconds of a core.
+pub(super) const SLICE_KEYS: usize = 512;
+
+/// What to ask of a shard next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Slice { shard: usize, after: Option<Bytes>, max_keys: usize },
+    Count { shard: usize },
+}
+
+/// One read in progress.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) request: RangeRequest,
+    /// The revision that is read; fixed for all slices.
+    pub(super) revision: Revision,
+    /// The store's revision when the read began.
+    header_revision: Revision,
+    parts: Vec<Part>,
+    /// Records that are enough, if not all are needed.
+    needed: Option<usize>,
+    merged: Vec<Record>,
+    /// `None` until counting has begun.
+    count: Option<usize>,
+    counts_missing: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    shard: usize,
+    buffer: VecDeque<Record>,
+    /// Where the next slice begins; meaningless when `ended`.
+    after: Option<Bytes>,
+    asked: bool,
+    ended: bool,
+}
+
+impl Gathering {
+    pub(super) fn new(
+        request: RangeRequest,
+        revision: Revision,
+        header_revision: Revision,
+        shards: impl Iterator<Item = usize>,
+    ) -> Gathering {
+        let part = |shard| Part {
+            shard,
+            buffer: VecDeque::new(),
+            after: None,
+            asked: false,
+            ended: false,
+        };
+        Gathering {
+            needed: range::records_needed(&request),
+            request,
+            revision,
+            header_revision,
+            parts: shards.map(part).collect(),
+            merged: Vec::new(),
+            count: None,
+            counts_missing: 0,
+        }
+    }
+
+    /// Merges what is there. Gives the answer when it is complete, or else adds what to ask for.
+    pub(super) fn advance(&mut self, ask: &mut Vec<Ask>) -> Option<RangeResponse> {
+        self.merge();
+        let enough = self.needed.is_some_and(|needed| self.merged.len() >= needed);
+        if !enough && !self.is_exhausted() {
+            let max_keys = self.needed.map_or(SLICE_KEYS, |needed| needed.min(SLICE_KEYS));
+            for part in &mut self.parts {
+                if part.buffer.is_empty() && !part.ended && !part.asked {
+                    part.asked = true;
+                    let after = part.after.clone();
+                    ask.push(Ask::Slice { shard: part.shard, after, max_keys });
+                }
+            }
+            return None;
+        }
+        let count = if self.is_exhausted() && self.needed != Some(0) {
+            self.merged.len()
+        } else {
+            self.counted(ask)?
+        };
+        let records = std::mem::take(&mut self.merged);
+        Some(range::answer(&self.request, records, count, self.header_revision))
+    }
+
+    fn counted(&mut self, ask: &mut Vec<Ask>) -> Option<usize> {
+        if self.count.is_none() {
+            self.count = Some(0);
+            self.counts_missing = self.parts.len();
+            ask.extend(self.parts.iter().map(|part| Ask::Count { shard: part.shard }));
+        }
+        if self.counts_missing > 0 { None } else { self.count }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.parts.iter().all(|part| part.ended && part.buffer.is_empty())
+    }
+
+    /// Moves records to the answer, smallest key first, while every shard's next one is known.
+    fn merge(&mut self) {
+        while self.parts.iter().all(|part| part.ended || !part.buffer.is_empty()) {
+            if self.needed.is_some_and(|needed| self.merged.len() >= needed) {
+                return;
+            }
+            let smallest = self
+                .parts
+                .iter_mut()
+                .filter(|part| !part.buffer.is_empty())
+                .min_by(|left, right| left.buffer[0].key().cmp(right.buffer[0].key()));
+            let Some(part) = smallest else { return };
+            self.merged.extend(part.buffer.pop_front());
+        }
+    }
+
+    pub(super) fn slice_read(&mut self, shard: usize, chunk: Chunk) {
+        let part = self.part(shard);
+        assert!(part.asked && part.buffer.is_empty());
+        part.asked = false;
+        part.buffer = chunk.records.into();
+        part.ended = chunk.resume_after.is_none();
+        part.after = chunk.resume_after;
+    }
+
+    pub(super) fn shard_counted(&mut self, count: usize) {
+        assert!(self.counts_missing > 0);
+        self.counts_missing -= 1;
+        *self.count.get_or_insert(0) += count;
+    }
+
+    fn part(&mut self, shard: usize) -> &mut Part {
+        self.parts.iter_mut().find(|part| part.shard == shard).expect("only asked shards answer")
+    }
+}
+
+/// The revision to read at: the newest committed one, or the one asked for if it can be read.
+pub(super) fn read_revision(
+    requested: Revision,
+    committed: Revision,
+    compacted: Revision,
+) -> Result<Revision, StoreError> {
+    if requested <= 0 {
+        return Ok(committed);
+    }
+    crate::mvcc::check_revision(requested, compacted, committed)?;
+    Ok(requested)
+}

@@ -1,0 +1,294 @@
+//! One core's replica in the real world: its messages, its tasks, its waiting requests.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::disk::HistoryReader;
+use super::journal::Journal;
+use super::local::{AbortOnPanic, Flag};
+use super::mesh::Mesh;
+use super::timer::{monotonic_ms, sleep};
+use super::{spawn_local, yield_now};
+use crate::message::{Answer, Message, Outcome, Request, Token};
+use crate::replica::{Leader, Output, Replica};
+use crate::shared::Shared;
+use crate::watch::WatcherId;
+
+/// How often leases are looked at, as in etcd.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Messages taken from one ring before other tasks get their turn.
+const MESSAGES_AT_ONCE: usize = 128;
+
+/// A request that has not been answered, or whose answer nobody has fetched.
+#[derive(Default)]
+struct Slot {
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+/// One core's share of the store, with everything that happens around it.
+pub(super) struct CoreState {
+    number: usize,
+    replica: RefCell<Replica>,
+    shared: Arc<Shared>,
+    mesh: Mesh<Message>,
+    /// The log, on core 0.
+    journal: Option<Journal>,
+    pub(super) history: HistoryReader,
+    slots: RefCell<HashMap<Token, Slot>>,
+    next_token: Cell<Token>,
+    watchers: RefCell<HashMap<WatcherId, Waker>>,
+    pump: Flag,
+    resume: Flag,
+    compact: Flag,
+}
+
+impl CoreState {
+    pub(super) fn new(
+        number: usize,
+        replica: Replica,
+        mesh: Mesh<Message>,
+        journal: Option<Journal>,
+        history: HistoryReader,
+    ) -> Rc<CoreState> {
+        Rc::new(CoreState {
+            number,
+            shared: Arc::clone(replica.shared()),
+            replica: RefCell::new(replica),
+            mesh,
+            journal,
+            history,
+            slots: RefCell::default(),
+            next_token: Cell::new(1),
+            watchers: RefCell::default(),
+            pump: Flag::default(),
+            resume: Flag::default(),
+            compact: Flag::default(),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Starts the tasks that keep this core going.
+    pub(super) fn start(self: &Rc<Self>) {
+        spawn_local(Rc::clone(self).exchange_messages());
+        spawn_local(Rc::clone(self).resume_work());
+        spawn_local(Rc::clone(self).compact());
+        // The log may have brought back what was compacted before.
+        self.compact.raise();
+        if self.journal.is_some() {
+            spawn_local(Rc::clone(self).pump_batches());
+            spawn_local(Rc::clone(self).follow_journal());
+        }
+        spawn_local(Rc::clone(self).tick());
+    }
+
+    /// Lets the replica act, and carries out what comes of it.
+    pub(super) fn drive<R>(&self, act: impl FnOnce(&mut Replica, &mut Output) -> R) -> R {
+        let _guard = AbortOnPanic;
+        let mut out = Output::default();
+        let result = act(&mut self.replica.borrow_mut(), &mut out);
+        self.carry_out(out);
+        result
+    }
+
+    fn carry_out(&self, out: Output) {
+        for batch in out.commits {
+            for core in (0..self.shared.cores()).filter(|&core| core != self.number) {
+                self.mesh.send_quietly(core, Message::Committed(Arc::clone(&batch)));
+                let wanted = self.shared.is_interested(core) || batch.compacts();
+                if wanted || self.mesh.is_crowded(core) {
+                    self.mesh.wake(core);
+                }
+            }
+        }
+        for (core, message) in out.messages {
+            self.mesh.send_quietly(core, message);
+            self.mesh.wake(core);
+        }
+        for append in out.appends {
+            self.journal.as_ref().expect("only core 0 appends").append(append);
+        }
+        for (token, outcome) in out.answers {
+            // A request that was dropped has no slot any more.
+            if let Some(slot) = self.slots.borrow_mut().get_mut(&token) {
+                slot.outcome = Some(outcome);
+                if let Some(waker) = slot.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+        for watcher in out.watchers {
+            if let Some(waker) = self.watchers.borrow_mut().remove(&watcher) {
+                waker.wake();
+            }
+        }
+        if out.pump {
+            self.pump.raise();
+        }
+        if out.resume {
+            self.resume.raise();
+        }
+        if out.compact {
+            self.compact.raise();
+        }
+    }
+
+    /// Asks the replica and waits for the answer.
+    pub(super) async fn ask(&self, request: Request) -> Outcome {
+        let token = self.next_token.get();
+        self.next_token.set(token + 1);
+        self.slots.borrow_mut().insert(token, Slot::default());
+        let _forget = ForgetSlot { core: self, token };
+        self.drive(|replica, out| replica.request(token, request, monotonic_ms(), out));
+        poll_fn(|context| {
+            let mut slots = self.slots.borrow_mut();
+            let slot = slots.get_mut(&token).expect("forgotten only when this is done");
+            match slot.outcome.take() {
+                Some(outcome) => Poll::Ready(outcome),
+                None => {
+                    slot.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Resolves when `watcher` has been woken since the last time it was told to wait.
+    pub(super) async fn woken(&self, watcher: WatcherId) {
+        let mut first = true;
+        poll_fn(|context| {
+            let mut watchers = self.watchers.borrow_mut();
+            if first || watchers.contains_key(&watcher) {
+                first = false;
+                watchers.insert(watcher, context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    pub(super) fn forget_watcher(&self, watcher: WatcherId) {
+        self.watchers.borrow_mut().remove(&watcher);
+        self.drive(|replica, _| replica.unsubscribe(watcher));
+    }
+
+    async fn exchange_messages(self: Rc<Self>) {
+        loop {
+            let count = self.mesh.receive(MESSAGES_AT_ONCE, |from, message| {
+                self.drive(|replica, out| replica.receive(from, message, monotonic_ms(), out));
+            });
+            let overflowing = self.mesh.flush();
+            if count == 0 && !overflowing {
+                self.mesh.sleep().await;
+            } else {
+                yield_now().await;
+            }
+        }
+    }
+
+    async fn resume_work(self: Rc<Self>) {
+        loop {
+            self.resume.lowered().await;
+            yield_now().await;
+            self.drive(|replica, out| replica.resume(monotonic_ms(), out));
+        }
+    }
+
+    async fn compact(self: Rc<Self>) {
+        loop {
+            self.compact.lowered().await;
+            while self.drive(|replica, out| replica.compact_slice(monotonic_ms(), out)) {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Packs what has come up into batches. One turn of other tasks goes by first, so that
+    /// everything that is about to come goes along.
+    async fn pump_batches(self: Rc<Self>) {
+        let journal = self.journal.as_ref().expect("started on core 0");
+        loop {
+            self.pump.lowered().await;
+            yield_now().await;
+            self.drive(|replica, out| replica.pump(journal.depth(), out));
+        }
+    }
+
+    async fn follow_journal(self: Rc<Self>) {
+        let journal = self.journal.as_ref().expect("started on core 0");
+        loop {
+            let durable = journal.durable().await;
+            self.drive(|replica, out| {
+                replica.persisted(durable, monotonic_ms(), out);
+                replica.pump(journal.depth(), out);
+            });
+        }
+    }
+
+    async fn tick(self: Rc<Self>) {
+        loop {
+            sleep(TICK).await;
+            self.drive(|replica, out| replica.tick(monotonic_ms(), out));
+            self.refresh_facts();
+            // Commits that nobody here waits for arrive without a wake-up, and should not pile up.
+            self.mesh.wake_self();
+        }
+    }
+
+    /// What a door keeps under this name.
+    pub(super) async fn document(&self, name: Bytes) -> Option<Bytes> {
+        match self.ask(Request::Document { name }).await {
+            Ok(Answer::Document(content)) => content,
+            other => unreachable!("the wrong answer: {other:?}"),
+        }
+    }
+
+    /// Brings this core's share of the status up to date.
+    pub(super) fn refresh_facts(&self) {
+        let mut replica = self.replica.borrow_mut();
+        let facts = &self.shared.facts()[self.number];
+        let usage = replica.shard().mvcc().usage();
+        facts.keys.store(usage.live_keys as u64, Ordering::Relaxed);
+        facts.live_bytes.store(usage.live_bytes as u64, Ordering::Relaxed);
+        facts.watchers.store(replica.hub().len() as u64, Ordering::Relaxed);
+        let leases = replica.leader().map_or(0, Leader::lease_count);
+        facts.leases.store(leases as u64, Ordering::Relaxed);
+    }
+
+    /// Lets go of the log when everything is in it.
+    pub(super) async fn close(&self) {
+        if let Some(journal) = &self.journal {
+            journal.close().await;
+        }
+    }
+
+    /// Whether everything that was asked has been answered and everything ordered is durable.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.slots.borrow().is_empty() && self.replica.borrow().is_quiet()
+    }
+}
+
+struct ForgetSlot<'a> {
+    core: &'a CoreState,
+    token: Token,
+}
+
+impl Drop for ForgetSlot<'_> {
+    fn drop(&mut self) {
+        self.core.slots.borrow_mut().remove(&self.token);
+    }
+}

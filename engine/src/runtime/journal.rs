@@ -1,0 +1,113 @@
+//! The log as core 0 sees it: batches go in, durable indexes come out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use super::disk::{LogFailure, LogWriter};
+use crate::log::{EncodedEntry, HardState};
+use crate::sequencer::Append;
+
+/// Batches that may be on their way to the disk at once. One more than the log writes at once, so
+/// that it never waits for us; all others wait here and travel together.
+const DEPTH: usize = 4;
+
+pub(super) struct Journal {
+    /// Until it is closed.
+    writer: RefCell<Option<LogWriter>>,
+    /// Appends that are not known to be durable: the writer's number and the batch's index.
+    open: RefCell<VecDeque<(u64, u64)>>,
+    durable_index: Cell<u64>,
+    durable_number: Cell<u64>,
+}
+
+impl Journal {
+    /// Goes on behind `index`, the newest in the log.
+    pub(super) fn new(writer: LogWriter, index: u64) -> Journal {
+        Journal {
+            writer: RefCell::new(Some(writer)),
+            open: RefCell::default(),
+            durable_index: Cell::new(index),
+            durable_number: Cell::new(0),
+        }
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    /// Hands a batch to the log. A log that has failed takes nothing; [`durable`](Journal::durable)
+    /// then tells why.
+    pub(super) fn append(&self, append: Append) {
+        let mut writer = self.writer.borrow_mut();
+        let writer = writer.as_mut().expect("nothing is appended behind the end");
+        let batch = &append.batch;
+        let hard_state = append.hard_state.map(|state| {
+            let (term, vote, commit) = (state.term, state.vote, state.commit);
+            writer.append_hard_state(HardState { term, vote, commit })
+        });
+        if let Some(Err(_)) = hard_state {
+            return;
+        }
+        let entry = EncodedEntry {
+            term: batch.term,
+            index: batch.index,
+            revision_before: batch.revision_before,
+            revision_after: batch.revision_after,
+            payload: append.data.into(),
+        };
+        if let Ok(number) = writer.append(entry) {
+            self.open.borrow_mut().push_back((number, batch.index));
+        }
+    }
+
+    /// Resolves when more has become durable: up to which index. A log that fails never answers
+    /// again: the process ends, because what the disk holds then is known only by reading it.
+    pub(super) async fn durable(&self) -> u64 {
+        loop {
+            match self.durable_after(self.durable_number.get()).await {
+                Ok(number) => {
+                    if let Some(index) = self.take_durable(number) {
+                        return index;
+                    }
+                }
+                Err(failure) => {
+                    eprintln!("{failure}\nnothing more can be made durable: stopping at once");
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    async fn durable_after(&self, number: u64) -> Result<u64, LogFailure> {
+        let durable = self.writer.borrow().as_ref().map(|writer| writer.durable(number));
+        match durable {
+            Some(durable) => durable.await,
+            // Closed: there will be no more.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take_durable(&self, number: u64) -> Option<u64> {
+        self.durable_number.set(number);
+        let mut open = self.open.borrow_mut();
+        let before = self.durable_index.get();
+        while let Some(&(other, index)) = open.front()
+            && other <= number
+        {
+            open.pop_front();
+            self.durable_index.set(index);
+        }
+        let index = self.durable_index.get();
+        (index > before).then_some(index)
+    }
+
+    /// Waits until everything appended is durable, and lets go of the data directory.
+    pub(super) async fn close(&self) {
+        let writer = self.writer.borrow_mut().take();
+        if let Some(writer) = writer
+            && let Err(failure) = writer.close().await
+        {
+            eprintln!("closing the log: {failure}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! From a data directory to running cores, and back.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mainstay_raft::{Config, HardState, Node};
+
+use super::core::CoreState;
+use super::disk::{
+    DataDirectory, HistoryReader, LogOptions, LogWriter, Recovery, check_io_uring, check_memlock,
+};
+use super::executor::StartError;
+use super::journal::Journal;
+use super::mesh::{Mesh, mesh};
+use super::signal::{Shutdown, watch_signals};
+use super::store::Store;
+use super::{random, spawn_local, timer};
+use crate::effect::{Batch, Control, Item};
+use crate::lease::LeaseTable;
+use crate::log::encode::encode;
+use crate::log::replay::{Commitment, Reached};
+use crate::message::{Message, Request};
+use crate::placement;
+use crate::record::Revision;
+use crate::replica::{Leader, Replica};
+use crate::sequencer::Sequencer;
+use crate::shard::Shard;
+use crate::shared::Shared;
+use crate::watch::WatchHub;
+
+/// The member's own id and its cluster's, kept in the log under this name.
+const IDENTITY: &[u8] = b"identity";
+
+/// How long a stop waits for requests that are under way.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Everything that one core needs to begin.
+pub(super) struct Seat {
+    number: usize,
+    shard: Shard,
+    /// Where the log ended. Other cores may be further already when this one begins.
+    reached: Reached,
+    mesh: Mesh<Message>,
+    history: HistoryReader,
+    shared: Arc<Shared>,
+    doors_open: Arc<AtomicUsize>,
+    leader: Option<LeaderSeat>,
+}
+
+/// What core 0 needs besides.
+struct LeaderSeat {
+    writer: LogWriter,
+    index: u64,
+    leader: Leader,
+}
+
+/// Who this member is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+}
+
+/// Opens the data directory, replays its log and lays a seat for each core.
+pub(super) fn open(data_dir: &Path, cores: usize) -> Result<Vec<Seat>, StartError> {
+    check_io_uring()?;
+    check_memlock()?;
+    let mut recovery = DataDirectory::open(data_dir)?.recover(Commitment::EveryEntry)?;
+    let mut state = Replayed::new(cores);
+    let mut progress = Progress::new();
+    while let Some(batch) = recovery.next_batch()? {
+        progress.show(&recovery);
+        state.apply(&batch);
+    }
+    progress.end();
+    let log = recovery.start(LogOptions::default())?;
+    for warning in &log.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let reached = log.replayed.reached;
+    let hard_state = HardState {
+        term: log.replayed.hard_state.term.max(reached.term),
+        vote: log.replayed.hard_state.vote,
+        commit: 0,
+    };
+    let node = Node::new(Config {
+        id: 1,
+        voters: vec![1],
+        hard_state,
+        last_index: reached.index,
+        last_term: reached.term,
+    });
+    let shared = Shared::new(cores, reached.revision, state.compacted, reached.index);
+    let sequencer =
+        Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
+    let leader = Leader::new(cores, sequencer, state.leases, state.documents, state.compacted);
+    let leader = LeaderSeat { writer: log.writer, index: reached.index, leader };
+    Ok(lay_seats(state.shards, shared, reached, leader, &log.history))
+}
+
+fn lay_seats(
+    shards: Vec<Shard>,
+    shared: Shared,
+    reached: Reached,
+    leader: LeaderSeat,
+    history: &HistoryReader,
+) -> Vec<Seat> {
+    let cores = shards.len();
+    let shared = Arc::new(shared);
+    let doors_open = Arc::new(AtomicUsize::new(cores));
+    let mut leader = Some(leader);
+    let seat = |(number, (shard, mesh))| Seat {
+        number,
+        shard,
+        reached,
+        mesh,
+        history: history.clone(),
+        shared: Arc::clone(&shared),
+        doors_open: Arc::clone(&doors_open),
+        leader: leader.take(),
+    };
+    shards.into_iter().zip(mesh(cores)).enumerate().map(seat).collect()
+}
+
+/// Starts this core's tasks. Runs on its executor.
+pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, StartError> {
+    let now_ms = timer::monotonic_ms();
+    let (leader, journal) = match seat.leader {
+        Some(LeaderSeat { writer, index, mut leader }) => {
+            leader.start(now_ms);
+            (Some(leader), Some(Journal::new(writer, index)))
+        }
+        None => (None, None),
+    };
+    let leads = leader.is_some();
+    let compacted = seat.shard.mvcc().compacted_revision();
+    let hub = WatchHub::new(seat.reached.revision, compacted);
+    let cores = seat.shared.cores();
+    let index = seat.reached.index;
+    let replica = Replica::new(seat.number, cores, seat.shared, seat.shard, hub, leader, index);
+    let core = CoreState::new(seat.number, replica, seat.mesh, journal, seat.history);
+    core.start();
+    if leads {
+        let shutdown = shutdown.clone();
+        spawn_local(async move {
+            if let Err(error) = watch_signals(shutdown.clone()).await {
+                eprintln!("cannot wait for signals: {error}");
+                shutdown.request();
+            }
+        });
+        core.drive(|replica, out| replica.pump(1, out));
+    }
+    let identity = identity(&core, leads).await?;
+    Ok(Store::new(core, identity, seat.doors_open))
+}
+
+/// Finds out who this member is; core 0 decides it when it has never been.
+async fn identity(core: &Rc<CoreState>, leads: bool) -> Result<Identity, StartError> {
+    let name = Bytes::from_static(IDENTITY);
+    loop {
+        if let Some(content) = core.document(name.clone()).await {
+            return Ok(Identity::decode(&content));
+        }
+        if leads {
+            let identity = Identity { cluster_id: random()?, member_id: random()? };
+            let content = identity.encode();
+            let request = Request::PutDocument { name: name.clone(), content };
+            core.ask(request).await.map_err(|error| io::Error::other(error.to_string()))?;
+        } else {
+            timer::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Identity {
+    fn encode(self) -> Bytes {
+        let mut bytes = self.cluster_id.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.member_id.to_le_bytes());
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Identity {
+        let number = |part: Option<&[u8]>| {
+            let part = part.and_then(|part| part.try_into().ok());
+            u64::from_le_bytes(part.expect("the log's checksums hold: it is what was written"))
+        };
+        Identity { cluster_id: number(bytes.get(..8)), member_id: number(bytes.get(8..16)) }
+    }
+}
+
+/// Ends this core's part: waits for all doors to close and for what is under way.
+pub(super) async fn stand_up(store: Store) -> Result<(), StartError> {
+    let started = Instant::now();
+    store.doors_open().fetch_sub(1, Ordering::SeqCst);
+    // Other cores' doors may still need this core's shard, and all need core 0.
+    while store.doors_open().load(Ordering::SeqCst) > 0
+        || (!store.core().is_quiet() && started.elapsed() < STOP_WAIT)
+    {
+        timer::sleep(Duration::from_millis(2)).await;
+    }
+    store.core().close().await;
+    Ok(())
+}
+
+/// What the log says, batch by batch.
+struct Replayed {
+    shards: Vec<Shard>,
+    leases: LeaseTable,
+    documents: BTreeMap<Bytes, Bytes>,
+    compacted: Revision,
+}
+
+impl Replayed {
+    fn new(cores: usize) -> Replayed {
+        Replayed {
+            shards: (0..cores).map(|_| Shard::default()).collect(),
+            leases: LeaseTable::default(),
+            documents: BTreeMap::new(),
+            compacted: 0,
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) {
+        for item in &batch.items {
+            match item {
+                Item::Effect(effect) => {
+                    for change in &effect.changes {
+                        let hash = placement::hash(change.record.key());
+                        let shard = placement::shard_of(hash, self.shards.len());
+                        self.shards[shard].install(change.record.clone());
+                    }
+                }
+                Item::Control(control) => self.control(control),
+            }
+        }
+        for shard in &mut self.shards {
+            shard.settle(batch.revision_after);
+        }
+    }
+
+    fn control(&mut self, control: &Control) {
+        // Leases get their time when the member starts.
+        self.leases.apply(control, 0);
+        for shard in &mut self.shards {
+            shard.apply_control(control);
+        }
+        match control {
+            Control::Compact { revision } => self.compacted = self.compacted.max(*revision),
+            Control::Document { name, content } => {
+                self.documents.insert(name.clone(), content.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells a person who waits how far the replay is.
+struct Progress {
+    started: Instant,
+    shown: Option<Instant>,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { started: Instant::now(), shown: None }
+    }
+
+    fn show(&mut self, recovery: &Recovery) {
+        const AFTER: Duration = Duration::from_secs(1);
+        const EVERY: Duration = Duration::from_millis(200);
+        let since = self.shown.unwrap_or(self.started);
+        let wait = if self.shown.is_some() { EVERY } else { AFTER };
+        if since.elapsed() < wait || !io::stderr().is_terminal() {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let (done, total) = recovery.progress();
+        let percent = done * 100 / total.max(1);
+        let bar = "#".repeat(percent as usize / 2);
+        eprint!("\rreading the log [{bar:<50}] {percent}% of {} MiB", total >> 20);
+        // A bar that can't be shown is no reason not to start.
+        io::stderr().flush().ok();
+    }
+
+    fn end(&self) {
+        if self.shown.is_some() {
+            eprintln!();
+        }
+    }
+}

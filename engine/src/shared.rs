@@ -1,0 +1,123 @@
+//! The few numbers that all cores of one store share.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use crate::limits;
+use crate::record::Revision;
+
+/// Counters of one store. Everything else travels in messages.
+#[derive(Debug)]
+pub struct Shared {
+    /// The newest revision that an evaluation has taken.
+    taken: AtomicI64,
+    /// Everything up to here is committed: what a linearizable read has to show.
+    committed: AtomicI64,
+    /// Raft's index of the newest committed batch.
+    committed_index: AtomicU64,
+    committed_term: AtomicU64,
+    compacted: AtomicI64,
+    /// Bytes of effects taken and not yet committed.
+    uncommitted_bytes: AtomicUsize,
+    /// By core: whether it wants to be woken for a committed batch.
+    interested: Vec<AtomicBool>,
+    /// By core: facts for status pages, refreshed at leisure.
+    facts: Vec<CoreFacts>,
+}
+
+/// What one core contributes to the store's status.
+#[derive(Debug, Default)]
+pub struct CoreFacts {
+    pub keys: AtomicU64,
+    pub live_bytes: AtomicU64,
+    pub watchers: AtomicU64,
+    pub leases: AtomicU64,
+}
+
+impl Shared {
+    /// For `cores` cores, behind what the log held.
+    pub fn new(cores: usize, revision: Revision, compacted: Revision, index: u64) -> Shared {
+        Shared {
+            taken: AtomicI64::new(revision),
+            committed: AtomicI64::new(revision),
+            committed_index: AtomicU64::new(index),
+            committed_term: AtomicU64::new(0),
+            compacted: AtomicI64::new(compacted),
+            uncommitted_bytes: AtomicUsize::new(0),
+            interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            facts: (0..cores).map(|_| CoreFacts::default()).collect(),
+        }
+    }
+
+    pub fn cores(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Takes the next revision. Called while evaluating, when there is a change to give it to.
+    pub fn take_revision(&self) -> Revision {
+        self.taken.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub fn taken_revision(&self) -> Revision {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    pub fn committed_revision(&self) -> Revision {
+        self.committed.load(Ordering::SeqCst)
+    }
+
+    pub fn committed_index(&self) -> u64 {
+        self.committed_index.load(Ordering::SeqCst)
+    }
+
+    pub fn committed_term(&self) -> u64 {
+        self.committed_term.load(Ordering::Relaxed)
+    }
+
+    pub fn compacted_revision(&self) -> Revision {
+        self.compacted.load(Ordering::SeqCst)
+    }
+
+    /// A batch is committed. Before any core hears of it, so that whoever reads after an answer
+    /// reads at a revision that includes it.
+    pub fn set_committed(&self, revision: Revision, index: u64, term: u64) {
+        let before = self.committed.swap(revision, Ordering::SeqCst);
+        assert!(before <= revision && revision <= self.taken_revision());
+        self.committed_index.store(index, Ordering::SeqCst);
+        self.committed_term.store(term, Ordering::Relaxed);
+    }
+
+    pub fn set_compacted(&self, revision: Revision) {
+        self.compacted.fetch_max(revision, Ordering::SeqCst);
+    }
+
+    pub fn add_uncommitted(&self, bytes: usize) {
+        self.uncommitted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove_uncommitted(&self, bytes: usize) {
+        let before = self.uncommitted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "committed more than was taken");
+    }
+
+    /// Whether so much waits for the disk that new writes have to be refused.
+    pub fn is_overloaded(&self) -> bool {
+        let open = self.taken.load(Ordering::Relaxed) - self.committed.load(Ordering::Relaxed);
+        open > limits::UNCOMMITTED_REVISIONS
+            || self.uncommitted_bytes.load(Ordering::Relaxed) > limits::UNCOMMITTED_BYTES
+    }
+
+    /// Says whether `core` waits for commits. Sequentially consistent with
+    /// [`set_committed`](Shared::set_committed): a core that says so and then looks at the
+    /// committed revision misses nothing.
+    pub fn set_interested(&self, core: usize, interested: bool) {
+        self.interested[core].store(interested, Ordering::SeqCst);
+    }
+
+    pub fn is_interested(&self, core: usize) -> bool {
+        self.interested[core].load(Ordering::SeqCst)
+    }
+
+    pub fn facts(&self) -> &[CoreFacts] {
+        &self.facts
+    }
+}
