@@ -6,6 +6,7 @@
 
 pub mod effect;
 pub mod error;
+mod hash_index;
 pub mod lease;
 pub mod limits;
 pub mod log;
@@ -19,6 +20,7 @@ pub mod runtime;
 pub mod sequencer;
 pub mod shard;
 pub mod shared;
+mod slab;
 pub mod watch;
 
 pub use error::StoreError;

@@ -206,7 +206,11 @@ mod tests {
         node.campaign();
         assert_eq!(node.term(), 5);
         assert_eq!(node.ready().entries[0].index, 18);
-        assert_eq!(node.persisted(18), 18, "what the old log held commits with the new term's first");
+        assert_eq!(
+            node.persisted(18),
+            18,
+            "what the old log held commits with the new term's first"
+        );
     }
 
     #[test]

@@ -364,13 +364,13 @@ impl Replica {
                 let done = Done { result: Err(error), effect: None, visible_at: 0 };
                 self.finish_done(ticket, done, out);
             }
-            shard::Outcome::UnknownLease { lease, transaction } => {
+            shard::Outcome::UnknownLease { lease, transaction, visible_at } => {
                 let committed = self.shared.committed_index();
                 if self.applied_index < committed {
                     self.unknown_lease.push_back((committed, ticket, transaction));
                 } else {
                     let result = Err(StoreError::LeaseNotFound(lease));
-                    let done = Done { result, effect: None, visible_at: 0 };
+                    let done = Done { result, effect: None, visible_at };
                     self.finish_done(ticket, done, out);
                 }
             }

@@ -64,5 +64,5 @@ pub(super) async fn watch_signals(shutdown: Shutdown) -> io::Result<()> {
     eprintln!("received signal {first}: stopping (a second one stops at once)");
     shutdown.request();
     let second = signals.recv().await.map_err(io::Error::from)?;
-    std::process::exit(128 + i32::try_from(second).unwrap_or(0));
+    std::process::exit(128 + second);
 }

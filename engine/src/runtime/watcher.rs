@@ -20,8 +20,9 @@ pub struct Watcher {
     core: Rc<CoreState>,
     id: WatcherId,
     created_revision: Revision,
-    /// Taken from the log and not handed out yet, because earlier versions are still looked up.
-    from_log: Option<FromLog>,
+    /// Taken from the log and not handed out yet, because the versions before are still looked up:
+    /// so many events have theirs.
+    from_log: Option<(FromLog, usize)>,
 }
 
 impl Watcher {
@@ -76,23 +77,23 @@ impl Watcher {
         let from_log = self
             .core
             .drive(|replica, _| replica.hub().deliver_from_log(self.id, &batches, max_bytes));
-        self.from_log = Some(from_log);
+        self.from_log = Some((from_log, 0));
         Ok(())
     }
 
     /// Looks up what the log does not say, and hands everything out.
     async fn complete(&mut self) -> WatchBatch {
-        while let Some(from_log) = &self.from_log
-            && let Some(&index) = from_log.missing_previous.last()
+        while let Some((from_log, completed)) = &self.from_log
+            && from_log.previous_missing
+            && let Some(event) = from_log.batch.events.get(*completed)
         {
-            let record = &from_log.batch.events[index].record;
-            let key = Bytes::copy_from_slice(record.key());
-            let previous = self.record_at(key, record.mod_revision() - 1).await;
-            let from_log = self.from_log.as_mut().expect("only this takes it");
-            from_log.batch.events[index].previous = previous;
-            from_log.missing_previous.pop();
+            let key = Bytes::copy_from_slice(event.record.key());
+            let previous = self.record_at(key, event.record.mod_revision() - 1).await;
+            let (from_log, completed) = self.from_log.as_mut().expect("only this takes it");
+            from_log.batch.events[*completed].previous = previous;
+            *completed += 1;
         }
-        self.from_log.take().map(|from_log| from_log.batch).unwrap_or_default()
+        self.from_log.take().map(|(from_log, _)| from_log.batch).unwrap_or_default()
     }
 
     /// What lived at a revision, unless it is compacted.
