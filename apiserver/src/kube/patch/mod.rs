@@ -4,6 +4,8 @@
 
 pub mod apply;
 mod go_format;
+#[cfg(test)]
+mod golden_tests;
 pub mod json;
 pub mod limits;
 pub mod merge;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::field_set::{FieldFilter, FieldSet};
 use super::path::PathElement;
 use super::shape::{ANY, Members, Shape, as_list, as_map, list_element, shape};
 use super::value::equal;
-use crate::kube::schema::{FieldKind, ListKind, Schema};
+use crate::kube::schema::{FieldKind, ListKind, Schema, TypeId};
 
 /// The paths that differ. No path is in more than one of the sets.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,16 +27,17 @@ impl Comparison {
     }
 }
 
-/// Compares two objects of one kind; `metadata.managedFields` is left out. An error tells which
+/// Compares two objects of one type; `metadata.managedFields` is left out. An error tells which
 /// list element has no identity.
 pub(super) fn compare(
     schema: &Schema,
-    kind: &FieldKind,
-    old: &Value,
-    new: &Value,
+    type_id: TypeId,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
 ) -> Result<Comparison, String> {
     let mut walker = Walker { schema, path: Vec::new(), result: Comparison::default() };
-    walker.compare(kind, Some(old), Some(new))?;
+    let members = Members::Fields(schema.type_def(type_id));
+    walker.compare_maps(members, Some(old), Some(new))?;
     Ok(walker.result)
 }
 
@@ -94,9 +95,7 @@ impl<'a> Walker<'a> {
             }
             Shape::Map { atomic, members } => {
                 let (olds, news) = (as_map(old), as_map(new));
-                let is_empty = |map: Option<&serde_json::Map<String, Value>>| {
-                    map.is_none_or(serde_json::Map::is_empty)
-                };
+                let is_empty = |map: Option<&Map<String, Value>>| map.is_none_or(Map::is_empty);
                 if atomic || (is_empty(olds) && is_empty(news)) {
                     self.compare_leaf(old, new);
                     return Ok(true);
@@ -125,8 +124,8 @@ impl<'a> Walker<'a> {
     fn compare_maps(
         &mut self,
         members: Members<'a>,
-        olds: Option<&serde_json::Map<String, Value>>,
-        news: Option<&serde_json::Map<String, Value>>,
+        olds: Option<&Map<String, Value>>,
+        news: Option<&Map<String, Value>>,
     ) -> Result<(), String> {
         for (name, old) in olds.into_iter().flatten() {
             let new = news.and_then(|news| news.get(name));
@@ -147,11 +146,8 @@ impl<'a> Walker<'a> {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Result<(), String> {
-        // Scalars that are equal are most of an object, and need no path.
-        if let (Some(old), Some(new)) = (old, new)
-            && !new.is_object()
-            && old == new
-        {
+        // What is equal is most of an object, and needs no path.
+        if old == new {
             return Ok(());
         }
         if name == "managedFields" && self.at_metadata() {

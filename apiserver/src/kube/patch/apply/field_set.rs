@@ -188,9 +188,6 @@ pub enum FieldFilter {
     /// Not these and nothing below them: the strategy resets them, such as `status` when the
     /// main resource is written.
     Except(FieldSet),
-    /// Only paths that begin so; `None` stands for any element (`resize` owns nothing but
-    /// `spec.containers[*].resources`).
-    Only(Vec<Vec<Option<String>>>),
 }
 
 impl FieldFilter {
@@ -203,38 +200,7 @@ impl FieldFilter {
         match self {
             FieldFilter::All => {}
             FieldFilter::Except(fields) => set.subtract_recursively(fields),
-            FieldFilter::Only(patterns) => {
-                let patterns: Vec<&[Option<String>]> = patterns.iter().map(Vec::as_slice).collect();
-                keep_matches(set, &patterns);
-            }
         }
-    }
-}
-
-/// Keeps the paths that begin with one of the patterns.
-fn keep_matches(set: &mut FieldSet, patterns: &[&[Option<String>]]) {
-    set.nodes.retain(|element, node| {
-        let rest: Vec<&[Option<String>]> = patterns
-            .iter()
-            .filter_map(|pattern| pattern.split_first())
-            .filter(|(first, _)| first_matches(first, element))
-            .map(|(_, rest)| rest)
-            .collect();
-        if rest.iter().any(|rest| rest.is_empty()) {
-            return true; // a whole pattern has matched
-        }
-        // As with an excluding filter, the parents of what is kept are members still.
-        keep_matches(&mut node.below, &rest);
-        node.member &= !rest.is_empty();
-        !node.is_nothing()
-    });
-}
-
-fn first_matches(pattern: &Option<String>, element: &PathElement) -> bool {
-    match (pattern, element) {
-        (None, _) => true,
-        (Some(name), PathElement::Field(field)) => name == field,
-        _ => false,
     }
 }
 
@@ -295,31 +261,6 @@ mod tests {
             prop_assert_eq!(l.paths().len(), left.len());
             prop_assert_eq!(l.is_empty(), left.is_empty());
         }
-    }
-
-    #[test]
-    fn filters_by_prefix() {
-        let filter = FieldFilter::Only(vec![
-            ["spec", "containers"]
-                .map(|name| Some(name.to_string()))
-                .into_iter()
-                .chain([None, Some("resources".to_string())])
-                .collect(),
-        ]);
-        let mut set = FieldSet::default();
-        let name = |name: &str| PathElement::Field(name.to_string());
-        let container = PathElement::Key(vec![("name".to_string(), "c".into())]);
-        set.insert(&[
-            name("spec"),
-            name("containers"),
-            container.clone(),
-            name("resources"),
-            name("limits"),
-        ]);
-        set.insert(&[name("spec"), name("containers"), container, name("image")]);
-        set.insert(&[name("metadata"), name("labels")]);
-        filter.apply(&mut set);
-        assert_eq!(set.paths(), [r#".spec.containers[name="c"].resources.limits"#]);
     }
 
     #[test]

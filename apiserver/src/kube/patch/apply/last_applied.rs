@@ -2,7 +2,7 @@
 //! annotation. When kubectl goes over to server-side apply it may change what that configuration
 //! set, without a conflict, and the annotation is kept up to date.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Request;
 use super::compare::{compare, field_set_of};
@@ -18,7 +18,10 @@ const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The fields that the last client-side configuration set and that still have its values. `None`
 /// without a readable annotation.
-pub(super) fn allowed_changes(request: &Request<'_>, live: &Value) -> Option<FieldSet> {
+pub(super) fn allowed_changes(
+    request: &Request<'_>,
+    live: &Map<String, Value>,
+) -> Option<FieldSet> {
     let text = annotations(live)?.get(ANNOTATION)?.as_str()?;
     let configuration: Value = serde_json::from_str(text).ok()?;
     if configuration.get("apiVersion")?.as_str()? != request.api_version {
@@ -27,7 +30,8 @@ pub(super) fn allowed_changes(request: &Request<'_>, live: &Value) -> Option<Fie
     let kind = FieldKind::Struct(request.type_id);
     validate(request.schema, &kind, &configuration).ok()?;
     let mut set = field_set_of(request.schema, &kind, &configuration);
-    let changes = compare(request.schema, &kind, &configuration, live).ok()?;
+    let changes =
+        compare(request.schema, request.type_id, configuration.as_object()?, live).ok()?;
     set.subtract(&changes.modified);
     set.subtract(&changes.added);
     set.subtract(&changes.removed);
@@ -35,7 +39,7 @@ pub(super) fn allowed_changes(request: &Request<'_>, live: &Value) -> Option<Fie
 }
 
 /// Writes the configuration into the annotation of an object that has it.
-pub(super) fn refresh(object: &mut Value, configuration: &Value) {
+pub(super) fn refresh(object: &mut Map<String, Value>, configuration: &Value) {
     let in_use = annotations(object)
         .and_then(|annotations| annotations.get(ANNOTATION))
         .and_then(Value::as_str)
@@ -49,8 +53,10 @@ pub(super) fn refresh(object: &mut Value, configuration: &Value) {
     {
         annotations.remove(ANNOTATION);
     }
-    let Some(annotations) =
-        object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+    let Some(annotations) = object
+        .get_mut("metadata")
+        .and_then(|metadata| metadata.get_mut("annotations"))
+        .and_then(Value::as_object_mut)
     else {
         return;
     };
@@ -65,6 +71,6 @@ pub(super) fn refresh(object: &mut Value, configuration: &Value) {
     }
 }
 
-fn annotations(object: &Value) -> Option<&serde_json::Map<String, Value>> {
-    object.pointer("/metadata/annotations")?.as_object()
+fn annotations(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    object.get("metadata")?.get("annotations")?.as_object()
 }

@@ -97,28 +97,22 @@ pub(super) struct Managed {
 }
 
 /// `metadata.managedFields` of an object.
-pub(super) fn managed_fields_of(object: &Value) -> Option<&Value> {
+pub(super) fn managed_fields_of(object: &Map<String, Value>) -> Option<&Value> {
     object.get("metadata")?.get("managedFields")
 }
 
 /// Sets or, with `None`, removes `metadata.managedFields`.
-pub(super) fn set_managed_fields(object: &mut Value, managed_fields: Option<Value>) {
-    let Some(object) = object.as_object_mut() else {
+pub(super) fn set_managed_fields(object: &mut Map<String, Value>, managed_fields: Option<Value>) {
+    if managed_fields.is_some() {
+        object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    }
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
     match managed_fields {
-        Some(list) => {
-            let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-            if let Some(metadata) = metadata.as_object_mut() {
-                metadata.insert("managedFields".to_string(), list);
-            }
-        }
-        None => {
-            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.remove("managedFields");
-            }
-        }
-    }
+        Some(list) => metadata.insert("managedFields".to_string(), list),
+        None => metadata.remove("managedFields"),
+    };
 }
 
 impl Managed {

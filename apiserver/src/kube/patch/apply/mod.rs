@@ -17,11 +17,10 @@ mod shape;
 mod update;
 mod validate;
 mod value;
-mod zero;
 
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use self::compare::{compare, field_set_of, with_named_fields};
@@ -32,7 +31,7 @@ use self::managed::{Entry, Managed, ManagerKey};
 pub use self::managed::{Operation, manager_of_user_agent};
 pub use self::path::PathElement;
 pub use self::update::{keep_times_when_unchanged, update_managed_fields};
-pub use self::zero::empty_object;
+use crate::kube::codec::normalize;
 use crate::kube::schema::{FieldKind, Schema, TypeId};
 
 /// Owns, from the first apply on, what was there before without an owner.
@@ -53,6 +52,14 @@ pub struct Request<'a> {
     pub now: &'a str,
     /// Which fields the request may own.
     pub filter: &'a FieldFilter,
+}
+
+impl Request<'_> {
+    /// Writes of `scale` leave their entries without a time: these are translated from the entries
+    /// of a `Scale`, which has none.
+    fn has_time(&self) -> bool {
+        self.subresource != "scale"
+    }
 }
 
 /// Why an apply was refused.
@@ -78,16 +85,15 @@ pub enum ApplyError {
 /// identical object.
 pub fn apply(
     request: &Request<'_>,
-    live: Option<&Value>,
+    live: Option<&Map<String, Value>>,
     applied: &Value,
     force: bool,
-) -> Result<Value, ApplyError> {
+) -> Result<Map<String, Value>, ApplyError> {
     let mut managed =
         Managed::decode(live.and_then(managed::managed_fields_of)).map_err(|error| {
             ApplyError::Internal(format!("failed to decode managed fields: {error}"))
         })?;
     check_configuration(request, applied)?;
-    let kind = FieldKind::Struct(request.type_id);
     let empty = empty_object(request.schema, request.type_id);
     let mut before = live.unwrap_or(&empty).clone();
     managed::set_managed_fields(&mut before, None);
@@ -95,23 +101,39 @@ pub fn apply(
         own_what_was_there(request, &mut managed, &empty, &before)?;
     }
 
-    let mut outcome = attempt(request, &kind, &before, applied, managed.clone(), force);
+    let mut outcome = attempt(request, &before, applied, managed.clone(), force);
     if let Err(Refusal::Conflicts(conflicts)) = &outcome
         && request.manager == last_applied::MANAGER
         && let Some(allowed) = last_applied::allowed_changes(request, &before)
     {
         let left = conflicts.without(&allowed);
         outcome = match left.is_empty() {
-            true => attempt(request, &kind, &before, applied, managed, true),
+            true => attempt(request, &before, applied, managed, true),
             false => Err(Refusal::Conflicts(left)),
         };
     }
-    let (mut object, managed) = outcome?;
+    let (changed, managed) = outcome?;
+    let mut object = changed.unwrap_or(before);
     if request.manager == last_applied::MANAGER {
         last_applied::refresh(&mut object, applied);
     }
     managed::set_managed_fields(&mut object, managed.encode());
     Ok(object)
+}
+
+/// A new object of the type as it is written: what is held by value or required is there and empty
+/// (`spec: {}`). Such fields are set by nobody, so objects being created are compared with this one.
+pub fn empty_object(schema: &Schema, type_id: TypeId) -> Map<String, Value> {
+    let mut object = Value::Object(Map::new());
+    normalize(schema, type_id, &mut object);
+    into_map(object)
+}
+
+fn into_map(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(), // everything has been taken out of it
+    }
 }
 
 /// Refuses another kind, managedFields, and what does not fit the schema.
@@ -125,15 +147,13 @@ fn check_configuration(request: &Request<'_>, applied: &Value) -> Result<(), App
     if api_version != request.api_version || !expected_kind {
         return Err(ApplyError::BadRequest(format!("invalid object type: {described}")));
     }
-    if managed::managed_fields_of(applied).is_some_and(|list| !list.is_null()) {
+    let metadata = |name: &str| applied.get("metadata").and_then(|metadata| metadata.get(name));
+    if metadata("managedFields").is_some_and(|list| !list.is_null()) {
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_string()));
     }
     let kind = FieldKind::Struct(request.type_id);
     validate::validate(request.schema, &kind, applied).map_err(|error| {
-        let meta = |name: &str| {
-            let metadata = applied.get("metadata");
-            metadata.and_then(|m| m.get(name)).and_then(Value::as_str).unwrap_or_default()
-        };
+        let meta = |name: &str| metadata(name).and_then(Value::as_str).unwrap_or_default();
         ApplyError::Internal(format!(
             "failed to create typed patch object ({}/{}; {described}): {error}",
             meta("namespace"),
@@ -146,11 +166,10 @@ fn check_configuration(request: &Request<'_>, applied: &Value) -> Result<(), App
 fn own_what_was_there(
     request: &Request<'_>,
     managed: &mut Managed,
-    empty: &Value,
-    live: &Value,
+    empty: &Map<String, Value>,
+    live: &Map<String, Value>,
 ) -> Result<(), ApplyError> {
-    let kind = FieldKind::Struct(request.type_id);
-    let mut changes = compare(request.schema, &kind, empty, live).map_err(|error| {
+    let mut changes = compare(request.schema, request.type_id, empty, live).map_err(|error| {
         ApplyError::Internal(format!("failed to create manager for existing fields: {error}"))
     })?;
     changes.filter(request.filter);
@@ -160,7 +179,7 @@ fn own_what_was_there(
         request.api_version,
         request.subresource,
     );
-    update::record_update(managed, key, request.api_version, request.now, changes);
+    update::record_update(managed, key, request, changes);
     Ok(())
 }
 
@@ -178,18 +197,19 @@ impl From<Refusal> for ApplyError {
     }
 }
 
-/// Merges, prunes, and settles the ownership.
+/// Merges, prunes, and settles the ownership. The object is `None` when it stays as it is.
 fn attempt(
     request: &Request<'_>,
-    kind: &FieldKind,
-    live: &Value,
+    live: &Map<String, Value>,
     applied: &Value,
     mut managed: Managed,
     force: bool,
-) -> Result<(Value, Managed), Refusal> {
+) -> Result<(Option<Map<String, Value>>, Managed), Refusal> {
     let internal = |what: &str, error: String| Refusal::Internal(format!("{what}: {error}"));
     let schema = request.schema;
-    let merged = merge::merge(schema, kind, live, applied)
+    let kind = &FieldKind::Struct(request.type_id);
+    let live_value = Value::Object(live.clone());
+    let merged = merge::merge(schema, kind, &live_value, applied)
         .map_err(|error| internal("failed to merge config", error))?;
     let mut set = field_set_of(schema, kind, applied);
     request.filter.apply(&mut set);
@@ -210,11 +230,12 @@ fn attempt(
     let last_set = previous.map(|entry| entry.set).unwrap_or_default();
     let new = prune(schema, kind, merged, &managed, &key, &last_set);
 
-    let mut changes = compare(schema, kind, live, &new)
+    let changed = !value::equal(&live_value, &new);
+    let new = into_map(new);
+    let mut changes = compare(schema, request.type_id, live, &new)
         .map_err(|error| internal("failed to compare objects", error))?;
     changes.filter(request.filter);
     settle(&mut managed, &key, changes, force)?;
-    let changed = !value::equal(live, &new);
     if let Some(entry) = managed.entries.get_mut(&key) {
         entry.set.subtract(never_owned());
         if changed {
@@ -222,7 +243,7 @@ fn attempt(
         }
     }
     managed.drop_empty();
-    Ok((if changed { new } else { live.clone() }, managed))
+    Ok((changed.then_some(new), managed))
 }
 
 /// Takes what changed away from the other managers, if that is allowed.

@@ -1,5 +1,6 @@
 //! How server-side apply sees a value: as a scalar, a list or a map, by the schema table. Where
-//! the table says nothing (`Any`), the value itself decides: maps are granular, lists atomic.
+//! the table says nothing (`Any`), the value itself decides: lists are atomic, and maps are so in
+//! built-in types, while those of custom resources are granular.
 
 use serde_json::{Map, Value};
 
@@ -73,9 +74,10 @@ pub(super) fn shape<'a>(
         }
         _ => match value {
             Some(Value::Array(_)) => Shape::List { list: &ATOMIC, element: &ANY },
-            Some(Value::Object(_)) | Some(Value::Null) | None => {
-                Shape::Map { atomic: false, members: Members::Values(&ANY) }
-            }
+            Some(Value::Object(_)) | Some(Value::Null) | None => Shape::Map {
+                atomic: std::ptr::eq(schema, Schema::builtin()),
+                members: Members::Values(&ANY),
+            },
             Some(_) => Shape::Scalar(Scalar::Untyped),
         },
     }

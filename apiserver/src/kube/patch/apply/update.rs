@@ -1,6 +1,6 @@
 //! managedFields of ordinary writes: create, update, patch.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::compare::{Comparison, compare};
 use super::field_set::FieldSet;
@@ -8,9 +8,8 @@ use super::managed::{
     Entry, Managed, ManagerKey, Operation, managed_fields_of, set_managed_fields,
 };
 use super::path::PathElement;
-use super::{Request, fields_v1, zero};
+use super::{Request, empty_object, fields_v1};
 use crate::kube::patch::limits::MAX_UPDATE_MANAGERS;
-use crate::kube::schema::FieldKind;
 
 /// Sets `metadata.managedFields` of an object that is about to be written.
 ///
@@ -22,12 +21,16 @@ use crate::kube::schema::FieldKind;
 ///
 /// Never fails: when the objects cannot be compared (a list element without its key), the list
 /// of `live` is kept.
-pub fn update_managed_fields(request: &Request<'_>, live: Option<&Value>, new: &mut Value) {
+pub fn update_managed_fields(
+    request: &Request<'_>,
+    live: Option<&Map<String, Value>>,
+    new: &mut Map<String, Value>,
+) {
     let empty;
     let before = match live {
         Some(live) => live,
         None => {
-            empty = zero::empty_object(request.schema, request.type_id);
+            empty = empty_object(request.schema, request.type_id);
             &empty
         }
     };
@@ -37,18 +40,20 @@ pub fn update_managed_fields(request: &Request<'_>, live: Option<&Value>, new: &
 }
 
 /// Gives the entries of `new` their old times when nothing but these times has changed, so that a
-/// write without effect is one: the objects are identical then.
-pub fn keep_times_when_unchanged(live: &Value, new: &mut Value) {
-    if same_but_for_times(live, new) {
+/// write without effect is one: the objects are identical then, and true is returned.
+pub fn keep_times_when_unchanged(live: &Map<String, Value>, new: &mut Map<String, Value>) -> bool {
+    let unchanged = same_but_for_times(live, new);
+    if unchanged {
         set_managed_fields(new, managed_fields_of(live).cloned());
     }
+    unchanged
 }
 
 fn updated_list(
     request: &Request<'_>,
     creating: bool,
-    live: &Value,
-    new: &Value,
+    live: &Map<String, Value>,
+    new: &Map<String, Value>,
 ) -> Result<Option<Value>, String> {
     let of_live = managed_fields_of(live);
     let start = match managed_fields_of(new) {
@@ -64,8 +69,7 @@ fn updated_list(
     if nothing_tracked && !creating {
         return Ok(None);
     }
-    let kind = FieldKind::Struct(request.type_id);
-    let mut changes = compare(request.schema, &kind, live, new)?;
+    let mut changes = compare(request.schema, request.type_id, live, new)?;
     changes.filter(request.filter);
     if start == of_live
         && let Some(list) = start
@@ -83,7 +87,7 @@ fn updated_list(
         request.api_version,
         request.subresource,
     );
-    record_update(&mut managed, key, request.api_version, request.now, changes);
+    record_update(&mut managed, key, request, changes);
     managed.cap_updaters();
     Ok(managed.encode())
 }
@@ -100,7 +104,7 @@ impl Managed {
 fn is_reset(list: &Value) -> bool {
     match list.as_array().map(Vec::as_slice) {
         Some([]) => true,
-        Some([entry]) => entry.as_object().is_some_and(serde_json::Map::is_empty),
+        Some([entry]) => entry.as_object().is_some_and(Map::is_empty),
         _ => false,
     }
 }
@@ -109,8 +113,7 @@ fn is_reset(list: &Value) -> bool {
 pub(super) fn record_update(
     managed: &mut Managed,
     key: ManagerKey,
-    api_version: &str,
-    now: &str,
+    request: &Request<'_>,
     changes: Comparison,
 ) {
     let Comparison { mut added, modified, removed } = changes;
@@ -126,12 +129,14 @@ pub(super) fn record_update(
         return;
     }
     let entry = managed.entries.entry(key).or_insert_with(|| Entry {
-        api_version: api_version.to_string(),
+        api_version: request.api_version.to_string(),
         time: None,
         set: FieldSet::default(),
     });
     entry.set.merge(own);
-    entry.time = Some(now.to_string());
+    if request.has_time() {
+        entry.time = Some(request.now.to_string());
+    }
 }
 
 /// The list when nobody's ownership changes, which is so for most writes: the manager has changed
@@ -161,6 +166,9 @@ fn quick_update(request: &Request<'_>, list: &Value, changes: &Comparison) -> Op
     });
     if !settled {
         return None;
+    }
+    if !request.has_time() {
+        return Some(list.clone());
     }
     let mut entries = entries.clone();
     let mut entry = entries.remove(own);
@@ -207,12 +215,9 @@ fn sort_key(entry: &Value) -> [&str; 5] {
     ["operation", "time", "manager", "apiVersion", "subresource"].map(|name| text(entry, name))
 }
 
-fn same_but_for_times(live: &Value, new: &Value) -> bool {
-    let (Some(old_fields), Some(new_fields)) = (live.as_object(), new.as_object()) else {
-        return false;
-    };
-    same_fields(old_fields, new_fields, "metadata")
-        && match (live.get("metadata"), new.get("metadata")) {
+fn same_but_for_times(old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
+    same_fields(old, new, "metadata")
+        && match (old.get("metadata"), new.get("metadata")) {
             (Some(Value::Object(old)), Some(Value::Object(new))) => {
                 same_fields(old, new, "managedFields")
                     && same_entries(old.get("managedFields"), new.get("managedFields"))
@@ -233,14 +238,9 @@ fn same_entries(old: Option<&Value>, new: Option<&Value>) -> bool {
 }
 
 /// True when the objects agree, one field aside.
-fn same_fields(
-    old: &serde_json::Map<String, Value>,
-    new: &serde_json::Map<String, Value>,
-    except: &str,
-) -> bool {
-    let counted = |fields: &serde_json::Map<String, Value>| {
-        fields.len() - usize::from(fields.contains_key(except))
-    };
+fn same_fields(old: &Map<String, Value>, new: &Map<String, Value>, except: &str) -> bool {
+    let counted =
+        |fields: &Map<String, Value>| fields.len() - usize::from(fields.contains_key(except));
     counted(old) == counted(new)
         && old
             .iter()

@@ -1,10 +1,13 @@
 //! Strategic merge patch: a merge patch whose lists merge by key, as the schema table says, and
 //! which carries directives (`$patch`, `$retainKeys`, `$setElementOrder/x`,
-//! `$deleteFromPrimitiveList/x`). `list` merges lists, `order` puts their elements in place.
+//! `$deleteFromPrimitiveList/x`). `list` merges lists, `order` puts their elements in
+//! place, `conversion` tells why the result is not an object of the type.
 
+mod conversion;
 mod list;
 mod order;
 
+pub use self::conversion::conversion_problem;
 use serde_json::{Map, Value};
 use thiserror::Error;
 

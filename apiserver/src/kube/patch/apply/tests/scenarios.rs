@@ -1,130 +1,11 @@
-use super::super::test_schema;
-use super::*;
-use proptest::prelude::*;
+use std::sync::Arc;
+
 use serde_json::json;
 
-const NOW: &str = "2030-01-01T00:00:00Z";
-const LATER: &str = "2030-01-01T00:00:09Z";
-
-fn schema() -> Schema {
-    test_schema::schema(&[
-        (
-            "Thing",
-            &[
-                ("apiVersion", "string"),
-                ("kind", "string"),
-                ("metadata", "@value Meta"),
-                ("data", "map string"),
-                ("spec", "@value Spec"),
-                ("status", "@value Status"),
-            ],
-        ),
-        (
-            "Meta",
-            &[
-                ("name", "string"),
-                ("namespace", "string"),
-                ("uid", "string"),
-                ("resourceVersion", "string"),
-                ("labels", "map string"),
-                ("annotations", "map string"),
-                ("finalizers", "set string"),
-                ("managedFields", "list any"),
-            ],
-        ),
-        (
-            "Spec",
-            &[
-                ("replicas", "int32"),
-                ("items", "@required list[name] Item"),
-                ("ports", "list[port,protocol] Port"),
-                ("selector", "Selector"),
-                ("nodeSelector", "!map string"),
-                ("tolerations", "list Item"),
-                ("strategy", "@value Strategy"),
-                ("raw", "any"),
-                ("quantity", "quantity"),
-                ("enabled", "boolean"),
-            ],
-        ),
-        ("Item", &[("name", "@required string"), ("image", "string"), ("args", "list string")]),
-        ("Port", &[("port", "int32"), ("protocol", "string"), ("name", "string")]),
-        ("!Selector", &[("match", "map string")]),
-        ("Strategy", &[("type", "string"), ("rolling", "Rolling")]),
-        ("Rolling", &[("surge", "int-or-string")]),
-        ("Status", &[("phase", "string")]),
-    ])
-}
-
-/// A server of one object, enough to run scenarios.
-struct World {
-    schema: Schema,
-    object: Option<Value>,
-    now: &'static str,
-}
-
-impl World {
-    fn new() -> World {
-        World { schema: schema(), object: None, now: NOW }
-    }
-
-    fn request<'a>(&'a self, manager: &'a str) -> Request<'a> {
-        Request {
-            schema: &self.schema,
-            type_id: test_schema::type_id(&self.schema, "Thing"),
-            api_version: "v1",
-            manager,
-            subresource: "",
-            now: self.now,
-            filter: &FieldFilter::All,
-        }
-    }
-
-    fn apply(&mut self, manager: &str, body: Value) -> Result<(), ApplyError> {
-        self.apply_with(manager, body, false)
-    }
-
-    fn apply_with(&mut self, manager: &str, body: Value, force: bool) -> Result<(), ApplyError> {
-        let body = configuration(body);
-        self.object = Some(apply(&self.request(manager), self.object.as_ref(), &body, force)?);
-        Ok(())
-    }
-
-    fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) {
-        let mut new = self
-            .object
-            .clone()
-            .unwrap_or_else(|| empty_object(&self.schema, self.request("").type_id));
-        change(&mut new);
-        update_managed_fields(&self.request(manager), self.object.as_ref(), &mut new);
-        new["metadata"]["uid"] = json!("u");
-        self.object = Some(new);
-    }
-
-    fn get(&self, pointer: &str) -> Value {
-        let object = self.object.as_ref().expect("an object");
-        object.pointer(pointer).cloned().unwrap_or(Value::Null)
-    }
-
-    /// The entries, shortened to `manager operation time? set`.
-    fn owners(&self) -> Vec<Value> {
-        let list = self.get("/metadata/managedFields");
-        let entries = list.as_array().into_iter().flatten();
-        entries
-            .map(|entry| json!([entry["manager"], entry["operation"], entry["fieldsV1"]]))
-            .collect()
-    }
-}
-
-fn configuration(mut body: Value) -> Value {
-    body["apiVersion"] = json!("v1");
-    body["kind"] = json!("Thing");
-    body
-}
-
-fn message(result: Result<(), ApplyError>) -> String {
-    result.expect_err("must be refused").to_string()
-}
+use super::super::*;
+use super::*;
+use crate::kube::patch::merge::apply as merge_patch;
+use crate::kube::schema::{Field, GroupVersionKind, TypeDef};
 
 #[test]
 fn creates_then_changes_and_does_nothing_the_third_time() {
@@ -449,21 +330,41 @@ fn subresources_have_entries_and_fields_of_their_own() {
     let request = Request { subresource: "status", filter: &filter, ..world.request("e") };
     update_managed_fields(&request, world.object.as_ref(), &mut new);
     assert_eq!(
-        new.pointer("/metadata/managedFields/1"),
-        Some(&json!({
+        new["metadata"]["managedFields"][1],
+        json!({
             "manager": "e", "operation": "Update", "apiVersion": "v1", "time": NOW,
             "fieldsType": "FieldsV1", "fieldsV1": {"f:status": {"f:phase": {}}}, "subresource": "status"
-        }))
+        })
     );
     assert_eq!(
-        new.pointer("/metadata/managedFields/0/fieldsV1"),
-        Some(&json!({"f:spec": {"f:replicas": {}}}))
+        new["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({"f:spec": {"f:replicas": {}}})
     );
     world.object = Some(new);
     assert_eq!(
         message(world.apply("m1", json!({"status": {"phase": "Down"}}))),
         "Apply failed with 1 conflict: conflict with \"e\" with subresource \"status\" using v1: .status.phase"
     );
+}
+
+#[test]
+fn writes_of_scale_have_no_time() {
+    let mut world = World::new();
+    world.update("e", |new| new["spec"]["replicas"] = json!(1));
+    for replicas in [2, 3] {
+        let mut new = world.object.clone().expect("an object");
+        new["spec"]["replicas"] = json!(replicas);
+        let request = Request { subresource: "scale", now: LATER, ..world.request("hpa") };
+        update_managed_fields(&request, world.object.as_ref(), &mut new);
+        assert_eq!(
+            new["metadata"]["managedFields"],
+            json!([{
+                "manager": "hpa", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:replicas": {}}}, "subresource": "scale"
+            }])
+        );
+        world.object = Some(new);
+    }
 }
 
 #[test]
@@ -536,42 +437,39 @@ fn refuses_configurations_with_the_texts_of_kube_apiserver() {
             format!("{internal}.spec.tolerations[0].nope: field not declared in schema"),
         ),
     ] {
+        let schema = with_kind(schema());
         let world = World::new();
-        let mut schema = schema();
-        // The kind is checked when the table knows it.
-        let types: Vec<_> = schema
-            .types()
-            .iter()
-            .map(|row| {
-                if row.name != "test.Thing" {
-                    return row.clone();
-                }
-                let fields = ["apiVersion", "data", "kind", "metadata", "spec", "status"]
-                    .map(|name| row.field(name).expect("a field"))
-                    .into_iter()
-                    .map(|field| crate::kube::schema::Field {
-                        by_value: field.by_value,
-                        ..crate::kube::schema::Field::new(&field.json_name, field.kind.clone())
-                    });
-                std::sync::Arc::new(crate::kube::schema::TypeDef {
-                    name: row.name.clone(),
-                    fields: fields.collect(),
-                    gvk: Some(crate::kube::schema::GroupVersionKind {
-                        group: String::new(),
-                        version: "v1".to_string(),
-                        kind: "Thing".to_string(),
-                    }),
-                    atomic: false,
-                })
-            })
-            .collect();
-        schema = Schema::new(types, Vec::new());
         let mut applied = json!({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x"}});
-        super::super::merge::apply(&mut applied, body.clone()).expect("a merge patch");
+        merge_patch(&mut applied, body.clone()).expect("a merge patch");
         let request = Request { schema: &schema, ..world.request("m1") };
         let error = apply(&request, None, &applied, false).expect_err("must be refused");
         assert_eq!(error.to_string(), expected, "{body}");
     }
+}
+
+/// The table with the kind of `Thing` in it.
+fn with_kind(schema: Schema) -> Schema {
+    let gvk = GroupVersionKind {
+        group: String::new(),
+        version: "v1".to_string(),
+        kind: "Thing".to_string(),
+    };
+    let types = schema.types().iter().map(|row| {
+        if row.name != "test.Thing" {
+            return row.clone();
+        }
+        let fields = row.fields.iter().map(|field| Field {
+            by_value: field.by_value,
+            ..Field::new(&field.json_name, field.kind.clone())
+        });
+        Arc::new(TypeDef {
+            name: row.name.clone(),
+            fields: fields.collect(),
+            gvk: Some(gvk.clone()),
+            atomic: row.atomic,
+        })
+    });
+    Schema::new(types.collect(), Vec::new())
 }
 
 #[test]
@@ -581,11 +479,11 @@ fn a_write_without_effect_keeps_the_times() {
     let live = world.object.clone().expect("an object");
     let mut new = live.clone();
     new["metadata"]["managedFields"][0]["time"] = json!(LATER);
-    keep_times_when_unchanged(&live, &mut new);
+    assert!(keep_times_when_unchanged(&live, &mut new));
     assert_eq!(new, live);
     new["metadata"]["managedFields"][0]["time"] = json!(LATER);
     new["data"]["a"] = json!("2");
-    keep_times_when_unchanged(&live, &mut new);
+    assert!(!keep_times_when_unchanged(&live, &mut new));
     assert_eq!(new["metadata"]["managedFields"][0]["time"], json!(LATER));
 }
 
@@ -600,137 +498,5 @@ fn names_managers_after_user_agents() {
         (long.as_str(), &long[..128]),
     ] {
         assert_eq!(manager_of_user_agent(agent), manager);
-    }
-}
-
-/// Configurations over few names, so that managers meet. Without empty containers: these are not
-/// stored, so that saying them again is a change again.
-fn configurations() -> impl Strategy<Value = Value> {
-    let map = || prop::collection::btree_map("[ab]", "[xy]", 1..3);
-    let items = prop::collection::btree_map("[ab]", prop::option::of("[xy]"), 1..3);
-    (
-        prop::option::of(map()),
-        prop::option::of(map()),
-        prop::option::of(items),
-        prop::option::of(0..3i64),
-        prop::collection::btree_set("[ab]", 0..3),
-    )
-        .prop_map(|(data, selector, items, replicas, finalizers)| {
-            let mut body = json!({"metadata": {}, "spec": {}});
-            if let Some(data) = data {
-                body["data"] = json!(data);
-            }
-            if let Some(selector) = selector {
-                body["spec"]["nodeSelector"] = json!(selector);
-            }
-            if let Some(items) = items {
-                let items = items.into_iter().map(|(name, image)| match image {
-                    Some(image) => json!({"name": name, "image": image}),
-                    None => json!({"name": name}),
-                });
-                body["spec"]["items"] = items.collect();
-            }
-            if let Some(replicas) = replicas {
-                body["spec"]["replicas"] = json!(replicas);
-            }
-            if !finalizers.is_empty() {
-                body["metadata"]["finalizers"] = json!(finalizers);
-            }
-            leave_out_empty(&mut body);
-            body
-        })
-}
-
-/// The object as it is stored: the encoder leaves out what is null or empty.
-fn stored(mut object: Value) -> Value {
-    let managed_fields = managed::managed_fields_of(&object).cloned();
-    managed::set_managed_fields(&mut object, None);
-    leave_out_empty(&mut object);
-    managed::set_managed_fields(&mut object, managed_fields);
-    object
-}
-
-fn leave_out_empty(value: &mut Value) {
-    if let Some(fields) = value.as_object_mut() {
-        fields.values_mut().for_each(leave_out_empty);
-        fields.retain(|_, field| match field {
-            Value::Object(fields) => !fields.is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            field => !field.is_null(),
-        });
-    }
-}
-
-proptest! {
-    #[test]
-    fn an_apply_is_in_effect_and_repeats_without_one(
-        steps in prop::collection::vec((0..3usize, configurations(), any::<bool>()), 1..8)
-    ) {
-        let mut world = World::new();
-        for (manager, body, update) in steps {
-            let manager = ["m1", "m2", "m3"][manager];
-            if update {
-                let before = world.object.clone();
-                world.update(manager, |new| {
-                    super::super::merge::apply(new, body.clone()).expect("an object");
-                });
-                let after = world.object.as_ref().map(|object| object["data"].clone());
-                prop_assert!(before.is_none() || after.is_some());
-            } else {
-                world.apply_with(manager, body.clone(), true).expect("forced applies succeed");
-                world.object = world.object.take().map(stored);
-                let once = world.object.clone();
-                if world.owners().is_empty() {
-                    continue; // an object without entries is not tracked
-                }
-                world.now = LATER;
-                world.apply(manager, body.clone()).expect("no conflict with what is there");
-                let mut twice = stored(world.object.clone().expect("an object"));
-                keep_times_when_unchanged(once.as_ref().expect("an object"), &mut twice);
-                prop_assert_eq!(Some(twice), once);
-                world.now = NOW;
-                // Everything that was applied is there.
-                for (name, value) in body["data"].as_object().into_iter().flatten() {
-                    prop_assert_eq!(&world.get("/data")[name], value);
-                }
-            }
-            // Nobody owns what is not there.
-            let object = stored(world.object.clone().expect("an object"));
-            let kind = FieldKind::Struct(world.request("").type_id);
-            let there = with_named_fields(&world.schema, &kind, &field_set_of(&world.schema, &kind, &object));
-            let managed = Managed::decode(managed::managed_fields_of(&object)).expect("readable");
-            for (key, entry) in managed.entries {
-                let mut absent = entry.set.clone();
-                absent.subtract(&there);
-                // Emptied containers may be owned without being written.
-                let containers = [".spec", ".data", ".spec.nodeSelector", ".spec.items", ".metadata.finalizers"];
-                let paths = absent.paths().into_iter();
-                let absent: Vec<String> =
-                    paths.filter(|path| !containers.contains(&path.as_str())).collect();
-                prop_assert!(absent.is_empty(), "{key} owns {absent:?} of {object}");
-            }
-        }
-    }
-
-    #[test]
-    fn quick_updates_give_what_slow_ones_do(
-        first in configurations(), second in configurations(), third in configurations(),
-    ) {
-        let mut world = World::new();
-        world.apply_with("m1", first, true).expect("create");
-        world.update("e", |new| super::super::merge::apply(new, second).expect("an object"));
-        world.now = LATER;
-        let live = world.object.clone().expect("an object");
-        prop_assume!(!world.owners().is_empty()); // it is not tracked otherwise
-        world.update("e", |new| super::super::merge::apply(new, third).expect("an object"));
-        let quick = world.object.clone().expect("an object");
-        // The slow way: read, record, write.
-        let request = world.request("e");
-        let kind = FieldKind::Struct(request.type_id);
-        let mut managed = Managed::decode(managed::managed_fields_of(&live)).expect("readable");
-        let changes = compare(&world.schema, &kind, &live, &quick).expect("comparable");
-        let key = ManagerKey::new("e", Operation::Update, "v1", "");
-        update::record_update(&mut managed, key, "v1", LATER, changes);
-        prop_assert_eq!(managed::managed_fields_of(&quick).cloned(), managed.encode());
     }
 }
