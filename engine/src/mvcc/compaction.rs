@@ -2,6 +2,7 @@
 
 use super::index::Mvcc;
 use super::version::{Handle, Left};
+use crate::error::StoreError;
 use crate::record::{Record, Revision};
 
 impl Mvcc {
@@ -9,6 +10,21 @@ impl Mvcc {
     /// reads below do not.
     pub fn compacted_revision(&self) -> Revision {
         self.compacted
+    }
+
+    /// Whether history can be compacted to `revision`, when the store is at `current`.
+    ///
+    /// # Errors
+    /// `Compacted`, also when it was compacted to this very revision, and `FutureRevision`.
+    pub fn check_compaction(
+        &self,
+        requested: Revision,
+        current: Revision,
+    ) -> Result<(), StoreError> {
+        if requested <= self.compacted {
+            return Err(StoreError::Compacted { requested, compacted: self.compacted });
+        }
+        self.check_revision(requested, current)
     }
 
     /// Decides that history before `revision` may be forgotten; lower revisions than before change

@@ -79,6 +79,8 @@ impl Mvcc {
 
     /// Makes `record` the newest version of its key and gives the one before (or its tombstone).
     /// Revisions of one key must ascend; those of different keys may come a little out of order.
+    /// When a snapshot is installed they come in any order: [`settle`](Self::settle) its revision
+    /// first, and compactions up to it may be done with the first one that is later.
     pub fn install(&mut self, record: Record) -> Option<Record> {
         let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
         self.count_in(&record);

@@ -13,7 +13,7 @@ use crate::request::{KeyRange, RangeRequest, RangeResponse, SortDirection, SortT
 /// A slice of a range.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Chunk {
-    /// The live records found, by key.
+    /// The records found, by key.
     pub records: Vec<Record>,
     /// Go on after this key; `None` when the range is at its end.
     pub resume_after: Option<Bytes>,
@@ -60,6 +60,30 @@ impl Mvcc {
             last = Some(versions.key());
             let record = versions.at(revision).filter(|record| !record.is_tombstone());
             chunk.records.extend(record.cloned());
+        }
+        if versions.next().is_some() {
+            chunk.resume_after = last.map(Bytes::copy_from_slice);
+        }
+        chunk
+    }
+
+    /// All versions up to `revision` of up to `max_keys` keys (at least one) behind `after`,
+    /// tombstones included: by key, and a key's by revision. What a snapshot that keeps history
+    /// holds; [`install`](Mvcc::install) of each brings the same state back.
+    pub fn version_chunk(
+        &self,
+        range: &KeyRange,
+        revision: Revision,
+        after: Option<&[u8]>,
+        max_keys: usize,
+    ) -> Chunk {
+        let mut chunk = Chunk::default();
+        let mut versions = self.versions_in(range, after);
+        let mut last = None;
+        for versions in versions.by_ref().take(max_keys.max(1)) {
+            last = Some(versions.key());
+            let all = versions.oldest_first();
+            chunk.records.extend(all.filter(|record| record.mod_revision() <= revision).cloned());
         }
         if versions.next().is_some() {
             chunk.resume_after = last.map(Bytes::copy_from_slice);

@@ -42,6 +42,11 @@ impl Versions {
         self.newest.key()
     }
 
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = &Record> {
+        let older = self.older.as_ref().map_or(&[][..], |older| &older.0);
+        older.iter().chain([&self.newest])
+    }
+
     /// The version, or tombstone, that was the newest at `revision`.
     pub(super) fn at(&self, revision: Revision) -> Option<&Record> {
         if self.newest.mod_revision() <= revision {

@@ -44,7 +44,8 @@ impl Pair {
             60..80 => self.read(keys),
             80..88 => self.commit(),
             88..92 => self.rollback(keys),
-            92..96 => self.compact(),
+            92..95 => self.compact(),
+            95 => self.restore(),
             _ => {
                 let max = 1 + self.random.below(20);
                 self.mvcc.compact_slice(max);
@@ -159,6 +160,25 @@ impl Pair {
         let revision = 1 + self.random.below(self.committed as usize) as i64;
         self.mvcc.compact(revision);
         self.model.compacted = self.mvcc.compacted_revision();
+    }
+
+    /// From a snapshot of all versions at the committed revision comes the same state.
+    fn restore(&mut self) {
+        let everything = KeyRange::From(Bytes::new());
+        let mut restored = Mvcc::default();
+        restored.settle(self.committed);
+        restored.compact(self.mvcc.compacted_revision());
+        let (max, mut after) = (1 + self.random.below(20), None);
+        loop {
+            let chunk = self.mvcc.version_chunk(&everything, self.committed, after.as_deref(), max);
+            chunk.records.into_iter().for_each(|record| drop(restored.install(record)));
+            after = chunk.resume_after;
+            if after.is_none() {
+                break;
+            }
+        }
+        self.mvcc = restored;
+        self.model.rollback(self.committed);
     }
 
     fn compare_everything(&mut self, keys: usize) {

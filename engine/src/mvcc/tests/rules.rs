@@ -433,4 +433,9 @@ fn compaction_keeps_what_its_revision_sees() {
     assert_eq!(history(7), Ok(()));
     assert_eq!(history(6), Err(StoreError::Compacted { requested: 6, compacted: 7 }));
     assert_eq!(history(8), Err(StoreError::FutureRevision { requested: 8, current: 7 }));
+    let compaction = |revision| store.mvcc.check_compaction(revision, 8);
+    assert_eq!(compaction(7), Err(StoreError::Compacted { requested: 7, compacted: 7 }));
+    assert_eq!(compaction(-1), Err(StoreError::Compacted { requested: -1, compacted: 7 }));
+    assert_eq!(compaction(8), Ok(()));
+    assert_eq!(compaction(9), Err(StoreError::FutureRevision { requested: 9, current: 8 }));
 }
