@@ -235,7 +235,13 @@ pub fn read_stamp(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::wire::{message, number};
+    use crate::load::wire::message;
+    use mainstay_proto::kv::{
+        Compare, CompareResult, CompareTarget, PutRequest, RangeRequest, Request, RequestOp,
+        TargetUnion, TxnRequest,
+    };
+    use mainstay_proto::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion};
+    use prost::Message;
 
     fn shape() -> KeyShape {
         KeyShape::new("/registry/things/", 100_000)
@@ -273,23 +279,55 @@ mod tests {
     }
 
     #[test]
-    fn an_update_names_its_key_three_times_and_expects_the_revision() {
+    fn every_request_is_byte_for_byte_what_prost_encodes() {
+        let key = Bytes::from("/registry/things/00042");
+        let (prefix, end) = (Bytes::from("/registry/things/"), Bytes::from("/registry/things0"));
+        let mut buffer = BytesMut::new();
+        let mut check = |template: Template, expected: Vec<u8>| {
+            let frame = template.render(42, 0, 0, &mut buffer);
+            assert_eq!(unframed(&frame), expected);
+        };
+        let one = RangeRequest { key: key.clone(), ..Default::default() };
+        let stale = RangeRequest { serializable: true, ..one.clone() };
+        check(get(&shape(), false), one.encode_to_vec());
+        check(get(&shape(), true), stale.encode_to_vec());
+        let all = RangeRequest {
+            key: prefix.clone(),
+            range_end: end.clone(),
+            limit: 500,
+            ..Default::default()
+        };
+        check(list(&shape(), 500, false), all.encode_to_vec());
+        let written = PutRequest { key, value: Bytes::from("value"), ..Default::default() };
+        check(put(&shape(), b"value"), written.encode_to_vec());
+        let create = WatchCreateRequest { key: prefix, range_end: end, ..Default::default() };
+        let union = Some(WatchRequestUnion::Create(create));
+        check(watch_create(&shape()), WatchRequest { request_union: union }.encode_to_vec());
+    }
+
+    #[test]
+    fn an_update_is_byte_for_byte_what_prost_encodes() {
         let templates = UpdateTemplates::new(&shape(), b"value");
+        let key = Bytes::from("/registry/things/00042");
+        let range = RangeRequest { key: key.clone(), ..Default::default() };
+        let put = PutRequest { key: key.clone(), value: "value".into(), ..Default::default() };
+        let operation = |request| vec![RequestOp { request: Some(request) }];
         let mut buffer = BytesMut::new();
         for revision in [0, 1, 127, 128, 16_384, 2_097_152, i64::MAX] {
+            let compare = Compare {
+                result: CompareResult::Equal as i32,
+                target: CompareTarget::Mod as i32,
+                key: key.clone(),
+                target_union: Some(TargetUnion::ModRevision(revision)),
+                range_end: Bytes::new(),
+            };
+            let expected = TxnRequest {
+                compare: vec![compare],
+                success: operation(Request::Put(put.clone())),
+                failure: operation(Request::Range(range.clone())),
+            };
             let frame = templates.render(42, 0, revision, &mut buffer);
-            let request = unframed(&frame);
-            let key = Ok(Some(&b"/registry/things/00042"[..]));
-            let compare = message(request, 1).unwrap().unwrap();
-            assert_eq!(number(compare, 1), Ok(0), "EQUAL");
-            assert_eq!(number(compare, 2), Ok(2), "MOD");
-            assert_eq!(message(compare, 3), key);
-            assert_eq!(number(compare, 6), Ok(revision as u64));
-            let put = message(message(request, 2).unwrap().unwrap(), 2).unwrap().unwrap();
-            assert_eq!(message(put, 1), key);
-            assert_eq!(message(put, 2), Ok(Some(&b"value"[..])));
-            let range = message(message(request, 3).unwrap().unwrap(), 1).unwrap().unwrap();
-            assert_eq!(message(range, 1), key);
+            assert_eq!(unframed(&frame), expected.encode_to_vec(), "revision {revision}");
         }
     }
 }

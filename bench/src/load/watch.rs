@@ -227,20 +227,26 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::wire::{put_bytes, put_number};
+    use mainstay_proto::watch::WatchResponse;
+    use mainstay_proto::{Event, KeyValue};
+    use prost::Message;
 
     #[test]
     fn stamps_are_read_from_events_and_a_cancellation_is_an_error() {
-        let mut response = Vec::new();
-        for value in ["00000000000000ff-rest", "0000000000000100"] {
-            let (mut pair, mut event) = (Vec::new(), Vec::new());
-            put_bytes(&mut pair, 1, b"key");
-            put_bytes(&mut pair, 5, value.as_bytes());
-            put_bytes(&mut event, 2, &pair);
-            put_bytes(&mut response, 11, &event);
-        }
-        assert_eq!(stamps(&response).collect::<Vec<_>>(), [Ok(255), Ok(256)]);
-        put_number(&mut response, 4, 1);
-        assert_eq!(stamps(&response).last(), Some(Err(WireError)));
+        let event = |value: &'static str| Event {
+            kv: Some(KeyValue { key: "k".into(), value: value.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let mut response = WatchResponse {
+            events: vec![event("00000000000000ff-rest"), event("0000000000000100")],
+            ..Default::default()
+        };
+        let read = |response: &WatchResponse| stamps(&response.encode_to_vec()).collect::<Vec<_>>();
+        assert_eq!(read(&response), [Ok(255), Ok(256)]);
+        response.canceled = true;
+        assert!(read(&response).contains(&Err(WireError)));
+        response.canceled = false;
+        response.events.push(event("no stamp"));
+        assert_eq!(read(&response).last(), Some(&Err(WireError)));
     }
 }

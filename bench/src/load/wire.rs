@@ -190,6 +190,9 @@ pub fn number(of: &[u8], number: u64) -> Result<u64, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_proto::kv::{PutResponse, RangeResponse, Response, ResponseOp, TxnResponse};
+    use mainstay_proto::{KeyValue, ResponseHeader};
+    use prost::Message;
 
     #[test]
     fn varints_round_trip_and_know_their_width() {
@@ -209,21 +212,38 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read() {
-        let mut header = Vec::new();
-        put_number(&mut header, 1, 99);
-        put_number(&mut header, 3, 70_000);
-        let mut pair = Vec::new();
-        put_bytes(&mut pair, 1, b"key");
-        put_number(&mut pair, 3, 41);
-        let (mut range, mut operation, mut response) = (Vec::new(), Vec::new(), Vec::new());
-        put_bytes(&mut range, 2, &pair);
-        put_bytes(&mut operation, 1, &range);
-        put_bytes(&mut response, 1, &header);
-        put_bytes(&mut response, 3, &operation);
-        let expected =
-            WriteAnswer { revision: 70_000, succeeded: false, current_revision: Some(41) };
-        assert_eq!(write_answer(&response), Ok(expected));
-        assert_eq!(range_length(&range), Ok(1));
+    fn answers_as_prost_encodes_them_are_read() {
+        let header =
+            Some(ResponseHeader { cluster_id: 9, member_id: 8, revision: 70_000, raft_term: 2 });
+        let pair = |mod_revision| KeyValue {
+            key: "key".into(),
+            create_revision: 7,
+            mod_revision,
+            value: vec![3; 300].into(),
+            ..Default::default()
+        };
+        let range = |kvs| RangeResponse { header, kvs, ..Default::default() };
+        let failed = |kvs| TxnResponse {
+            header,
+            succeeded: false,
+            responses: vec![ResponseOp { response: Some(Response::Range(range(kvs))) }],
+        };
+        let put = PutResponse { header, prev_kv: None };
+        let done = TxnResponse {
+            header,
+            succeeded: true,
+            responses: vec![ResponseOp { response: Some(Response::Put(put.clone())) }],
+        };
+        for (message, succeeded, current_revision) in [
+            (put.encode_to_vec(), false, None),
+            (done.encode_to_vec(), true, None),
+            (failed(vec![pair(41)]).encode_to_vec(), false, Some(41)),
+            (failed(vec![]).encode_to_vec(), false, Some(0)),
+        ] {
+            let expected = WriteAnswer { revision: 70_000, succeeded, current_revision };
+            assert_eq!(write_answer(&message), Ok(expected));
+        }
+        let list = range(vec![pair(1), pair(2), pair(3)]);
+        assert_eq!(range_length(&list.encode_to_vec()), Ok(3));
     }
 }
