@@ -116,6 +116,9 @@ pub struct EtcdOptions {
     /// Write an HdrHistogram interval log (V2) to this file.
     #[arg(long, value_name = "FILE")]
     pub hdr_log: Option<PathBuf>,
+    /// Write the percentile distribution to this file as text (.hgrm, milliseconds).
+    #[arg(long, value_name = "FILE")]
+    pub percentiles: Option<PathBuf>,
     /// No progress bar.
     #[arg(long)]
     pub quiet: bool,

@@ -7,6 +7,7 @@ use crate::cli::EtcdOptions;
 use crate::proc;
 use crate::result::figures::{Asked, Figures};
 use crate::result::hdr_log::HdrLog;
+use crate::result::percentiles::distribution;
 use crate::result::summary::{grouped, summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
@@ -33,6 +34,10 @@ pub fn run(options: &EtcdOptions) -> Result<ExitCode, String> {
     print!("{}", summary(&figures));
     if let (Some(mut log), Some(path)) = (watcher.log.take(), &options.hdr_log) {
         log.finish().map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(path) = &options.percentiles {
+        std::fs::write(path, distribution(&finished.measures.latencies))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     if let Some(path) = &options.json {
         serde_json::to_writer_pretty(BufWriter::new(create(path)?), &figures)
