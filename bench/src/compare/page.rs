@@ -8,6 +8,9 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// With fewer rounds two ranges may lie apart by chance: nothing is called better or worse.
+const ROUNDS_TO_JUDGE: usize = 3;
+
 const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
@@ -80,11 +83,15 @@ fn short(out: &mut String, comparison: &Comparison) {
         let _ = write!(
             out,
             "<h2>In short</h2>\n<p class=\"soft\">{} as a multiple of {}: medians of {} rounds. \
-             Green is better, red is worse, grey means that the rounds overlap and do not tell \
-             the two apart.</p>\n<div class=\"scroll\"><table><thead><tr><th>Load</th>",
+             Green is better, red is worse, {}.</p>\n<div class=\"scroll\"><table><thead><tr>\
+             <th>Load</th>",
             escape(&peer.name),
             escape(&base.name),
-            comparison.rounds
+            comparison.rounds,
+            match comparison.rounds < ROUNDS_TO_JUDGE {
+                true => "but so few rounds do not tell a difference from noise, so all stays grey",
+                false => "grey means that the rounds overlap and do not tell the two apart",
+            }
         );
         for metric in comparison::SHORT {
             let _ = write!(out, "<th>{}</th>", metric.title);
@@ -96,7 +103,11 @@ fn short(out: &mut String, comparison: &Comparison) {
                 for metric in comparison::SHORT {
                     let read =
                         |of: &PeerFacts| comparison.spread(metric, &of.name, workload, clients);
-                    let _ = write!(out, "<td>{}</td>", verdict(metric, read(peer), read(base)));
+                    let _ = write!(
+                        out,
+                        "<td>{}</td>",
+                        verdict(metric, read(peer), read(base), comparison.rounds)
+                    );
                 }
                 out.push_str("</tr>\n");
             }
@@ -117,10 +128,11 @@ fn clients_label(clients: usize) -> String {
 }
 
 /// A ratio in the colour of what it means.
-fn verdict(metric: &Metric, value: Option<Spread>, base: Option<Spread>) -> String {
+fn verdict(metric: &Metric, value: Option<Spread>, base: Option<Spread>, rounds: usize) -> String {
     let Some((value, base)) = value.zip(base) else { return "–".to_owned() };
     let Some(ratio) = value.ratio(&base) else { return "–".to_owned() };
-    let class = match (value.overlaps(&base), (ratio > 1.0) == metric.more_is_better) {
+    let unclear = rounds < ROUNDS_TO_JUDGE || value.overlaps(&base);
+    let class = match (unclear, (ratio > 1.0) == metric.more_is_better) {
         (true, _) => "even",
         (false, true) => "good",
         (false, false) => "bad",
@@ -356,8 +368,10 @@ mod tests {
             (&comparison::CPU, spread(10.5, 12.0, 13.0), "<span class=\"even\">1.20×</span>"),
             (&comparison::CPU, None, "–"),
         ] {
-            assert_eq!(verdict(metric, value, base), expected);
+            assert_eq!(verdict(metric, value, base, 3), expected);
         }
+        let twice = verdict(&comparison::THROUGHPUT, spread(19.0, 20.0, 21.0), base, 2);
+        assert_eq!(twice, "<span class=\"even\">2.00×</span>", "two rounds judge nothing");
     }
 
     #[test]
