@@ -261,7 +261,10 @@ fn a_transaction_over_two_shards_equals_one_over_one() {
                 operations.push(match random.below(3) {
                     0 => put(names[random.below(6)], 0),
                     1 => delete(range),
-                    _ => Operation::Range(RangeRequest::new(range)),
+                    _ => {
+                        let revision = random.below(whole.revision as usize + 1) as Revision;
+                        Operation::Range(RangeRequest { revision, ..RangeRequest::new(range) })
+                    }
                 });
             }
             let transaction = Transaction { success: operations, ..Transaction::default() };
@@ -270,16 +273,20 @@ fn a_transaction_over_two_shards_equals_one_over_one() {
             for shard in &mut halves {
                 assert!(shard.freeze(1, footprint.ranges.clone(), footprint.leases.clone()));
                 gathered.add_newest(shard.gather(1, &footprint.ranges));
+                for (range, revision) in &footprint.history {
+                    let lived = shard.mvcc().range_at(range, *revision).cloned();
+                    gathered.add_history(range, *revision, lived);
+                }
             }
-            let next = whole.revision + 1;
-            let got = evaluate(&gathered, 1, || next, &transaction);
+            let (committed, next) = (whole.revision, whole.revision + 1);
+            let got = evaluate(&gathered, committed, || next, &transaction);
             for change in &got.changes {
                 halves[owner(change.record.key())].install(change.record.clone());
             }
             halves.iter_mut().for_each(|shard| {
                 shard.release(1, 1, &mut || unreachable!());
             });
-            let outcome = whole.shard.evaluate(0, transaction, 1, &mut || {
+            let outcome = whole.shard.evaluate(0, transaction, committed, &mut || {
                 whole.revision += 1;
                 whole.revision
             });

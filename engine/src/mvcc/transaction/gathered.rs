@@ -35,7 +35,7 @@ impl Gathered {
         self.newest.extend(records.into_iter().map(keyed));
     }
 
-    /// Adds what lived in `range` at `revision` on a shard, in any order.
+    /// Adds what lived in `range` at `revision` on a shard, in any order; also when that is nothing.
     pub fn add_history(
         &mut self,
         range: &KeyRange,
