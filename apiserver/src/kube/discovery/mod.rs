@@ -6,6 +6,7 @@
 mod aggregated;
 mod document;
 mod legacy;
+pub mod openapi;
 #[cfg(test)]
 mod tests;
 mod version;

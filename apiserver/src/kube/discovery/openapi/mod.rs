@@ -1,0 +1,162 @@
+//! OpenAPI v3: the index at `/openapi/v3` and one document for each group version, made from the
+//! table when first asked for: enough for `kubectl explain`, validation and generated clients.
+
+mod descriptions;
+mod paths;
+mod schemas;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+use super::version::KUBERNETES_VERSION;
+use super::{Document, Group, Version, groups};
+use crate::kube::schema::{Resource, Schema};
+
+/// The documents of the built-in types. Each is made at its first use.
+#[derive(Debug)]
+pub struct OpenApi {
+    schema: &'static Schema,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    content: Content,
+    hash: String,
+    document: OnceLock<Document>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    GroupVersion {
+        group: String,
+        version: String,
+    },
+    /// A path that only answers GET with an object of this type.
+    Single {
+        path: String,
+        type_name: &'static str,
+    },
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+impl OpenApi {
+    /// What is served of the table.
+    pub fn new(schema: &'static Schema) -> OpenApi {
+        let served = served(schema);
+        let mut entries = BTreeMap::new();
+        let mut add = |name: String, content: Content| {
+            let hash = hash_of(&content, &served);
+            entries.insert(name, Entry { content, hash, document: OnceLock::new() });
+        };
+        for (path, type_name) in [
+            (".well-known/openid-configuration", ""),
+            ("api", "APIVersions"),
+            ("apis", "APIGroupList"),
+            ("openid/v1/jwks", ""),
+            ("version", "Info"),
+        ] {
+            add(path.to_owned(), Content::Single { path: format!("/{path}/"), type_name });
+        }
+        for group in groups(&served) {
+            if !group.name.is_empty() {
+                let path = format!("/apis/{}/", group.name);
+                let content = Content::Single { path, type_name: "APIGroup" };
+                add(format!("apis/{}", group.name), content);
+            }
+            for version in &group.versions {
+                let name = path_of(&group, version);
+                let (group, version) = (group.name.to_owned(), version.name.to_owned());
+                add(name, Content::GroupVersion { group, version });
+            }
+        }
+        OpenApi { schema, entries }
+    }
+
+    /// The index: where the document of each path is. `others` are documents that are not of the
+    /// built-in types (custom resources), as path (`apis/example.com/v1`) and hash.
+    pub fn index(&self, others: &[(String, String)]) -> Value {
+        let own = self.entries.iter().map(|(path, entry)| (path, &entry.hash));
+        let all = own.chain(others.iter().map(|(path, hash)| (path, hash)));
+        let paths: Map<String, Value> = all
+            .map(|(path, hash)| {
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                (path.clone(), json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        json!({"paths": paths})
+    }
+
+    /// The document of a path such as `api/v1` or `apis/apps/v1`.
+    pub fn document(&self, path: &str) -> Option<&Document> {
+        let entry = self.entries.get(path.trim_matches('/'))?;
+        Some(entry.document.get_or_init(|| Document::json(&self.make(&entry.content))))
+    }
+
+    fn make(&self, content: &Content) -> Value {
+        match content {
+            Content::Single { path, type_name } => self.single(path, type_name),
+            Content::GroupVersion { group, version } => self.group_version(group, version),
+        }
+    }
+
+    fn single(&self, path: &str, type_name: &str) -> Value {
+        let full_name = match type_name {
+            "Info" => "io.k8s.apimachinery.pkg.version.Info".to_owned(),
+            name => format!("{META}.{name}"),
+        };
+        let answer = self.schema.type_named(&full_name).map(|_| full_name);
+        let paths = json!({path: {"get": paths::plain_get(answer.as_deref())}});
+        self.with_schemas(paths)
+    }
+
+    fn group_version(&self, group: &str, version: &str) -> Value {
+        let served = served(self.schema);
+        let rows: Vec<&Resource> =
+            served.into_iter().filter(|row| row.group == group && row.version == version).collect();
+        let paths = paths::of_group_version(self.schema, group, version, &rows);
+        self.with_schemas(Value::Object(paths))
+    }
+
+    /// The whole document around its paths.
+    fn with_schemas(&self, paths: Value) -> Value {
+        let names = paths::referenced_types(&paths);
+        document(paths, schemas::components(self.schema, names))
+    }
+}
+
+fn served(schema: &Schema) -> Vec<&Resource> {
+    schema.resources().iter().map(AsRef::as_ref).filter(|row| row.served).collect()
+}
+
+fn path_of(group: &Group<'_>, version: &Version<'_>) -> String {
+    match group.name {
+        "" => format!("api/{}", version.name),
+        name => format!("apis/{name}/{}", version.name),
+    }
+}
+
+/// Changes whenever the document may: with the program, the Kubernetes version and what is served.
+fn hash_of(content: &Content, served: &[&Resource]) -> String {
+    let text = format!("{} {KUBERNETES_VERSION} {content:?} {served:?}", env!("CARGO_PKG_VERSION"));
+    Document::json(&Value::String(text)).hash().to_owned()
+}
+
+fn document(paths: Value, schemas: Map<String, Value>) -> Value {
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}
+            },
+        },
+    })
+}

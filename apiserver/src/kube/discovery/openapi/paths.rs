@@ -1,0 +1,330 @@
+//! The `paths` of a document: what can be done with each served resource, and with which
+//! parameters. kubectl looks here whether a PATCH knows `fieldValidation`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::META;
+use super::schemas::{collect_references, reference};
+use crate::kube::schema::{GroupVersionKind, Resource, Schema, Subresource};
+
+const ANSWER_TYPES: [&str; 3] =
+    ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+const PATCH_TYPES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+const LIST_PARAMETERS: &[&str] = &[
+    "allowWatchBookmarks",
+    "continue",
+    "fieldSelector",
+    "labelSelector",
+    "limit",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "timeoutSeconds",
+    "watch",
+];
+const DELETE_PARAMETERS: &[&str] =
+    &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
+const WRITE_PARAMETERS: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
+
+/// The schema names in all references below a value.
+pub(super) fn referenced_types(value: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    collect_references(value, &mut names);
+    names
+}
+
+/// A GET that answers with an object of this type, or with anything.
+pub(super) fn plain_get(type_name: Option<&str>) -> Value {
+    json!({"responses": {"200": answer("OK", type_name), "401": {"description": "Unauthorized"}}})
+}
+
+/// All paths of a group version's resources.
+pub(super) fn of_group_version(
+    schema: &Schema,
+    group: &str,
+    version: &str,
+    rows: &[&Resource],
+) -> Map<String, Value> {
+    let root = match group {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{group}/{version}"),
+    };
+    let mut paths = Map::new();
+    let list = format!("{META}.APIResourceList");
+    paths.insert(format!("{root}/"), json!({"get": plain_get(Some(&list))}));
+    for row in rows {
+        let writer = Writer { schema, row, group_tag: group_tag(group, version) };
+        writer.add_to(&root, &mut paths);
+    }
+    paths
+}
+
+/// `AppsV1`, as operation names have it.
+fn group_tag(group: &str, version: &str) -> String {
+    let words = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
+    let name: String = words.split('.').map(capital).collect();
+    format!("{name}{}", capital(version))
+}
+
+fn capital(word: &str) -> String {
+    let mut characters = word.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).collect()
+}
+
+struct Writer<'a> {
+    schema: &'a Schema,
+    row: &'a Resource,
+    group_tag: String,
+}
+
+/// One operation of a path.
+struct Operation<'a> {
+    /// `create`, the first word of its name
+    verb: &'a str,
+    /// `post`, told as `x-kubernetes-action`
+    action: &'a str,
+    suffix: &'a str,
+    kind: &'a GroupVersionKind,
+    parameters: &'a [&'a str],
+    answer: Option<String>,
+    body: Option<Value>,
+    statuses: &'a [(&'a str, &'a str)],
+}
+
+const READ: &[(&str, &str)] = &[("200", "OK")];
+const UPDATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
+const CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "Accepted")];
+const DELETED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
+
+impl Writer<'_> {
+    fn add_to(&self, root: &str, paths: &mut Map<String, Value>) {
+        let row = self.row;
+        let collection = match row.namespaced {
+            true => format!("{root}/namespaces/{{namespace}}/{}", row.plural),
+            false => format!("{root}/{}", row.plural),
+        };
+        let item = format!("{collection}/{{name}}");
+        let mut add = |path: String, mut value: Value| {
+            if value.as_object().is_some_and(|operations| !operations.is_empty()) {
+                value["parameters"] = path_parameters(&path);
+                paths.insert(path, value);
+            }
+        };
+        if row.namespaced && self.has("list") {
+            let mut list = self.list();
+            list["operationId"] =
+                format!("list{}{}ForAllNamespaces", self.group_tag, row.kind).into();
+            add(format!("{root}/{}", row.plural), json!({"get": list}));
+        }
+        add(item.clone(), self.item());
+        for sub in row.subresources.iter().filter(|sub| sub.served) {
+            add(format!("{item}/{}", sub.name), self.subresource(sub));
+        }
+        add(collection, self.collection());
+    }
+
+    fn has(&self, verb: &str) -> bool {
+        self.row.verbs.iter().any(|known| known == verb)
+    }
+
+    fn collection(&self) -> Value {
+        let kind = self.row.gvk();
+        let mut operations = json!({});
+        if self.has("list") {
+            operations["get"] = self.list();
+        }
+        if self.has("create") {
+            operations["post"] = self.create(&kind, "");
+        }
+        if self.has("deletecollection") {
+            operations["delete"] = self.operation(Operation {
+                verb: "deleteCollection",
+                action: "deletecollection",
+                suffix: "",
+                kind: &kind,
+                parameters: &[DELETE_PARAMETERS, LIST_PARAMETERS].concat(),
+                answer: Some(format!("{META}.Status")),
+                body: Some(delete_body()),
+                statuses: READ,
+            });
+        }
+        operations
+    }
+
+    fn item(&self) -> Value {
+        let kind = self.row.gvk();
+        let mut operations = self.read_write(&kind, "", &self.row.verbs);
+        if self.has("delete") {
+            operations["delete"] = self.operation(Operation {
+                verb: "delete",
+                action: "delete",
+                suffix: "",
+                kind: &kind,
+                parameters: DELETE_PARAMETERS,
+                answer: Some(format!("{META}.Status")),
+                body: Some(delete_body()),
+                statuses: DELETED,
+            });
+        }
+        operations
+    }
+
+    fn subresource(&self, sub: &Subresource) -> Value {
+        let suffix = capital(&sub.name);
+        let mut operations = self.read_write(&sub.kind, &suffix, &sub.verbs);
+        if sub.verbs.iter().any(|verb| verb == "create") {
+            operations["post"] = self.create(&sub.kind, &suffix);
+        }
+        operations
+    }
+
+    /// GET, PUT and PATCH, those that are among the verbs.
+    fn read_write(&self, kind: &GroupVersionKind, suffix: &str, verbs: &[String]) -> Value {
+        let has = |verb: &str| verbs.iter().any(|known| known == verb);
+        let answer = self.type_name(kind);
+        let mut operations = json!({});
+        let operation = |verb, action, parameters, body, statuses| {
+            let answer = answer.clone();
+            self.operation(Operation {
+                verb,
+                action,
+                suffix,
+                kind,
+                parameters,
+                answer,
+                body,
+                statuses,
+            })
+        };
+        if has("get") {
+            operations["get"] = operation("read", "get", &[], None, READ);
+        }
+        if has("update") {
+            let body = answer.as_deref().map(any_body);
+            operations["put"] = operation("replace", "put", WRITE_PARAMETERS, body, UPDATED);
+        }
+        if has("patch") {
+            let parameters = [WRITE_PARAMETERS, &["force"]].concat();
+            let body = Some(patch_body());
+            operations["patch"] = operation("patch", "patch", &parameters, body, UPDATED);
+        }
+        operations
+    }
+
+    fn create(&self, kind: &GroupVersionKind, suffix: &str) -> Value {
+        let answer = self.type_name(kind);
+        let body = answer.as_deref().map(any_body);
+        self.operation(Operation {
+            verb: "create",
+            action: "post",
+            suffix,
+            kind,
+            parameters: WRITE_PARAMETERS,
+            answer,
+            body,
+            statuses: CREATED,
+        })
+    }
+
+    fn list(&self) -> Value {
+        let mut list_kind = self.row.gvk();
+        list_kind.kind.push_str("List");
+        self.operation(Operation {
+            verb: "list",
+            action: "list",
+            suffix: "",
+            kind: &self.row.gvk(),
+            parameters: LIST_PARAMETERS,
+            answer: self.type_name(&list_kind),
+            body: None,
+            statuses: READ,
+        })
+    }
+
+    fn type_name(&self, kind: &GroupVersionKind) -> Option<String> {
+        let id = self.schema.type_of_kind(kind)?;
+        Some(self.schema.type_def(id).name.clone())
+    }
+
+    fn operation(&self, operation: Operation<'_>) -> Value {
+        let scope = if self.row.namespaced { "Namespaced" } else { "" };
+        let (verb, infix) = match operation.verb {
+            "deleteCollection" => ("delete", "Collection"),
+            verb => (verb, ""),
+        };
+        let name =
+            format!("{verb}{}{infix}{scope}{}{}", self.group_tag, self.row.kind, operation.suffix);
+        let mut responses = json!({"401": {"description": "Unauthorized"}});
+        for (status, text) in operation.statuses {
+            responses[status] = answer(text, operation.answer.as_deref());
+        }
+        let GroupVersionKind { group, version, kind } = operation.kind;
+        let mut value = json!({
+            "operationId": name,
+            "responses": responses,
+            "x-kubernetes-action": operation.action,
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+        });
+        if !operation.parameters.is_empty() {
+            value["parameters"] = operation.parameters.iter().map(|name| query(name)).collect();
+        }
+        if let Some(body) = operation.body {
+            value["requestBody"] = body;
+        }
+        value
+    }
+}
+
+fn answer(text: &str, type_name: Option<&str>) -> Value {
+    let mut value = json!({"description": text});
+    if let Some(name) = type_name {
+        let content =
+            ANSWER_TYPES.map(|media| (media.to_owned(), json!({"schema": reference(name)})));
+        value["content"] = Value::Object(content.into_iter().collect());
+    }
+    value
+}
+
+fn any_body(type_name: &str) -> Value {
+    json!({"content": {"*/*": {"schema": reference(type_name)}}, "required": true})
+}
+
+fn delete_body() -> Value {
+    json!({"content": {"*/*": {"schema": reference(&format!("{META}.DeleteOptions"))}}})
+}
+
+fn patch_body() -> Value {
+    let schema = reference(&format!("{META}.Patch"));
+    let content = PATCH_TYPES.map(|media| (media.to_owned(), json!({"schema": schema})));
+    json!({"content": Value::Object(content.into_iter().collect()), "required": true})
+}
+
+fn path_parameters(path: &str) -> Value {
+    let text = json!({"type": "string", "uniqueItems": true});
+    let names =
+        ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
+    let mut parameters: Vec<Value> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}))
+        .collect();
+    parameters.push(query("pretty"));
+    parameters.into()
+}
+
+fn query(name: &str) -> Value {
+    let kind = match name {
+        "allowWatchBookmarks" | "watch" | "sendInitialEvents" | "force" | "orphanDependents" => {
+            "boolean"
+        }
+        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
+        _ => "string",
+    };
+    json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+}
