@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,8 @@ use time::OffsetDateTime;
 
 use crate::cli::{ListenUrl, ServeFlags, StoreFlags};
 use crate::etcd::{Door, Member};
+use crate::kube::resources::services::{AddressRange, AddressRangeError};
+use crate::kube::{Kube, KubeOptions};
 use crate::net::listener::{self, PortError};
 use crate::net::tls::{self, TlsError, TlsFiles};
 use crate::net::{Server, tls::Acceptor};
@@ -31,8 +34,18 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error("data directory {data_dir}: {error}", data_dir = data_dir.display())]
     Store { data_dir: PathBuf, error: StartError },
+    #[error("--service-cluster-ip-range: {0}")]
+    ServiceRange(#[from] AddressRangeError),
     #[error("{0}")]
     Door(String),
+}
+
+/// The port to serve Kubernetes clients on.
+#[derive(Clone)]
+struct KubePort {
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    options: KubeOptions,
 }
 
 /// One port to serve etcd clients on.
@@ -46,6 +59,7 @@ struct EtcdPort {
 #[derive(Clone)]
 struct Doors {
     etcd: Vec<EtcdPort>,
+    kubernetes: Option<KubePort>,
     member: Member,
     banner: Arc<Banner>,
 }
@@ -55,7 +69,7 @@ pub fn store(flags: &StoreFlags) -> Result<(), ServeError> {
     run(flags, None)
 }
 
-/// `mainstay serve`: the etcd door, and what the Kubernetes door needs.
+/// `mainstay serve`: the etcd door and the Kubernetes door.
 pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
     run(&flags.store, Some(flags))
 }
@@ -66,14 +80,19 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
     let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
     let etcd = etcd_ports(&urls, flags, pki.as_ref())?;
+    let kubernetes = match (kubernetes, &pki) {
+        (Some(flags), Some(pki)) => Some(kube_port(flags, pki)?),
+        _ => None,
+    };
     let doors = Doors {
         member: member(flags, &urls),
         banner: Arc::new(Banner {
-            text: banner(flags, &urls, kubernetes.and(pki.as_ref())),
+            text: banner(flags, &urls, kubernetes.as_ref().zip(pki.as_ref())),
             ready_cores: AtomicUsize::new(0),
             failure: OnceLock::new(),
         }),
         etcd,
+        kubernetes,
     };
     let banner = doors.banner.clone();
     let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
@@ -142,6 +161,32 @@ fn etcd_ports(
     Ok(urls.iter().map(port).collect())
 }
 
+fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
+    let address = listener::probe(SocketAddr::new(flags.bind_address, flags.secure_port))?;
+    let own = |file: &Option<PathBuf>, own: &Vec<u8>| match file {
+        Some(path) => read(path),
+        None => Ok(own.clone()),
+    };
+    let mut authorities = pki.authority.clone();
+    if let Some(path) = &flags.client_ca_file {
+        authorities.push(b'\n');
+        authorities.extend(read(path)?);
+    }
+    let files = TlsFiles {
+        certificate: own(&flags.tls_cert_file, &pki.server_certificate)?,
+        key: own(&flags.tls_private_key_file, &pki.server_key)?,
+        client_authority: Some(authorities),
+        client_required: false,
+    };
+    let options = KubeOptions {
+        advertise_address: reachable(address),
+        service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
+        controllers: true,
+        bootstrapped: Arc::default(),
+    };
+    Ok(KubePort { address, tls: tls::server_config(&files)?, options })
+}
+
 fn member(flags: &StoreFlags, urls: &[ListenUrl]) -> Member {
     let own = || urls.iter().map(ListenUrl::to_string).collect();
     Member {
@@ -158,31 +203,49 @@ fn member(flags: &StoreFlags, urls: &[ListenUrl]) -> Member {
 async fn open(core: Core, doors: Doors) {
     let mut serving = Vec::new();
     for port in doors.etcd {
-        let listener = match TcpListener::bind(port.url.address) {
-            Ok(listener) => listener,
-            Err(error) => {
-                let failure = PortError::new(port.url.address, error).to_string();
-                // Another core may have failed first, in the same way.
-                let _first = doors.banner.failure.set(failure);
-                core.shutdown.request();
-                return;
-            }
-        };
+        let Some(listener) = bind(&core, &doors.banner, port.url.address) else { return };
         let door = Door::new(
             core.store.clone(),
             doors.member.clone(),
             core.shutdown.clone(),
             metrics::of_core(core.number),
         );
-        serving.push(listener::serve(
+        let serve = listener::serve(
             Server::new(core.shutdown.clone()),
             listener,
             port.tls.map(Acceptor::new),
             move |request, _connection| door.clone().handle(request),
-        ));
+        );
+        serving.push(Box::pin(serve) as Pin<Box<dyn Future<Output = ()>>>);
+    }
+    if let Some(port) = doors.kubernetes {
+        let Some(listener) = bind(&core, &doors.banner, port.address) else { return };
+        let kube = Kube::new(core.store.clone(), core.shutdown.clone(), port.options);
+        if core.number == 0 {
+            kube.start_background();
+        }
+        serving.push(Box::pin(listener::serve(
+            Server::new(core.shutdown.clone()),
+            listener,
+            Some(Acceptor::new(port.tls)),
+            move |request, connection| kube.clone().handle(request, connection),
+        )));
     }
     doors.banner.core_is_ready(core.cores);
     join_all(serving).await;
+}
+
+/// Binds on this core; a failure ends all cores.
+fn bind(core: &Core, banner: &Banner, address: SocketAddr) -> Option<TcpListener> {
+    match TcpListener::bind(address) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            // Another core may have failed first, in the same way.
+            let _first = banner.failure.set(PortError::new(address, error).to_string());
+            core.shutdown.request();
+            None
+        }
+    }
 }
 
 /// What is printed once all cores serve.
@@ -202,7 +265,7 @@ impl Banner {
     }
 }
 
-fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<&Pki>) -> String {
+fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<(&KubePort, &Pki)>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let listed: Vec<String> = urls.iter().map(ListenUrl::to_string).collect();
     let endpoints: Vec<String> = urls
@@ -216,7 +279,8 @@ fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<&Pki>) -> S
         listed.join(", "),
         absolute(&flags.data_dir).display(),
     );
-    if let Some(pki) = kubernetes {
+    if let Some((port, pki)) = kubernetes {
+        text += &format!("  Kubernetes:     https://{}\n", port.options.advertise_address);
         text += &format!("  kubeconfig:     {}\n", absolute(&pki.kubeconfig).display());
     }
     text += &format!(

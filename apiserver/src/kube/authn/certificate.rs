@@ -1,0 +1,43 @@
+//! The user in a client certificate: the common name is the name, organizations are groups. The
+//! TLS layer has verified the certificate against the client CA.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::User;
+use crate::kube::status::ApiError;
+
+pub(super) fn user(certificate: &CertificateDer<'_>) -> Result<User, ApiError> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| ApiError::unauthorized())?;
+    let subject = parsed.subject();
+    let name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(ApiError::unauthorized)?;
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
+    Ok(User { name: name.to_owned(), groups: groups.map(str::to_owned).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn the_subject_is_the_user() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let user = user(certificate.der()).unwrap();
+        assert_eq!(user.name, "alice");
+        assert_eq!(user.groups, ["system:masters"]);
+    }
+
+    #[test]
+    fn garbage_is_nobody() {
+        let error = user(&CertificateDer::from(vec![1, 2, 3])).unwrap_err();
+        assert_eq!(error.code().as_u16(), 401);
+    }
+}

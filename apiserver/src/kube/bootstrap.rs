@@ -1,0 +1,92 @@
+//! Objects that a cluster has from its first second on: the system's namespaces, and the service
+//! by which pods reach this server.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_engine::runtime::timer;
+use serde_json::{Value, json};
+
+use super::registry::context::{Now, WriteContext};
+use super::registry::{Registry, Target, into_object};
+use super::request::options::WriteOptions;
+use super::server::KubeOptions;
+use super::status::ApiError;
+use crate::cli::LogLevel;
+use crate::log;
+
+const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+const MANAGER: &str = "mainstay";
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Creates what is missing, again and again until it is there (or shutdown).
+pub async fn run(registry: &Registry, options: &KubeOptions, shutdown: &Shutdown) {
+    loop {
+        match create_all(registry, options).await {
+            Ok(()) => {
+                options.bootstrapped.store(true, Ordering::Release);
+                return;
+            }
+            Err(error) => log::write(
+                LogLevel::Warn,
+                format_args!("the system's own objects can't be created yet: {error}"),
+            ),
+        }
+        if timer::timeout(RETRY_AFTER, shutdown.requested()).await.is_some() {
+            return;
+        }
+    }
+}
+
+async fn create_all(registry: &Registry, options: &KubeOptions) -> Result<(), ApiError> {
+    for name in NAMESPACES {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        create(registry, "namespaces", "", name, object).await?;
+    }
+    let address = options.service_addresses.address(0).to_string();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address,
+            "ports": [{
+                "name": "https", "port": 443, "protocol": "TCP",
+                "targetPort": options.advertise_address.port(),
+            }],
+        },
+    });
+    create(registry, "services", "default", "kubernetes", service).await
+}
+
+async fn create(
+    registry: &Registry,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+    object: Value,
+) -> Result<(), ApiError> {
+    let entry = registry.catalog.entry("", "v1", plural).ok_or_else(ApiError::no_such_path)?;
+    let target = Target {
+        entry: entry.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        subresource: String::new(),
+    };
+    if registry.find(&target).await?.is_some() {
+        return Ok(());
+    }
+    let context = WriteContext {
+        options: WriteOptions::default(),
+        field_manager: MANAGER.to_owned(),
+        now: Now::new(timer::wall_clock()),
+        warnings: Default::default(),
+    };
+    match registry.create(&target, into_object(object), &context).await {
+        Err(error) if error.status().reason == "AlreadyExists" => Ok(()),
+        result => result.map(drop),
+    }
+}

@@ -1,0 +1,142 @@
+//! The order of everything that happens to a request.
+//!
+//! A panic has no guard here: a broken invariant ends the process (`panic = "abort"`), which
+//! restarts in milliseconds, rather than one request of it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Request};
+use http_body::Body;
+use mainstay_engine::runtime::timer;
+
+use super::answer::{self, AUDIT_ID, Answer};
+use super::limits::{BODY_BYTES, REQUEST_TIMEOUT};
+use super::registry::context::Warnings;
+use super::request::negotiation::{self, Offer, Representation};
+use super::request::path::{self, RequestInfo};
+use super::request::query::Query;
+use super::server::Kube;
+use super::status::ApiError;
+use super::{authn, authz, dispatch};
+use crate::net::body::{CollectError, collect};
+use crate::net::{BoxError, ConnectionInfo};
+
+/// A request, read but not yet understood.
+pub struct Call {
+    pub head: Parts,
+    pub info: RequestInfo,
+    pub query: Query,
+    pub warnings: Warnings,
+}
+
+/// Answers a request, whatever it is.
+pub async fn serve<B>(kube: Rc<Kube>, request: Request<B>, connection: Rc<ConnectionInfo>) -> Answer
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let call = Rc::new(Call::read(head));
+    let audit_id = call.audit_id(&kube);
+    let representation = call.error_representation();
+    let answered =
+        timer::timeout(REQUEST_TIMEOUT, answer_to(&kube, &call, &connection, body)).await;
+    let mut answer = match answered {
+        Some(Ok(answer)) => answer,
+        Some(Err(error)) => answer::error(&error, representation),
+        None => answer::error(&deadline_passed(), representation),
+    };
+    answer.headers_mut().insert(AUDIT_ID, audit_id);
+    answer::add_warnings(answer.headers_mut(), &call.warnings.take());
+    answer
+}
+
+/// Who, whether, what; then the work. Admission and storage are the registry's.
+async fn answer_to<B>(
+    kube: &Rc<Kube>,
+    call: &Rc<Call>,
+    connection: &ConnectionInfo,
+    body: B,
+) -> Result<Answer, ApiError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut user = authn::authenticate(connection, &call.head.headers)?;
+    if let Some(wanted) = authn::impersonated(&call.head.headers) {
+        authz::authorize_impersonation(&user, &wanted)?;
+        user = wanted;
+    }
+    authz::authorize(&user, &call.info)?;
+    let body = read_body(body).await?;
+    dispatch::dispatch(kube, call, body).await
+}
+
+async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    collect(body, BODY_BYTES).await.map_err(|error| match error {
+        CollectError::TooLarge { limit } => ApiError::too_large(limit),
+        CollectError::Broken(why) => ApiError::bad_request(why.to_string()),
+    })
+}
+
+fn deadline_passed() -> ApiError {
+    ApiError::timeout("request did not complete within the allotted timeout", 0)
+}
+
+impl Call {
+    fn read(head: Parts) -> Call {
+        let query = Query::parse(head.uri.query().unwrap_or(""));
+        let watch = query.boolean("watch").unwrap_or(false);
+        let fields =
+            super::request::field_selector::FieldSelector::parse(query.text("fieldSelector"));
+        let fields = fields.unwrap_or_default();
+        let name = fields.exact("metadata.name");
+        let info = path::parse(&head.method, head.uri.path(), watch, name);
+        Call { head, info, query, warnings: Warnings::default() }
+    }
+
+    fn audit_id(&self, kube: &Kube) -> HeaderValue {
+        let given = self.head.headers.get(&AUDIT_ID).filter(|id| id.len() <= 64);
+        given.cloned().unwrap_or_else(|| {
+            HeaderValue::from_str(&kube.registry.random.uuid()).expect("a UUID is ASCII")
+        })
+    }
+
+    /// A text header; empty when it is absent or no text.
+    pub fn header(&self, name: http::HeaderName) -> &str {
+        self.head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    pub fn accept(&self) -> &str {
+        self.header(http::header::ACCEPT)
+    }
+
+    /// What the client wants of what is offered.
+    pub fn representation(&self, offer: Offer) -> Result<Representation, ApiError> {
+        let mut representation = negotiation::negotiate(self.accept(), offer)?;
+        representation.pretty = self.wants_pretty();
+        Ok(representation)
+    }
+
+    fn error_representation(&self) -> Representation {
+        let chosen = negotiation::negotiate(self.accept(), Offer::Resource).unwrap_or_default();
+        Representation {
+            encoding: chosen.encoding,
+            pretty: self.wants_pretty(),
+            ..Default::default()
+        }
+    }
+
+    /// People with a browser or a command line get indented JSON.
+    fn wants_pretty(&self) -> bool {
+        let agent = self.header(http::header::USER_AGENT);
+        let person = ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| agent.starts_with(name));
+        self.query.boolean("pretty").unwrap_or(person)
+    }
+}

@@ -1,0 +1,287 @@
+//! From what is asked to who does it: verbs of resources, and the paths that are no resource.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use mainstay_engine::runtime::timer;
+use serde_json::Value;
+
+use super::answer::{self, Answer};
+use super::chain::Call;
+use super::encoding::{self, BodyFormat};
+use super::registry::context::{Now, WriteContext};
+use super::registry::delete::{Deleted, success_status};
+use super::registry::patch::PatchKind;
+use super::registry::{Target, into_object};
+use super::request::negotiation::Offer;
+use super::request::options::{DeleteOptions, ListOptions, WriteOptions, read_resource_version};
+use super::server::Kube;
+use super::shape::IncludeObject;
+use super::status::ApiError;
+use super::watch::{self, WatchRequest};
+use super::{admission, documents, lists, object};
+
+/// Does what a request asks for.
+pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<Answer, ApiError> {
+    if !call.info.is_resource {
+        return documents::serve(kube, call).await;
+    }
+    let Some(target) = find_target(kube, call)? else {
+        return Ok(answer::page_not_found());
+    };
+    let work = Work { kube, call, target };
+    match (call.info.verb, call.info.subresource.as_str()) {
+        ("get", "scale") => work.get_scale().await,
+        ("get", _) => work.get().await,
+        ("list", "") => work.list().await,
+        ("watch", "") => work.watch().await,
+        ("create", "") => work.create(&body).await,
+        ("update", "scale") => work.update_scale(&body).await,
+        ("update", _) => work.update(&body).await,
+        ("patch", _) => work.patch(&body).await,
+        ("delete", "") => work.delete(&body).await,
+        ("deletecollection", "") => work.delete_collection(&body).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// The resource that a path names; `None` below a group that there is not.
+fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
+    let info = &call.info;
+    let catalog = &kube.registry.catalog;
+    let Some(entry) = catalog.entry(&info.group, &info.version, &info.resource) else {
+        return if catalog.has_group(&info.group) {
+            Err(ApiError::no_such_path())
+        } else {
+            Ok(None)
+        };
+    };
+    let row = &entry.resource;
+    let is_collection = info.name.is_empty() || matches!(info.verb, "list" | "watch");
+    let misplaced = if row.namespaced {
+        info.namespace.is_empty() && !is_collection
+    } else {
+        !info.namespace.is_empty() && info.resource != "namespaces"
+    };
+    if misplaced || info.surplus || info.malformed {
+        return Err(ApiError::no_such_path());
+    }
+    let verbs = if info.subresource.is_empty() {
+        &row.verbs
+    } else {
+        &row.subresource(&info.subresource).ok_or_else(ApiError::no_such_path)?.verbs
+    };
+    let allowed = verbs.iter().any(|verb| verb == info.verb);
+    let needs_namespace = row.namespaced && info.namespace.is_empty();
+    let misused = match info.verb {
+        "create" => {
+            needs_namespace
+                || (!info.name.is_empty()
+                    && info.subresource.is_empty()
+                    && info.resource != "namespaces")
+                || (info.resource == "namespaces" && !info.name.is_empty())
+        }
+        "update" | "patch" => info.name.is_empty(),
+        "deletecollection" => needs_namespace,
+        _ => false,
+    };
+    if !allowed || misused || !row.stored {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(Some(Target {
+        entry: entry.clone(),
+        namespace: info.namespace.clone(),
+        name: info.name.clone(),
+        subresource: info.subresource.clone(),
+    }))
+}
+
+/// One request for one resource.
+struct Work<'a> {
+    kube: &'a Rc<Kube>,
+    call: &'a Rc<Call>,
+    target: Target,
+}
+
+impl Work<'_> {
+    fn now(&self) -> Now {
+        Now::new(timer::wall_clock())
+    }
+
+    fn context(&self, options: WriteOptions) -> WriteContext {
+        WriteContext {
+            field_manager: options.field_manager_or_agent(&self.call.head.headers),
+            options,
+            now: self.now(),
+            warnings: Default::default(),
+        }
+    }
+
+    /// Warnings of the work become warnings of the answer.
+    fn pass_on_warnings(&self, context: &WriteContext) {
+        for warning in context.warnings.take() {
+            self.call.warnings.add(warning);
+        }
+    }
+
+    fn answer(&self, code: StatusCode, object: object::Object) -> Result<Answer, ApiError> {
+        let representation = self.call.representation(Offer::Resource)?;
+        let include = IncludeObject::read(&self.call.query);
+        Ok(lists::one(&self.target.entry, code, object, representation, include, self.now()))
+    }
+
+    fn plain(&self, code: StatusCode, object: object::Object) -> Result<Answer, ApiError> {
+        let mut representation = self.call.representation(Offer::Resource)?;
+        representation.shape = Default::default();
+        Ok(answer::document(code, &Value::Object(object), representation))
+    }
+
+    async fn get(&self) -> Result<Answer, ApiError> {
+        let representation = self.call.representation(Offer::Resource)?;
+        let version = read_resource_version(self.call.query.text("resourceVersion"))?;
+        let registry = &self.kube.registry;
+        let stored = registry.get_stored(&self.target, version).await?;
+        let include = IncludeObject::read(&self.call.query);
+        lists::stored(registry, &self.target.entry, &stored, representation, include, self.now())
+    }
+
+    async fn get_scale(&self) -> Result<Answer, ApiError> {
+        let scale = self.kube.registry.get_scale(&self.target).await?;
+        self.plain(StatusCode::OK, scale)
+    }
+
+    async fn list(&self) -> Result<Answer, ApiError> {
+        let representation = self.call.representation(Offer::Resource)?;
+        let options = ListOptions::read(&self.call.query, false)?;
+        let registry = self.kube.registry.clone();
+        let gzip = answer::accepts_gzip(&self.call.head.headers);
+        let include = IncludeObject::read(&self.call.query);
+        let style = lists::Style { representation, include, gzip, now: self.now() };
+        lists::list(registry, self.target.clone(), options, style).await
+    }
+
+    async fn watch(&self) -> Result<Answer, ApiError> {
+        let representation = self.call.representation(Offer::Watch)?;
+        let options = ListOptions::read(&self.call.query, true)?;
+        let request = WatchRequest {
+            target: self.target.clone(),
+            options,
+            shape: representation.shape,
+            include: IncludeObject::read(&self.call.query),
+        };
+        let events = watch::open(self.kube.registry.clone(), request).await?;
+        let body = crate::net::BoxedBody::stream(events);
+        Ok(answer::streamed(representation.encoding.content_type(), body))
+    }
+
+    async fn create(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
+        let context = self.context(options);
+        let object = self.decode(body, &context)?;
+        let created = self.kube.registry.create(&self.target, object, &context).await;
+        self.pass_on_warnings(&context);
+        self.answer(StatusCode::CREATED, created?)
+    }
+
+    fn decode(&self, body: &Bytes, context: &WriteContext) -> Result<object::Object, ApiError> {
+        let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
+        let entry = &self.target.entry;
+        let decoded = encoding::decode_object(
+            self.kube.registry.catalog.schema,
+            entry.resource.type_id,
+            &entry.gvk(),
+            body,
+            format,
+            context.options.field_validation,
+        )?;
+        for warning in decoded.warnings {
+            self.call.warnings.add(warning);
+        }
+        Ok(decoded.object)
+    }
+
+    async fn update(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "UpdateOptions")?;
+        let context = self.context(options);
+        let object = self.decode(body, &context)?;
+        let saved = self.kube.registry.update(&self.target, object, &context).await;
+        self.pass_on_warnings(&context);
+        let saved = saved?;
+        self.answer(code_of(saved.created), saved.object)
+    }
+
+    async fn update_scale(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "UpdateOptions")?;
+        let context = self.context(options);
+        let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
+        let scale = into_object(encoding::decode_value(body, format)?);
+        let scale = self.kube.registry.update_scale(&self.target, scale, &context).await?;
+        self.plain(StatusCode::OK, scale)
+    }
+
+    async fn patch(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let content_type = self.call.header(http::header::CONTENT_TYPE);
+        let Some(kind) = PatchKind::of_content_type(content_type) else {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "UnsupportedMediaType",
+                "415: Unsupported Media Type",
+            )
+            .with_details(Default::default()));
+        };
+        let options = WriteOptions::read_patch(&self.call.query, kind == PatchKind::Apply)?;
+        let context = self.context(options);
+        let registry = &self.kube.registry;
+        if self.call.info.subresource == "scale" {
+            let scale = registry.patch_scale(&self.target, kind, body, &context).await?;
+            return self.plain(StatusCode::OK, scale);
+        }
+        let saved = match kind {
+            PatchKind::Apply => registry.apply(&self.target, body, &context).await,
+            _ => registry.patch(&self.target, kind, body, &context).await,
+        };
+        self.pass_on_warnings(&context);
+        let saved = saved?;
+        self.answer(code_of(saved.created), saved.object)
+    }
+
+    fn delete_options(&self, body: &Bytes) -> Result<DeleteOptions, ApiError> {
+        if body.is_empty() {
+            return DeleteOptions::from_query(&self.call.query);
+        }
+        let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
+        let value = encoding::decode_value(body, format).map_err(|_| {
+            ApiError::bad_request(
+                "couldn't get version/kind; json parse error: unexpected end of JSON input",
+            )
+        })?;
+        DeleteOptions::from_body(&value)
+    }
+
+    async fn delete(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = self.delete_options(body)?;
+        admission::delete(&self.kube.registry, &self.target).await?;
+        let deleted = self.kube.registry.delete(&self.target, &options, self.now()).await?;
+        match deleted {
+            Deleted::Gone(object) if !self.target.entry.strategy.returns_deleted => {
+                self.plain(StatusCode::OK, success_status(&self.target, &object))
+            }
+            Deleted::Gone(object) | Deleted::Marked(object) => self.answer(StatusCode::OK, object),
+        }
+    }
+
+    async fn delete_collection(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = self.delete_options(body)?;
+        let list = ListOptions::read(&self.call.query, false)?;
+        let representation = self.call.representation(Offer::Resource)?;
+        let registry = &self.kube.registry;
+        let (objects, revision) =
+            registry.delete_collection(&self.target, list, &options, self.now()).await?;
+        Ok(lists::deleted(&self.target.entry, objects, revision, representation, self.now()))
+    }
+}
+
+fn code_of(created: bool) -> StatusCode {
+    if created { StatusCode::CREATED } else { StatusCode::OK }
+}

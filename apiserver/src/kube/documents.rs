@@ -1,0 +1,140 @@
+//! Paths that are no resource: discovery, version, health, metrics.
+
+use std::rc::Rc;
+
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer};
+use super::chain::Call;
+use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
+use super::health;
+use super::request::negotiation::{Encoding, Offer};
+use super::server::Kube;
+use super::status::ApiError;
+use crate::metrics;
+
+pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
+    let path = call.info.path.as_str();
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    match first {
+        "healthz" | "livez" | "readyz" => return Ok(health_report(kube, call).await),
+        "metrics" if path == "/metrics" => return Ok(metrics_page(kube)),
+        _ => {}
+    }
+    if let Some(document) = aggregated(kube, call) {
+        return Ok(with_etag(call, document, AGGREGATED_CONTENT_TYPE));
+    }
+    if let Some(document) = kube.discovery.document(path) {
+        if call.head.method != Method::GET && path.trim_end_matches('/') == "/version" {
+            return Err(ApiError::method_not_allowed());
+        }
+        return discovery(call, document);
+    }
+    if path == "/" {
+        return root(kube, call);
+    }
+    // Below a group that is served, a version that is not is told as an object.
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let known = match parts[..] {
+        ["api", _] => true,
+        ["apis", group, _] => kube.registry.catalog.has_group(group),
+        _ => false,
+    };
+    if known { Err(ApiError::no_such_path()) } else { Ok(answer::page_not_found()) }
+}
+
+/// The aggregated document, when the client prefers it.
+fn aggregated<'a>(kube: &'a Kube, call: &Call) -> Option<&'a Document> {
+    let document = kube.discovery.aggregated(&call.info.path)?;
+    let wanted = call.accept().split(',').next().unwrap_or("");
+    let has = |part: &str| wanted.split(';').any(|one| one.trim() == part);
+    let fits = has("application/json")
+        && has("g=apidiscovery.k8s.io")
+        && has("as=APIGroupDiscoveryList")
+        && (has("v=v2"));
+    fits.then_some(document)
+}
+
+fn with_etag(call: &Call, document: &Document, content_type: &'static str) -> Answer {
+    let etag = HeaderValue::from_str(&document.etag).expect("a quoted hash is ASCII");
+    let known = call.head.headers.get(IF_NONE_MATCH) == Some(&etag);
+    let mut answer = if known {
+        answer::encoded(StatusCode::NOT_MODIFIED, Default::default(), Encoding::Json)
+    } else {
+        answer::encoded(StatusCode::OK, document.bytes.clone(), Encoding::Json)
+    };
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(ETAG, etag);
+    answer
+}
+
+fn discovery(call: &Call, document: &Document) -> Result<Answer, ApiError> {
+    if call.info.path.trim_end_matches('/') == "/version" {
+        let accept = call.accept();
+        let json = ["", "*/*", "application/json"];
+        let fits = |one: &str| json.contains(&one.split(';').next().unwrap_or("").trim());
+        if !accept.split(',').any(fits) {
+            return Err(ApiError::not_acceptable(&["application/json"]));
+        }
+        let representation = call.representation(Offer::Document).unwrap_or_default();
+        return reencoded(document, representation);
+    }
+    let representation = call.representation(Offer::Document)?;
+    reencoded(document, representation)
+}
+
+fn reencoded(
+    document: &Document,
+    representation: super::request::negotiation::Representation,
+) -> Result<Answer, ApiError> {
+    if representation.encoding == Encoding::Json && !representation.pretty {
+        return Ok(answer::encoded(StatusCode::OK, document.bytes.clone(), Encoding::Json));
+    }
+    let value: Value = serde_json::from_slice(&document.bytes)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(answer::document(StatusCode::OK, &value, representation))
+}
+
+/// All paths, for people who look around.
+fn root(kube: &Kube, call: &Call) -> Result<Answer, ApiError> {
+    const OTHERS: [&str; 7] =
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"];
+    let mut paths: Vec<String> = OTHERS.iter().map(|path| (*path).to_owned()).collect();
+    for entry in kube.registry.catalog.entries() {
+        let row = &entry.resource;
+        if row.group.is_empty() {
+            paths.push(format!("/api/{}", row.version));
+        } else {
+            paths.push(format!("/apis/{}", row.group));
+            paths.push(format!("/apis/{}/{}", row.group, row.version));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let representation = call.representation(Offer::Document)?;
+    Ok(answer::document(StatusCode::OK, &json!({"paths": paths}), representation))
+}
+
+async fn health_report(kube: &Kube, call: &Call) -> Answer {
+    let facts = health::Facts {
+        stopping: kube.shutdown.is_requested(),
+        bootstrapped: kube.is_bootstrapped(),
+        storage_works: health::storage_works(&kube.registry).await,
+    };
+    match health::report(&call.info.path, &call.query, facts) {
+        Some(report) => {
+            let code = StatusCode::from_u16(report.code).unwrap_or(StatusCode::OK);
+            answer::text(code, report.text)
+        }
+        None => answer::page_not_found(),
+    }
+}
+
+fn metrics_page(kube: &Kube) -> Answer {
+    let page = metrics::render(&kube.store.status(), !kube.shutdown.is_requested());
+    let mut answer = answer::text(StatusCode::OK, page);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    answer
+}

@@ -1,0 +1,334 @@
+//! Replacing an object, or a part of it, with retries when others write too.
+
+use bytes::Bytes;
+
+use super::context::WriteContext;
+use super::create::{check_namespace, warn_of_repeated_owners};
+use super::{Registry, Target, managed, metadata, storage_error};
+use crate::kube::limits::UPDATE_TRIES;
+use crate::kube::object::{self, Object};
+use crate::kube::request::options::parse_version;
+use crate::kube::status::{ApiError, FieldError, quoted};
+use crate::kube::storage::{Stored, Write, Written, value};
+use crate::kube::{admission, encoding, resources};
+
+/// An object after a write.
+#[derive(Debug)]
+pub struct Saved {
+    pub object: Object,
+    pub created: bool,
+}
+
+impl Saved {
+    fn changed(object: Object) -> Saved {
+        Saved { object, created: false }
+    }
+}
+
+/// What a write makes of the object that is there.
+pub(super) enum Change {
+    /// This, its managed fields not yet brought up to date.
+    Untracked(Object),
+    /// This, with managed fields.
+    Tracked(Object),
+}
+
+impl Registry {
+    /// Replaces the object with `object`, as decoded from a request.
+    pub async fn update(
+        &self,
+        target: &Target,
+        mut object: Object,
+        context: &WriteContext,
+    ) -> Result<Saved, ApiError> {
+        check_name(target, &mut object)?;
+        check_namespace(target, &mut object)?;
+        warn_of_repeated_owners(&mut object, context);
+        let entry = &target.entry;
+        (entry.strategy.defaults)(&mut object);
+        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut object);
+        for _ in 0..UPDATE_TRIES {
+            let Some((old, stored)) = self.find(target).await? else {
+                return self.create_by_update(target, object, context).await;
+            };
+            self.check_versions(target, &object, &old)?;
+            let change = Change::Untracked(object.clone());
+            if let Some(saved) = self.try_save(target, change, &old, &stored, context).await? {
+                return Ok(saved);
+            }
+        }
+        Err(ApiError::modified(target.resource(), &target.name))
+    }
+
+    async fn create_by_update(
+        &self,
+        target: &Target,
+        object: Object,
+        context: &WriteContext,
+    ) -> Result<Saved, ApiError> {
+        let version = object::meta_text(&object, "resourceVersion");
+        let creates = target.entry.strategy.create_on_update
+            && target.subresource.is_empty()
+            && matches!(version, "" | "0")
+            && object::uid(&object).is_empty();
+        if !creates {
+            return Err(target.not_found());
+        }
+        let object = self.create(target, object, context).await?;
+        Ok(Saved { object, created: true })
+    }
+
+    /// The preconditions that an update carries in its object.
+    fn check_versions(&self, target: &Target, new: &Object, old: &Object) -> Result<(), ApiError> {
+        let uid = object::uid(new);
+        if !uid.is_empty() && uid != object::uid(old) {
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                target.key(),
+                object::uid(old)
+            );
+            return Err(ApiError::conflict(target.resource(), &target.name, &why));
+        }
+        let version = requested_version(new)?;
+        if version.is_none() && !target.entry.strategy.unconditional_update {
+            let errors = [FieldError::invalid(
+                "metadata.resourceVersion",
+                0,
+                "must be specified for an update",
+            )];
+            return Err(ApiError::invalid(target.resource(), &target.name, &errors));
+        }
+        check_version(target, version, old)
+    }
+
+    /// One try to write. `None`: somebody else was faster, read again.
+    pub(super) async fn try_save(
+        &self,
+        target: &Target,
+        change: Change,
+        old: &Object,
+        stored: &Stored,
+        context: &WriteContext,
+    ) -> Result<Option<Saved>, ApiError> {
+        let entry = &target.entry;
+        let mut new = self.prepare(target, change, old, context)?;
+        admission::update(self, target, &mut new, old).await?;
+        self.validate_update(target, &new, old)?;
+        if managed::same_but_times(&new, old) {
+            return Ok(Some(Saved::changed(old.clone())));
+        }
+        if context.options.dry_run {
+            object::copy_field(
+                object::metadata(old).unwrap_or(&Object::new()),
+                object::metadata_mut(&mut new),
+                "resourceVersion",
+            );
+            return Ok(Some(Saved::changed(new)));
+        }
+        if is_finished(&new) {
+            return self.remove_finished(target, new, stored).await;
+        }
+        let allocated =
+            resources::allocate::for_update(self, entry, &mut new, old, context).await?;
+        let write = Write {
+            key: Bytes::from(target.key()),
+            expected_revision: stored.revision,
+            value: Some(value::encode(&entry.to_stored(new.clone()))),
+            ttl_seconds: entry.strategy.ttl_seconds,
+        };
+        match self.storage.write(write).await.map_err(storage_error)? {
+            Written::Done(revision) => {
+                value::set_revision(&mut new, revision);
+                resources::allocate::after_update(self, entry, &new, old).await;
+                Ok(Some(Saved::changed(new)))
+            }
+            Written::Lost(Some(_)) => {
+                resources::allocate::give_back(self, &allocated).await;
+                Ok(None)
+            }
+            Written::Lost(None) => {
+                resources::allocate::give_back(self, &allocated).await;
+                Err(target.not_found())
+            }
+        }
+    }
+
+    /// What will be stored: the client's object with all that the client can't change.
+    fn prepare(
+        &self,
+        target: &Target,
+        change: Change,
+        old: &Object,
+        context: &WriteContext,
+    ) -> Result<Object, ApiError> {
+        let entry = &target.entry;
+        let (mut new, tracked) = match change {
+            Change::Untracked(new) => (new, false),
+            Change::Tracked(new) => (new, true),
+        };
+        separate_status(target, &mut new, old);
+        if !tracked {
+            let schema = self.catalog.schema;
+            managed::track_update(schema, target, Some(old), &mut new, context);
+        }
+        metadata::carry_over(&mut new, old);
+        match target.subresource.as_str() {
+            "status" => (entry.strategy.prepare_status_update)(&mut new, old),
+            "finalize" => {}
+            _ => (entry.strategy.prepare_update)(&mut new, old),
+        }
+        set_generation(target, &mut new, old);
+        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut new);
+        Ok(new)
+    }
+
+    fn validate_update(&self, target: &Target, new: &Object, old: &Object) -> Result<(), ApiError> {
+        let entry = &target.entry;
+        let mut errors = metadata::validate_update(new, old);
+        errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
+        match target.subresource.as_str() {
+            "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),
+            _ => {
+                errors.extend((entry.strategy.validate_update)(new, old));
+                errors.extend((entry.strategy.validate)(new));
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::invalid(entry.named_kind(), &target.name, &errors))
+    }
+
+    /// The last finalizer is gone from an object that was to be deleted: now it is.
+    async fn remove_finished(
+        &self,
+        target: &Target,
+        new: Object,
+        stored: &Stored,
+    ) -> Result<Option<Saved>, ApiError> {
+        let write = Write {
+            key: Bytes::from(target.key()),
+            expected_revision: stored.revision,
+            value: None,
+            ttl_seconds: 0,
+        };
+        match self.storage.write(write).await.map_err(storage_error)? {
+            Written::Done(_) => {
+                resources::allocate::after_delete(self, &target.entry, &new).await;
+                Ok(Some(Saved::changed(new)))
+            }
+            Written::Lost(Some(_)) => Ok(None),
+            Written::Lost(None) => Err(target.not_found()),
+        }
+    }
+}
+
+/// The resourceVersion that the client's object carries; none for "whatever is there".
+pub(super) fn requested_version(object: &Object) -> Result<Option<i64>, ApiError> {
+    match object::meta_text(object, "resourceVersion") {
+        "" | "0" => Ok(None),
+        text => match parse_version(text) {
+            Some(version) => Ok(Some(version)),
+            None => Err(ApiError::internal(format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                quoted(text)
+            ))),
+        },
+    }
+}
+
+pub(super) fn check_version(
+    target: &Target,
+    version: Option<i64>,
+    old: &Object,
+) -> Result<(), ApiError> {
+    let current = parse_version(object::meta_text(old, "resourceVersion"));
+    match version {
+        Some(version) if Some(version) != current => {
+            Err(ApiError::modified(target.resource(), &target.name))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_name(target: &Target, object: &mut Object) -> Result<(), ApiError> {
+    let metadata = object::metadata_mut(object);
+    match object::text(metadata, "name") {
+        "" => {
+            metadata.insert("name".to_owned(), target.name.as_str().into());
+            Ok(())
+        }
+        own if own == target.name => Ok(()),
+        own => Err(ApiError::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({})",
+            target.name
+        ))),
+    }
+}
+
+/// A write of the object leaves its status alone, a write of the status everything else.
+fn separate_status(target: &Target, new: &mut Object, old: &Object) {
+    match target.subresource.as_str() {
+        "status" => {
+            let names: Vec<String> = new.keys().chain(old.keys()).cloned().collect();
+            for name in names {
+                if !matches!(name.as_str(), "status" | "metadata" | "kind" | "apiVersion") {
+                    object::copy_field(old, new, &name);
+                }
+            }
+        }
+        "finalize" => {
+            let finalizers = object::at(new, &["spec", "finalizers"]).cloned();
+            let managed = object::at(new, &["metadata", "managedFields"]).cloned();
+            *new = old.clone();
+            let spec = object::map_mut(new, "spec");
+            spec.insert("finalizers".to_owned(), finalizers.unwrap_or_default());
+            if let Some(managed) = managed {
+                object::metadata_mut(new).insert("managedFields".to_owned(), managed);
+            }
+        }
+        _ if target.entry.has_subresource("status") && !target.entry.strategy.whole_updates => {
+            object::copy_field(old, new, "status");
+        }
+        _ => {}
+    }
+}
+
+/// Generation counts the changes of what the object's owner wants.
+fn set_generation(target: &Target, new: &mut Object, old: &Object) {
+    let empty = Object::new();
+    let before = object::metadata(old).unwrap_or(&empty);
+    if !target.entry.strategy.generation {
+        object::copy_field(before, object::metadata_mut(new), "generation");
+        return;
+    }
+    let changed = new
+        .iter()
+        .any(|(name, value)| is_wanted(name) && !object::same(Some(value), old.get(name)))
+        || old
+            .iter()
+            .any(|(name, value)| is_wanted(name) && !object::same(Some(value), new.get(name)));
+    let generation = object::integer_at(before, &["generation"]) + i64::from(changed);
+    let metadata = object::metadata_mut(new);
+    if generation == 0 {
+        metadata.remove("generation");
+    } else {
+        metadata.insert("generation".to_owned(), generation.into());
+    }
+}
+
+fn is_wanted(field: &str) -> bool {
+    !matches!(field, "kind" | "apiVersion" | "metadata" | "status")
+}
+
+/// An object that was to be deleted and that nobody holds back any more.
+fn is_finished(object: &Object) -> bool {
+    let grace = object::at(object, &["metadata", "deletionGracePeriodSeconds"]);
+    let grace_is_over = grace.and_then(serde_json::Value::as_i64).unwrap_or(0) == 0;
+    let held_by_spec = !object::list_at(object, &["spec", "finalizers"]).is_empty()
+        && object::text(object, "kind") == "Namespace";
+    object::is_being_deleted(object)
+        && grace_is_over
+        && object::finalizers(object).is_empty()
+        && !held_by_spec
+}

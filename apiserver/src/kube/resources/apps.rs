@@ -1,0 +1,162 @@
+//! Workloads: deployments, replica sets, stateful sets, daemon sets.
+
+use serde_json::{Value, json};
+
+use super::pods::default_pod_template;
+use super::{Strategy, selector_matches};
+use crate::kube::object::{self, Object};
+use crate::kube::status::FieldError;
+
+pub(super) fn strategy(plural: &str) -> Strategy {
+    let workload = Strategy {
+        generation: true,
+        validate: validate_workload,
+        validate_update: validate_selector_update,
+        ..Strategy::default()
+    };
+    match plural {
+        "deployments" => Strategy { defaults: default_deployment, ..workload },
+        "replicasets" => Strategy { defaults: default_replica_set, ..workload },
+        "statefulsets" => Strategy { defaults: default_stateful_set, ..workload },
+        "daemonsets" => Strategy { defaults: default_daemon_set, ..workload },
+        _ => Strategy::default(),
+    }
+}
+
+fn default_template(spec: &mut Object) {
+    if spec.get("template").is_some_and(Value::is_object) {
+        default_pod_template(object::map_mut(spec, "template"));
+    }
+}
+
+fn default_deployment(object: &mut Object) {
+    let spec = object::map_mut(object, "spec");
+    object::default(spec, "replicas", 1);
+    object::default(spec, "revisionHistoryLimit", 10);
+    object::default(spec, "progressDeadlineSeconds", 600);
+    let strategy = object::map_mut(spec, "strategy");
+    object::default_text(strategy, "type", "RollingUpdate");
+    if object::text(strategy, "type") == "RollingUpdate" {
+        let rolling = object::map_mut(strategy, "rollingUpdate");
+        object::default(rolling, "maxUnavailable", "25%");
+        object::default(rolling, "maxSurge", "25%");
+    }
+    default_template(spec);
+}
+
+fn default_replica_set(object: &mut Object) {
+    let spec = object::map_mut(object, "spec");
+    object::default(spec, "replicas", 1);
+    default_template(spec);
+}
+
+fn default_stateful_set(object: &mut Object) {
+    let spec = object::map_mut(object, "spec");
+    object::default(spec, "replicas", 1);
+    object::default(spec, "revisionHistoryLimit", 10);
+    object::default_text(spec, "podManagementPolicy", "OrderedReady");
+    let strategy = object::map_mut(spec, "updateStrategy");
+    object::default_text(strategy, "type", "RollingUpdate");
+    if object::text(strategy, "type") == "RollingUpdate" {
+        object::default(object::map_mut(strategy, "rollingUpdate"), "partition", 0);
+    }
+    let retention = object::map_mut(spec, "persistentVolumeClaimRetentionPolicy");
+    object::default_text(retention, "whenDeleted", "Retain");
+    object::default_text(retention, "whenScaled", "Retain");
+    if let Some(Value::Array(claims)) = spec.get_mut("volumeClaimTemplates") {
+        for claim in claims.iter_mut().filter_map(Value::as_object_mut) {
+            object::default_text(claim, "kind", "PersistentVolumeClaim");
+            object::default_text(claim, "apiVersion", "v1");
+            object::default_text(object::map_mut(claim, "spec"), "volumeMode", "Filesystem");
+            object::default(claim, "status", json!({"phase": "Pending"}));
+        }
+    }
+    default_template(spec);
+}
+
+fn default_daemon_set(object: &mut Object) {
+    let spec = object::map_mut(object, "spec");
+    object::default(spec, "revisionHistoryLimit", 10);
+    let strategy = object::map_mut(spec, "updateStrategy");
+    object::default_text(strategy, "type", "RollingUpdate");
+    if object::text(strategy, "type") == "RollingUpdate" {
+        let rolling = object::map_mut(strategy, "rollingUpdate");
+        object::default(rolling, "maxUnavailable", 1);
+        object::default(rolling, "maxSurge", 0);
+    }
+    default_template(spec);
+    let metadata = object::metadata_mut(object);
+    let annotations = object::map_mut(metadata, "annotations");
+    object::default(annotations, "deprecated.daemonset.template.generation", "1");
+}
+
+fn validate_workload(object: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let empty = Object::new();
+    let spec = object::map(object, "spec").unwrap_or(&empty);
+    let replicas = object::integer_at(spec, &["replicas"]);
+    if replicas < 0 {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("spec.replicas", replicas, why));
+    }
+    let Some(selector) = object::map(spec, "selector") else {
+        errors.push(FieldError::required("spec.selector", ""));
+        return errors;
+    };
+    let is_empty = object::map(selector, "matchLabels").is_none_or(Object::is_empty)
+        && object::list(selector, "matchExpressions").is_empty();
+    if is_empty {
+        let why = "empty selector is invalid for deployment";
+        errors.push(FieldError::invalid("spec.selector", json!({}), why));
+        return errors;
+    }
+    let labels = object::at(spec, &["template", "metadata", "labels"]).and_then(Value::as_object);
+    let labels = labels.unwrap_or(&empty);
+    if !selector_matches(selector, labels) {
+        let why = "`selector` does not match template `labels`";
+        let field = "spec.template.metadata.labels";
+        errors.push(FieldError::invalid(field, labels.clone(), why));
+    }
+    errors
+}
+
+fn validate_selector_update(new: &Object, old: &Object) -> Vec<FieldError> {
+    let path = ["spec", "selector"];
+    let (now, before) = (object::at(new, &path), object::at(old, &path));
+    if object::same(now, before) {
+        return Vec::new();
+    }
+    let shown = now.cloned().unwrap_or(Value::Null);
+    vec![FieldError::invalid("spec.selector", shown, "field is immutable")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::registry::into_object;
+
+    #[test]
+    fn a_deployment_gets_its_defaults() {
+        let mut object = into_object(json!({"spec": {"template": {"spec": {"containers": [{}]}}}}));
+        default_deployment(&mut object);
+        let spec = &object["spec"];
+        assert_eq!(spec["replicas"], 1);
+        assert_eq!(spec["strategy"]["rollingUpdate"]["maxSurge"], "25%");
+        assert_eq!(spec["template"]["spec"]["schedulerName"], "default-scheduler");
+    }
+
+    #[test]
+    fn the_selector_selects_the_template() {
+        for (spec, errors) in [
+            (
+                json!({"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}}),
+                0,
+            ),
+            (json!({"selector": {"matchLabels": {"a": "b"}}, "template": {}}), 1),
+            (json!({"selector": {}}), 1),
+            (json!({"replicas": -1}), 2),
+        ] {
+            assert_eq!(validate_workload(&into_object(json!({"spec": spec}))).len(), errors);
+        }
+    }
+}

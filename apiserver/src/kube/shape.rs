@@ -1,0 +1,134 @@
+//! Objects in another shape than their own: a table, or nothing but their metadata.
+
+use serde_json::{Value, json};
+
+use super::object::Object;
+use super::registry::catalog::Entry;
+use super::registry::into_object;
+use super::request::negotiation::{MetaVersion, Shape};
+use super::request::query::Query;
+use super::table;
+
+/// What shaping needs to know besides the object.
+pub struct ShapeContext<'a> {
+    pub entry: &'a Entry,
+    /// For ages.
+    pub now_unix_seconds: i64,
+    /// A table tells its columns.
+    pub with_columns: bool,
+    pub include: IncludeObject,
+}
+
+/// What a row of a table carries of its object (`includeObject`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IncludeObject {
+    Nothing,
+    #[default]
+    Metadata,
+    Whole,
+}
+
+impl IncludeObject {
+    /// Reads the query's parameter.
+    pub fn read(query: &Query) -> IncludeObject {
+        match query.text("includeObject") {
+            "None" => IncludeObject::Nothing,
+            "Object" => IncludeObject::Whole,
+            _ => IncludeObject::Metadata,
+        }
+    }
+}
+
+/// One object as the client wants it.
+pub fn shape_object(context: &ShapeContext<'_>, object: Object, shape: Shape) -> Object {
+    match shape {
+        Shape::Object => object,
+        Shape::PartialMetadata(version) => partial(object, version),
+        Shape::Table(version) => {
+            let metadata = match object.get("metadata").and_then(|m| m.get("resourceVersion")) {
+                Some(revision) => json!({"resourceVersion": revision}),
+                None => json!({}),
+            };
+            table(context, version, metadata, vec![row(context, object)])
+        }
+    }
+}
+
+/// A list of objects as the client wants it. `metadata` is the list's.
+pub fn shape_list(
+    context: &ShapeContext<'_>,
+    metadata: Value,
+    objects: Vec<Object>,
+    shape: Shape,
+) -> Object {
+    let row_of = |object| row(context, object);
+    match shape {
+        Shape::Table(version) => {
+            table(context, version, metadata, objects.into_iter().map(row_of).collect())
+        }
+        Shape::PartialMetadata(version) => {
+            let items: Vec<Value> =
+                objects.into_iter().map(|o| Value::Object(partial(o, version))).collect();
+            // kube-apiserver's list of nothing is null here.
+            let items = if items.is_empty() { Value::Null } else { items.into() };
+            into_object(json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": version.group_version(),
+                "metadata": metadata, "items": items,
+            }))
+        }
+        Shape::Object => {
+            let untyped = |mut object: Object| {
+                object.remove("kind");
+                object.remove("apiVersion");
+                Value::Object(object)
+            };
+            let items: Vec<Value> = objects.into_iter().map(untyped).collect();
+            into_object(json!({
+                "kind": format!("{}List", context.entry.resource.kind),
+                "apiVersion": context.entry.api_version, "metadata": metadata, "items": items,
+            }))
+        }
+    }
+}
+
+/// The metadata of an object, as an object.
+pub fn partial(object: Object, version: MetaVersion) -> Object {
+    let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    into_object(json!({
+        "kind": "PartialObjectMetadata", "apiVersion": version.group_version(),
+        "metadata": metadata,
+    }))
+}
+
+fn table(
+    context: &ShapeContext<'_>,
+    version: MetaVersion,
+    metadata: Value,
+    rows: Vec<Value>,
+) -> Object {
+    let row = &context.entry.resource;
+    let columns = match context.with_columns {
+        true => table::column_definitions(&row.group, &row.plural),
+        false => Value::Null,
+    };
+    into_object(json!({
+        "kind": "Table", "apiVersion": version.group_version(), "metadata": metadata,
+        "columnDefinitions": columns, "rows": rows,
+    }))
+}
+
+fn row(context: &ShapeContext<'_>, object: Object) -> Value {
+    let resource = &context.entry.resource;
+    let cells = table::cells(&resource.group, &resource.plural, &object, context.now_unix_seconds);
+    let conditions = table::conditions(&resource.group, &resource.plural, &object);
+    let included = match context.include {
+        IncludeObject::Nothing => Value::Null,
+        IncludeObject::Metadata => Value::Object(partial(object, MetaVersion::V1)),
+        IncludeObject::Whole => Value::Object(object),
+    };
+    let mut row = into_object(json!({"cells": cells, "object": included}));
+    if !conditions.is_empty() {
+        row.insert("conditions".to_owned(), conditions.into());
+    }
+    Value::Object(row)
+}

@@ -1,0 +1,182 @@
+//! The store in this process as storage.
+
+use bytes::Bytes;
+use mainstay_engine::request::{
+    Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
+    RangeRequest, Transaction, TransactionResponse, WatchRequest,
+};
+use mainstay_engine::{Record, Store, StoreError, Watcher};
+
+use super::{
+    Change, ChangeStream, Changes, LocalFuture, Page, Storage, StorageError, Stored, Write, Written,
+};
+use crate::kube::limits::WATCH_BATCH_BYTES;
+
+/// This core's handle on the store.
+pub struct Embedded {
+    store: Store,
+}
+
+impl Embedded {
+    pub fn new(store: Store) -> Embedded {
+        Embedded { store }
+    }
+}
+
+impl Storage for Embedded {
+    fn get<'a>(
+        &'a self,
+        key: &'a [u8],
+    ) -> LocalFuture<'a, Result<(Option<Stored>, i64), StorageError>> {
+        Box::pin(async move {
+            let request = RangeRequest::new(KeyRange::Single(Bytes::copy_from_slice(key)));
+            let response = self.store.range(request).await.map_err(refusal)?;
+            Ok((response.records.first().map(stored), response.revision))
+        })
+    }
+
+    fn range<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        start: &'a [u8],
+        limit: usize,
+        revision: i64,
+    ) -> LocalFuture<'a, Result<Page, StorageError>> {
+        Box::pin(async move {
+            let mut range = KeyRange::prefix(prefix);
+            if let KeyRange::Interval { start: first, .. } = &mut range
+                && start > &first[..]
+            {
+                *first = Bytes::copy_from_slice(start);
+            }
+            let request = RangeRequest { limit, revision, ..RangeRequest::new(range) };
+            let response = self.store.range(request).await.map_err(refusal)?;
+            let items: Vec<Stored> = response.records.iter().map(stored).collect();
+            let remaining = response.count.saturating_sub(items.len());
+            Ok(Page { revision: response.revision, items, remaining })
+        })
+    }
+
+    fn write(&self, write: Write) -> LocalFuture<'_, Result<Written, StorageError>> {
+        Box::pin(async move {
+            let lease = match write.ttl_seconds {
+                0 => 0,
+                ttl => self.store.lease_grant(ttl, 0).await.map_err(refusal)?.0,
+            };
+            let response = self.store.transact(transaction(write, lease)).await.map_err(refusal)?;
+            Ok(written(response))
+        })
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a [u8],
+        single: bool,
+        start_revision: i64,
+    ) -> LocalFuture<'a, Result<Box<dyn ChangeStream>, StorageError>> {
+        Box::pin(async move {
+            let range = if single {
+                KeyRange::Single(Bytes::copy_from_slice(prefix))
+            } else {
+                KeyRange::prefix(prefix)
+            };
+            let request = WatchRequest {
+                range,
+                start_revision,
+                previous: true,
+                no_put: false,
+                no_delete: false,
+            };
+            let watcher = self.store.watch(request).await.map_err(refusal)?;
+            Ok(Box::new(EmbeddedChanges { watcher }) as Box<dyn ChangeStream>)
+        })
+    }
+
+    fn revision(&self) -> i64 {
+        self.store.revision()
+    }
+
+    fn compact(&self, revision: i64) -> LocalFuture<'_, Result<(), StorageError>> {
+        Box::pin(
+            async move { self.store.compact(revision, false).await.map(drop).map_err(refusal) },
+        )
+    }
+}
+
+/// Write if the key still has the expected revision, else read what is there.
+fn transaction(write: Write, lease: i64) -> Transaction {
+    let range = KeyRange::Single(write.key.clone());
+    let operation = match write.value {
+        Some(value) => Operation::Put(Put {
+            key: write.key,
+            value,
+            lease,
+            previous: false,
+            ignore_value: false,
+            ignore_lease: false,
+        }),
+        None => Operation::DeleteRange(DeleteRange { range: range.clone(), previous: false }),
+    };
+    Transaction {
+        compares: vec![Compare {
+            range: range.clone(),
+            comparison: Comparison::Equal,
+            target: CompareTarget::Mod(write.expected_revision),
+        }],
+        success: vec![operation],
+        failure: vec![Operation::Range(RangeRequest::new(range))],
+    }
+}
+
+fn written(response: TransactionResponse) -> Written {
+    if response.succeeded {
+        return Written::Done(response.revision);
+    }
+    let found = response.responses.iter().find_map(|answer| match answer {
+        OperationResponse::Range(range) => range.records.first().map(stored),
+        _ => None,
+    });
+    Written::Lost(found)
+}
+
+struct EmbeddedChanges {
+    watcher: Watcher,
+}
+
+impl ChangeStream for EmbeddedChanges {
+    fn next(&mut self) -> LocalFuture<'_, Result<Changes, StorageError>> {
+        Box::pin(async move {
+            let batch = self.watcher.next(WATCH_BATCH_BYTES).await.map_err(refusal)?;
+            let changes = batch.events.iter().map(|event| Change {
+                key: Bytes::copy_from_slice(event.record.key()),
+                revision: event.record.mod_revision(),
+                value: (!event.record.is_tombstone()).then(|| event.record.value_bytes()),
+                previous: event.previous.as_ref().map(Record::value_bytes),
+            });
+            Ok(Changes { revision: batch.revision, changes: changes.collect() })
+        })
+    }
+
+    fn synced_revision(&self) -> Option<i64> {
+        self.watcher.synced_revision()
+    }
+}
+
+fn stored(record: &Record) -> Stored {
+    Stored {
+        key: Bytes::copy_from_slice(record.key()),
+        value: record.value_bytes(),
+        revision: record.mod_revision(),
+    }
+}
+
+fn refusal(error: StoreError) -> StorageError {
+    match error {
+        StoreError::Compacted { compacted, .. } => StorageError::Compacted { oldest: compacted },
+        StoreError::FutureRevision { requested, current } => {
+            StorageError::Future { requested, current }
+        }
+        StoreError::TooManyRequests => StorageError::Busy,
+        other => StorageError::Unavailable(other.to_string()),
+    }
+}
