@@ -8,6 +8,8 @@ mod coordinator;
 mod leader;
 mod owner;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

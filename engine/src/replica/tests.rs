@@ -1,0 +1,391 @@
+//! Several cores without threads: every message waits in a queue, a seed decides what happens next.
+//!
+//! Because all changes are in the committed batches, a naive replay of them tells what the store
+//! held at each revision, and every answer can be checked against the revision that it names.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use mainstay_raft::{Config, HardState, Node};
+
+use super::*;
+use crate::lease::LeaseTable;
+use crate::record::Record;
+use crate::request::{
+    Compare, CompareTarget, Comparison, DeleteRange, Operation, OperationResponse, Put,
+    TransactionResponse,
+};
+use crate::sequencer::Sequencer;
+
+/// xorshift64*: small, seeded, good enough to pick from a list.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((u128::from(drawn) * limit as u128) >> 64) as usize
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What the store holds, by revision, as the committed batches say.
+#[derive(Default)]
+struct History {
+    states: BTreeMap<Revision, BTreeMap<Vec<u8>, Record>>,
+    newest: BTreeMap<Vec<u8>, Record>,
+}
+
+impl History {
+    fn commit(&mut self, batch: &Batch) {
+        for effect in batch.effects() {
+            for change in &effect.changes {
+                let key = change.record.key().to_vec();
+                let before = if change.record.is_tombstone() {
+                    self.newest.remove(&key)
+                } else {
+                    self.newest.insert(key.clone(), change.record.clone())
+                };
+                let first = effect.changes.iter().find(|c| c.record.key() == key);
+                if first == Some(change) {
+                    assert_eq!(change.previous, before, "previous of {key:?}");
+                }
+            }
+            self.states.insert(effect.revision, self.newest.clone());
+        }
+    }
+
+    /// The live records of a range at a revision.
+    fn at(&self, revision: Revision, range: &KeyRange) -> Vec<Record> {
+        let empty = BTreeMap::new();
+        let state = self.states.range(..=revision).next_back().map_or(&empty, |(_, state)| state);
+        let inside = state.iter().filter(|(key, _)| range.contains(key));
+        inside.map(|(_, record)| record.clone()).collect()
+    }
+}
+
+use crate::effect::Batch;
+
+struct World {
+    random: Random,
+    replicas: Vec<Replica>,
+    shared: Arc<Shared>,
+    /// By origin and destination; in order.
+    queues: Vec<Vec<VecDeque<Message>>>,
+    appended: VecDeque<SharedBatch>,
+    history: History,
+    asked: HashMap<(usize, Token), (Request, Revision)>,
+    next_token: Token,
+    answered: usize,
+    transactions_checked: usize,
+    now_ms: u64,
+}
+
+impl World {
+    fn new(seed: u64, cores: usize) -> World {
+        let shared = Arc::new(Shared::new(cores, 1, 0, 0));
+        let node = Node::new(Config {
+            id: 1,
+            voters: vec![1],
+            hard_state: HardState::default(),
+            last_index: 0,
+            last_term: 0,
+        });
+        let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
+        let mut leader = Leader::new(cores, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
+        leader.start(0);
+        let mut leader = Some(leader);
+        let replica = |core| {
+            let hub = WatchHub::new(1, 0);
+            let leader = if core == 0 { leader.take() } else { None };
+            Replica::new(core, cores, Arc::clone(&shared), Shard::default(), hub, leader, 0)
+        };
+        World {
+            random: Random::new(seed),
+            replicas: (0..cores).map(replica).collect(),
+            shared,
+            queues: (0..cores).map(|_| (0..cores).map(|_| VecDeque::new()).collect()).collect(),
+            appended: VecDeque::new(),
+            history: History::default(),
+            asked: HashMap::new(),
+            next_token: 1,
+            answered: 0,
+            transactions_checked: 0,
+            now_ms: 0,
+        }
+    }
+
+    fn drive(&mut self, core: usize, act: impl FnOnce(&mut Replica, u64, &mut Output)) {
+        let mut out = Output::default();
+        act(&mut self.replicas[core], self.now_ms, &mut out);
+        for batch in out.commits {
+            self.history.commit(&batch);
+            for other in (0..self.replicas.len()).filter(|&other| other != core) {
+                self.queues[core][other].push_back(Message::Committed(Arc::clone(&batch)));
+            }
+        }
+        for (to, message) in out.messages {
+            self.queues[core][to].push_back(message);
+        }
+        self.appended.extend(out.appends.into_iter().map(|append| append.batch));
+        for (token, outcome) in out.answers {
+            self.check(core, token, outcome);
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        Bytes::from(format!("k{}", self.random.below(6)))
+    }
+
+    fn range_of_keys(&mut self) -> KeyRange {
+        match self.random.below(4) {
+            0 => KeyRange::prefix(b"k"),
+            1 => KeyRange::From(self.key()),
+            2 => KeyRange::Interval { start: self.key(), end: self.key() },
+            _ => KeyRange::Single(self.key()),
+        }
+    }
+
+    fn operation(&mut self) -> Operation {
+        match self.random.below(10) {
+            0 => {
+                Operation::DeleteRange(DeleteRange { range: self.range_of_keys(), previous: true })
+            }
+            1 | 2 => Operation::Range(RangeRequest::new(self.range_of_keys())),
+            3 => Operation::DeleteRange(DeleteRange {
+                range: KeyRange::Single(self.key()),
+                previous: false,
+            }),
+            drawn => Operation::Put(Put {
+                key: self.key(),
+                value: Bytes::from(format!("v{}", self.next_token)),
+                lease: if drawn == 4 { 1 + self.random.below(3) as i64 } else { 0 },
+                previous: self.random.chance(50),
+                ignore_value: false,
+                ignore_lease: false,
+            }),
+        }
+    }
+
+    fn compare(&mut self) -> Compare {
+        let revision = self.shared.taken_revision() - self.random.below(4) as i64;
+        Compare {
+            range: self.range_of_keys(),
+            comparison: if self.random.chance(50) { Comparison::Less } else { Comparison::Greater },
+            target: CompareTarget::Mod(revision),
+        }
+    }
+
+    fn transaction(&mut self) -> Transaction {
+        if self.random.chance(50) {
+            return Transaction::of(self.operation());
+        }
+        let compares = (0..self.random.below(3)).map(|_| self.compare()).collect();
+        let success = (0..self.random.below(3)).map(|_| self.operation()).collect();
+        Transaction { compares, success, failure: vec![self.operation()] }
+    }
+
+    fn request(&mut self) -> Request {
+        match self.random.below(20) {
+            0 => Request::LeaseGrant { id: 1 + self.random.below(3) as i64, ttl: 1000, random: 1 },
+            1 => Request::LeaseRevoke { id: 1 + self.random.below(3) as i64 },
+            2 => Request::LeaseTimeToLive { id: 1 + self.random.below(3) as i64, keys: true },
+            3 => Request::Compact {
+                revision: self.shared.committed_revision() - self.random.below(8) as i64,
+                physical: self.random.chance(50),
+            },
+            4..=8 => {
+                let mut request = RangeRequest::new(self.range_of_keys());
+                request.limit = self.random.below(4);
+                request.count_only = self.random.chance(10);
+                if self.random.chance(30) {
+                    request.revision =
+                        self.shared.committed_revision() - self.random.below(6) as i64;
+                }
+                Request::Range(request)
+            }
+            _ => Request::Transact(self.transaction()),
+        }
+    }
+
+    fn ask(&mut self) {
+        let core = self.random.below(self.replicas.len());
+        let request = self.request();
+        let token = self.next_token;
+        self.next_token += 1;
+        let committed = self.shared.committed_revision();
+        self.asked.insert((core, token), (request.clone(), committed));
+        self.drive(core, |replica, now_ms, out| replica.request(token, request, now_ms, out));
+    }
+
+    fn deliver(&mut self) -> bool {
+        let cores = self.replicas.len();
+        let full: Vec<(usize, usize)> = (0..cores)
+            .flat_map(|from| (0..cores).map(move |to| (from, to)))
+            .filter(|&(from, to)| !self.queues[from][to].is_empty())
+            .collect();
+        if full.is_empty() {
+            return false;
+        }
+        let (from, to) = full[self.random.below(full.len())];
+        let message = self.queues[from][to].pop_front().expect("not empty");
+        self.drive(to, |replica, now_ms, out| replica.receive(from, message, now_ms, out));
+        true
+    }
+
+    fn step(&mut self) -> bool {
+        self.now_ms += 1;
+        match self.random.below(10) {
+            0 | 1 => self.drive(0, |replica, _, out| replica.pump(3, out)),
+            2 => {
+                let durable = self.random.below(self.appended.len() + 1);
+                let last = self.appended.drain(..durable).next_back();
+                if let Some(batch) = last {
+                    let index = batch.index;
+                    self.drive(0, |replica, now_ms, out| replica.persisted(index, now_ms, out));
+                }
+            }
+            3 => {
+                let core = self.random.below(self.replicas.len());
+                self.drive(core, |replica, now_ms, out| replica.resume(now_ms, out));
+                self.drive(core, |replica, now_ms, out| {
+                    replica.compact_slice(now_ms, out);
+                });
+            }
+            _ => return self.deliver(),
+        }
+        true
+    }
+
+    /// Checks an answer against the history.
+    fn check(&mut self, core: usize, token: Token, outcome: Outcome) {
+        let (request, committed_before) =
+            self.asked.remove(&(core, token)).expect("each request is answered once");
+        self.answered += 1;
+        let committed = self.shared.committed_revision();
+        match (request, outcome) {
+            (Request::Range(request), Ok(Answer::Range(response))) => {
+                assert!(response.revision >= committed_before, "a stale read");
+                assert!(response.revision <= committed, "an uncommitted read");
+                let at = if request.revision > 0 { request.revision } else { response.revision };
+                let expected = self.history.at(at, &request.range);
+                assert_eq!(response.count, expected.len());
+                if !request.count_only {
+                    let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+                    let shown: Vec<_> = expected.iter().take(limit).cloned().collect();
+                    assert_eq!(response.records, shown);
+                    assert_eq!(response.more, expected.len() > limit);
+                }
+            }
+            (Request::Transact(transaction), Ok(Answer::Transact(response))) => {
+                assert!(response.revision >= committed_before, "a stale answer");
+                assert!(response.revision <= committed, "an uncommitted answer");
+                self.check_transaction(&transaction, &response);
+            }
+            (Request::LeaseTimeToLive { id, .. }, Ok(Answer::LeaseStatus(status))) => {
+                assert_eq!(status.id, id);
+            }
+            (_, Ok(_)) => {}
+            (Request::Transact(_), Err(StoreError::LeaseNotFound(_)))
+            | (Request::Range(_), Err(StoreError::Compacted { .. }))
+            | (
+                Request::LeaseGrant { .. }
+                | Request::LeaseRevoke { .. }
+                | Request::LeaseTimeToLive { .. }
+                | Request::Compact { .. },
+                Err(_),
+            ) => {}
+            (request, Err(error)) => panic!("{request:?}: {error}"),
+        }
+    }
+
+    fn check_transaction(&mut self, transaction: &Transaction, response: &TransactionResponse) {
+        let wrote = self.history.states.get(&response.revision).is_some_and(|_| {
+            response.responses.iter().any(|response| match response {
+                OperationResponse::Put { .. } => true,
+                OperationResponse::DeleteRange { deleted, .. } => *deleted > 0,
+                _ => false,
+            })
+        });
+        let before = if wrote { response.revision - 1 } else { response.revision };
+        let holds = |compare: &Compare| {
+            let records = self.history.at(before, &compare.range);
+            let CompareTarget::Mod(target) = compare.target else { unreachable!() };
+            let holds = |revision: Revision| match compare.comparison {
+                Comparison::Less => revision < target,
+                _ => revision > target,
+            };
+            match &records[..] {
+                [] => holds(0),
+                records => records.iter().all(|record| holds(record.mod_revision())),
+            }
+        };
+        assert_eq!(response.succeeded, transaction.compares.iter().all(holds));
+        let branch = if response.succeeded { &transaction.success } else { &transaction.failure };
+        assert_eq!(branch.len(), response.responses.len());
+        let first = branch.first().zip(response.responses.first());
+        if let Some((Operation::Range(request), OperationResponse::Range(found))) = first {
+            assert_eq!(found.records, self.history.at(before, &request.range));
+        }
+        if let Some((
+            Operation::DeleteRange(delete),
+            OperationResponse::DeleteRange { deleted, .. },
+        )) = first
+        {
+            assert_eq!(*deleted, self.history.at(before, &delete.range).len());
+        }
+        self.transactions_checked += 1;
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn finish(&mut self) {
+        for _ in 0..1_000_000 {
+            if self.asked.is_empty() && self.queues.iter().flatten().all(VecDeque::is_empty) {
+                return;
+            }
+            self.step();
+        }
+        panic!("not answered: {:?}", self.asked.values().next());
+    }
+}
+
+fn run(seed: u64, requests: usize) -> World {
+    let cores = 1 + (seed % 4) as usize;
+    let mut world = World::new(seed, cores);
+    for _ in 0..requests {
+        world.ask();
+        for _ in 0..world.random.below(12) {
+            world.step();
+        }
+    }
+    world.finish();
+    assert_eq!(world.answered, requests);
+    for core in 0..cores {
+        assert!(world.replicas[core].is_quiet(), "core {core}");
+    }
+    world
+}
+
+#[test]
+fn every_answer_is_what_the_log_says() {
+    let mut transactions = 0;
+    for seed in 0..120 {
+        let outcome = std::panic::catch_unwind(|| run(seed, 400).transactions_checked);
+        match outcome {
+            Ok(checked) => transactions += checked,
+            Err(panic) => {
+                eprintln!("seed {seed} failed");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(transactions > 10_000, "only {transactions} transactions were checked");
+}
