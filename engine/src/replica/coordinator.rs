@@ -15,7 +15,7 @@ use crate::effect::{Change, Effect};
 use crate::error::StoreError;
 use crate::lease::LeaseTable;
 use crate::message::{Answer, Gather, Gathered, Message, Outcome};
-use crate::mvcc::{self, View};
+use crate::mvcc;
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{KeyRange, Transaction};
 use crate::shard::Footprint;
@@ -181,7 +181,7 @@ impl Coordinator {
         let gathered = std::mem::take(&mut current.gathered);
         let changes = match &mut current.work {
             Work::Transact { ticket, transaction } => {
-                let view = GatheredView::new(gathered, leases, shared);
+                let view = view(Footprint::of(transaction), gathered, leases, shared);
                 let committed = shared.committed_revision();
                 let evaluation =
                     mvcc::evaluate(&view, committed, || shared.take_revision(), transaction);
@@ -275,67 +275,23 @@ fn deletions(gathered: &[(usize, Gathered)], place: usize, shared: &Shared) -> O
     Some(Effect { revision, changes: records.iter().map(change).collect() })
 }
 
-/// The state of the keys concerned, put together from all shards.
-struct GatheredView<'a> {
-    newest: BTreeMap<Bytes, Record>,
-    history: Vec<((KeyRange, Revision), Vec<Record>)>,
-    leases: &'a LeaseTable,
-    compacted: Revision,
-}
-
-impl<'a> GatheredView<'a> {
-    fn new(
-        gathered: Vec<(usize, Gathered)>,
-        leases: &'a LeaseTable,
-        shared: &Shared,
-    ) -> GatheredView<'a> {
-        let mut history: Vec<((KeyRange, Revision), Vec<Record>)> = Vec::new();
-        let mut newest = BTreeMap::new();
-        for (_, gathered) in gathered {
-            for record in gathered.newest {
-                newest.insert(Bytes::copy_from_slice(record.key()), record);
-            }
-            for (read, records) in gathered.history {
-                match history.iter_mut().find(|(other, _)| *other == read) {
-                    Some((_, merged)) => merged.extend(records),
-                    None => history.push((read, records)),
-                }
-            }
+/// The state of all that a transaction concerns, put together from all shards.
+fn view(
+    footprint: Footprint,
+    gathered: Vec<(usize, Gathered)>,
+    leases: &LeaseTable,
+    shared: &Shared,
+) -> mvcc::Gathered {
+    let existing = footprint.leases.into_iter().filter(|&lease| leases.exists(lease));
+    let compacted = shared.compacted_revision();
+    let mut view = mvcc::Gathered::new(footprint.ranges, existing, compacted);
+    for (_, gathered) in gathered {
+        view.add_newest(gathered.newest);
+        for ((range, revision), records) in gathered.history {
+            view.add_history(&range, revision, records);
         }
-        for (_, records) in &mut history {
-            records.sort_unstable_by(|left, right| left.key().cmp(right.key()));
-            // The same read may stand in a transaction twice.
-            records.dedup_by(|left, right| left.key() == right.key());
-        }
-        GatheredView { newest, history, leases, compacted: shared.compacted_revision() }
     }
-}
-
-impl View for GatheredView<'_> {
-    fn newest(&self, key: &[u8]) -> Option<Record> {
-        self.newest.get(key).cloned()
-    }
-
-    fn newest_in(&self, range: &KeyRange, visit: &mut dyn FnMut(&Record)) {
-        self.newest
-            .range(range.start().clone()..)
-            .map(|(_, record)| record)
-            .take_while(|record| range.contains(record.key()))
-            .for_each(visit);
-    }
-
-    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record)) {
-        let read = self.history.iter().find(|((of, at), _)| of == range && *at == revision);
-        read.into_iter().flat_map(|(_, records)| records).for_each(visit);
-    }
-
-    fn lease_exists(&self, lease: LeaseId) -> bool {
-        self.leases.exists(lease)
-    }
-
-    fn compacted_revision(&self) -> Revision {
-        self.compacted
-    }
+    view
 }
 
 /// A refusal for work that could not be taken on.
