@@ -49,6 +49,7 @@ mod file;
 mod history;
 mod kernel;
 mod prepare;
+mod priority;
 mod probe;
 mod recovery;
 mod state;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
 use super::file::SegmentFile;
-use crate::effect::SharedBatch;
+use crate::effect::{Batch, SharedBatch};
 use crate::log::decode::decode;
 use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, read_header};
 use crate::log::replay::Place;
@@ -117,14 +117,21 @@ impl HistoryIndex {
         let point = point.checked_sub(1).and_then(|number| segment.points.get(number));
         Ok(match point {
             Some(&(_, offset)) => self.stretch(segment, offset),
-            None => self.after(segment.sequence),
+            None => self.after(segment.sequence, segment.end),
         })
     }
 
-    /// The stretch that follows the segment `sequence`.
-    fn after(&self, sequence: u64) -> Option<Stretch> {
-        let number = self.segments.partition_point(|segment| segment.sequence <= sequence);
-        self.stretch(self.segments.get(number)?, 0)
+    /// What follows `end` in segment `sequence`: more of it that became durable meanwhile, or the
+    /// next segment. None, too, when that was released meanwhile: what comes next would not follow.
+    fn after(&self, sequence: u64, end: u64) -> Option<Stretch> {
+        let number = self.segments.partition_point(|segment| segment.sequence < sequence);
+        let segment = self.segments.get(number)?;
+        if segment.sequence == sequence && segment.end > end {
+            return self.stretch(segment, end);
+        }
+        let next = if segment.sequence == sequence { number + 1 } else { number };
+        let next = self.segments.get(next).filter(|next| next.sequence == sequence + 1)?;
+        self.stretch(next, 0)
     }
 
     fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
@@ -181,32 +188,29 @@ impl HistoryReader {
         max_bytes: usize,
     ) -> Result<Vec<SharedBatch>, HistoryError> {
         let lock = || self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batches = Vec::new();
-        let mut bytes = 0;
+        let mut found = Found { revision, max_bytes, bytes: 0, batches: Vec::new() };
         let mut next = lock().find(revision)?;
         while let Some(stretch) = next {
-            bytes += self.read_stretch(&stretch, revision, max_bytes - bytes, &mut batches)?;
-            if bytes >= max_bytes {
+            if self.read_stretch(&stretch, &mut found)? == Progress::Stop {
                 break;
             }
-            next = lock().after(stretch.file.sequence);
+            next = lock().after(stretch.file.sequence, stretch.end);
         }
-        Ok(batches)
+        if found.batches.is_empty() {
+            // Not there, or released while we looked?
+            lock().find(revision)?;
+        }
+        Ok(found.batches)
     }
 
-    /// Appends the batches of `stretch` that reach `revision`, and gives the bytes they took.
-    fn read_stretch(
-        &self,
-        stretch: &Stretch,
-        revision: Revision,
-        max_bytes: usize,
-        batches: &mut Vec<SharedBatch>,
-    ) -> Result<usize, HistoryError> {
+    fn read_stretch(&self, stretch: &Stretch, found: &mut Found) -> Result<Progress, HistoryError> {
         let mut window =
             Window { stretch, start: stretch.offset, buffer: AlignedBuffer::default() };
         let mut offset = stretch.offset;
-        let mut bytes = 0;
-        while offset < stretch.end && (bytes < max_bytes || batches.is_empty()) {
+        while offset < stretch.end {
+            if found.bytes >= found.max_bytes {
+                return Ok(Progress::Stop);
+            }
             let damaged = |reason: String| HistoryError::Damaged {
                 file: stretch.file.path.display().to_string(),
                 offset,
@@ -221,18 +225,49 @@ impl HistoryReader {
                 })?;
             let header = read.header;
             let length = frame_bytes(header.payload_length as usize);
-            if header.kind == FrameKind::Entry && header.revision_after >= revision {
+            if header.kind == FrameKind::Entry && header.revision_after >= found.revision {
+                if header.revision_before > found.reached() {
+                    return Ok(Progress::Stop);
+                }
                 let frame =
                     window.read(offset, length).map_err(|error| damaged(error.to_string()))?;
                 let payload = &frame[HEADER_BYTES..][..header.payload_length as usize];
                 read.check_payload(payload).map_err(|defect| damaged(defect.to_string()))?;
                 let batch = decode(&header, payload).map_err(|error| damaged(error.to_string()))?;
-                batches.push(SharedBatch::new(batch));
-                bytes += length;
+                found.add(batch, length);
             }
             offset += length as u64;
         }
-        Ok(bytes)
+        Ok(Progress::GoOn)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Progress {
+    GoOn,
+    /// There is enough, or what comes next does not follow: a segment between was released.
+    Stop,
+}
+
+/// What a read has collected.
+struct Found {
+    revision: Revision,
+    max_bytes: usize,
+    bytes: usize,
+    batches: Vec<SharedBatch>,
+}
+
+impl Found {
+    /// The revision that the next batch may follow.
+    fn reached(&self) -> Revision {
+        self.batches.last().map_or(self.revision - 1, |last| last.revision_after)
+    }
+
+    fn add(&mut self, batch: Batch, bytes: usize) {
+        // Entries that a newer leader replaced don't count.
+        while self.batches.pop_if(|last| last.index >= batch.index).is_some() {}
+        self.batches.push(SharedBatch::new(batch));
+        self.bytes += bytes;
     }
 }
 

@@ -48,16 +48,13 @@ impl Preparer {
                 match command {
                     Command::Prepare { sequence, capacity } => {
                         match files.prepare(sequence, capacity) {
-                            Ok(segment) => {
-                                shared.lock().add_prepared(segment);
-                                shared.work.notify_all();
-                            }
-                            Err(failure) => shared.fail(failure),
+                            Ok(segment) => shared.change(|state| state.add_prepared(segment)),
+                            Err(failure) => shared.change(|state| state.prepare_failed(failure)),
                         }
                     }
                     Command::Release(segment) => {
                         if let Err(failure) = files.release(segment) {
-                            shared.fail(failure);
+                            shared.change(|state| state.fail(failure));
                         }
                     }
                     Command::Stop => return,
@@ -125,7 +122,11 @@ impl Files {
             Some(spare) => spare,
             None => {
                 let draft = self.wal.join(format!("{}.tmp", file_name(sequence)));
-                create_zeroed(&draft, capacity, self.mode.direct)?;
+                if let Err(error) = create_zeroed(&draft, capacity, self.mode.direct) {
+                    // What it took of a full disk is needed elsewhere.
+                    let _ = fs::remove_file(&draft);
+                    return Err(error);
+                }
                 draft
             }
         };

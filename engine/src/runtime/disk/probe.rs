@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::buffer::AlignedBuffer;
 use super::file::{OpenMode, SegmentFile, create_zeroed, install};
+use super::priority::prefer_this_thread;
 use crate::log::frame::BLOCK_BYTES;
 use crate::log::segment::file_name;
 
@@ -18,10 +20,22 @@ const BUDGET: Duration = Duration::from_millis(50);
 
 /// Tells whether O_DSYNC is at least as fast as fdatasync. Works in a directory of its own, as a
 /// segment's name has a meaning in the log's.
-pub(super) fn synced_writes_are_faster(wal: &Path, direct: bool) -> io::Result<bool> {
+pub(super) fn synced_writes_are_faster(
+    wal: &Path,
+    direct: bool,
+    prefer_thread: bool,
+) -> io::Result<bool> {
     let directory = wal.with_file_name("probe");
     fs::create_dir_all(&directory)?;
-    let result = compare(&directory, direct);
+    // On a thread like those that will write.
+    let probe = || {
+        if prefer_thread {
+            let _ = prefer_this_thread();
+        }
+        compare(&directory, direct)
+    };
+    let result = thread::scope(|scope| scope.spawn(probe).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the probe's thread panicked")));
     fs::remove_dir_all(&directory)?;
     result
 }

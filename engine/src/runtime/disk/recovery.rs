@@ -99,8 +99,7 @@ impl Recovery {
         let wal = self.directory.wal();
         let failed = DiskError::directory(wal, "preparing the log");
         let mut warnings: Vec<String> = replayed.cut.iter().map(cut_text).collect();
-        let (mode, durability) =
-            choose_mode(wal, options.durability, &mut warnings).map_err(&failed)?;
+        let (mode, durability) = choose_mode(wal, &options, &mut warnings).map_err(&failed)?;
         let mut files = Files::open(wal, mode).map_err(&failed)?;
         let mut segments = Segments::open(wal, mode, &replayed.end, &self.sequences)?;
         let current = match segments.counting.last() {
@@ -131,7 +130,8 @@ impl Recovery {
         let state = State::new(start, commands.0.clone());
         let shared = Arc::new(Shared::new(state, history));
         let preparer = Preparer::spawn(Arc::clone(&shared), commands, files).map_err(&failed)?;
-        let threads = worker::spawn(&shared, options.depth).map_err(&failed)?;
+        let threads =
+            worker::spawn(&shared, options.depth, options.prefer_threads).map_err(&failed)?;
         let writer = LogWriter { shared, threads, preparer, _directory: self.directory };
         Ok(Log { writer, history: reader, replayed, warnings, durability })
     }
@@ -147,11 +147,11 @@ fn cut_text(cut: &CutTail) -> String {
 
 fn choose_mode(
     wal: &Path,
-    durability: Durability,
+    options: &LogOptions,
     warnings: &mut Vec<String>,
 ) -> io::Result<(OpenMode, Durability)> {
-    let direct = supports_direct(wal)?;
-    if !direct {
+    let direct = options.direct_io && supports_direct(wal)?;
+    if options.direct_io && !direct {
         warnings.push(format!(
             "the file system of {} has no direct I/O: the log is written through the page cache \
              and fdatasync, which is slower. Use a local ext4 or xfs for speed (a tmpfs forgets \
@@ -159,9 +159,11 @@ fn choose_mode(
             wal.display()
         ));
     }
-    let durability = match durability {
+    let durability = match options.durability {
         Durability::Measured if !direct => Durability::DataSync,
-        Durability::Measured if synced_writes_are_faster(wal, direct)? => Durability::SyncedWrites,
+        Durability::Measured if synced_writes_are_faster(wal, direct, options.prefer_threads)? => {
+            Durability::SyncedWrites
+        }
         Durability::Measured => Durability::DataSync,
         chosen => chosen,
     };

@@ -73,6 +73,10 @@ pub(super) struct State {
     segment: Arc<SegmentFile>,
     prepared: VecDeque<Arc<SegmentFile>>,
     preparing: bool,
+    /// Making the next segment failed. Only when it is needed this is tried again.
+    pub(super) prepare_failure: Option<LogFailure>,
+    /// The next frame waits for a segment.
+    blocked: bool,
     prepare: Sender<Command>,
     /// Numbers: given out by `append`, and all durable up to.
     pub(super) appended: u64,
@@ -117,9 +121,10 @@ impl Shared {
         }
     }
 
-    pub(super) fn fail(&self, failure: LogFailure) {
+    /// Takes note of something that happened beside the writes, and wakes everybody.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        state.fail(failure);
+        change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.work.notify_all();
@@ -148,6 +153,8 @@ impl State {
             segment: start.segment,
             prepared: start.prepared.into_iter().collect(),
             preparing: false,
+            prepare_failure: None,
+            blocked: false,
             prepare,
             appended: 0,
             placed: 0,
@@ -201,9 +208,11 @@ impl State {
     fn change_segment(&mut self, frame_bytes: u64) -> Option<Write> {
         let needed = frame_bytes + BLOCK_BYTES as u64;
         let Some(next) = self.prepared.pop_front() else {
+            self.blocked = true;
             self.want_prepared(needed);
             return None;
         };
+        self.blocked = false;
         // When even this one is too small it stays all but empty, and the next will do.
         self.appender.change_segment(next.capacity);
         assert_eq!(self.appender.segment(), next.sequence);
@@ -255,7 +264,7 @@ impl State {
         }
     }
 
-    fn fail(&mut self, failure: LogFailure) {
+    pub(super) fn fail(&mut self, failure: LogFailure) {
         self.failure.get_or_insert(failure);
     }
 
@@ -265,7 +274,8 @@ impl State {
 
     /// Asks for a segment after the newest, of at least `needed` bytes (0: no wish).
     pub(super) fn want_prepared(&mut self, needed: u64) {
-        if self.preparing || !self.prepared.is_empty() {
+        let hopeless = needed == 0 && self.prepare_failure.is_some();
+        if self.preparing || hopeless || !self.prepared.is_empty() {
             return;
         }
         let capacity = (self.segment.capacity * 4).min(limits::LOG_SEGMENT_BYTES);
@@ -278,6 +288,17 @@ impl State {
     /// A segment is ready.
     pub(super) fn add_prepared(&mut self, segment: Arc<SegmentFile>) {
         self.preparing = false;
+        self.prepare_failure = None;
         self.prepared.push_back(segment);
+    }
+
+    /// No segment could be made. As long as there is room in the present one nothing is lost.
+    pub(super) fn prepare_failed(&mut self, failure: LogFailure) {
+        self.preparing = false;
+        if self.blocked {
+            self.fail(failure);
+        } else {
+            self.prepare_failure = Some(failure);
+        }
     }
 }

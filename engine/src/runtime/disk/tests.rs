@@ -402,13 +402,97 @@ fn hard_state_is_kept_and_decides_what_is_committed() {
 }
 
 #[test]
-fn both_ways_to_durability_work() {
-    for durability in [Durability::SyncedWrites, Durability::DataSync] {
+fn after_a_failure_nothing_is_acknowledged() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    append_all(&mut log, 1..=3, 10);
+    let waiting = log.writer.durable(3);
+    let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+    let failure = LogFailure::new(Path::new("/wal/1.log"), 8192, "a durable write", &full);
+    log.writer.shared.change(|state| state.fail(failure.clone()));
+    assert_eq!(block_on(waiting), Err(failure.clone()));
+    assert_eq!(log.writer.append(encode(&batch(4, 10))), Err(failure.clone()));
+    // What was durable before stays so.
+    assert_eq!(block_on(log.writer.durable(2)), Ok(3));
+    assert_eq!(block_on(log.writer.durable(3)), Err(failure.clone()));
+    let text = failure.to_string();
+    assert!(text.contains("byte 8192 of /wal/1.log") && text.contains("free space"), "{text}");
+    let closed = block_on(log.writer.close());
+    assert_eq!(closed, Err(DiskError::Failed(failure)));
+    assert_eq!(directory.open().1.len(), 3);
+}
+
+#[test]
+fn without_a_next_segment_the_present_one_is_used_up() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    let wal = directory.0.join("member/wal");
+    let aside = directory.0.join("member/aside");
+    append_all(&mut log, 1..=1, 10);
+    fs::rename(&wal, &aside).unwrap();
+    // 16 blocks: the start, the one above, and 14 more.
+    append_all(&mut log, 2..=15, 10);
+    while log.writer.space_warning().is_none() {
+        thread::yield_now();
+    }
+    let number = log.writer.append(encode(&batch(16, 10))).unwrap();
+    let failure = block_on(log.writer.durable(number - 1)).unwrap_err();
+    assert_eq!(failure.operation, "preparing the next segment");
+    drop(log);
+    fs::rename(&aside, &wal).unwrap();
+    assert_eq!(directory.open().1.len(), 15);
+}
+
+#[test]
+fn history_is_right_while_the_log_is_written_and_released() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    append_all(&mut log, 1..=1, 3000);
+    let history = log.history.clone();
+    let reader = thread::spawn(move || {
+        let mut next = 2;
+        while next <= 600 {
+            match history.read_from_blocking(next, 100_000) {
+                Ok(batches) => {
+                    for found in batches {
+                        assert_eq!(*found, batch(next as u64 - 1, 3000));
+                        next += 1;
+                    }
+                }
+                Err(HistoryError::Released { requested, begins_after }) => {
+                    assert!(requested == next && begins_after >= next);
+                    next = begins_after + 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    for index in 2..=600 {
+        log.writer.append(encode(&batch(index, 3000))).unwrap();
+        log.writer.release_before(index.saturating_sub(40));
+    }
+    reader.join().unwrap();
+    // All is durable now.
+    log.writer.release_before(500);
+    drop(log);
+    let (_, batches) = directory.open();
+    assert_eq!(batches.last().unwrap().index, 600);
+    assert!(batches[0].index > 1);
+}
+
+#[test]
+fn every_way_to_write_works() {
+    for (durability, direct_io) in [
+        (Durability::SyncedWrites, true),
+        (Durability::SyncedWrites, false),
+        (Durability::DataSync, true),
+        (Durability::DataSync, false),
+    ] {
         for depth in [1, 8] {
             let directory = TestDirectory::new();
             let recovery = DataDirectory::open(&directory.0).unwrap();
             let recovery = recovery.recover(Commitment::EveryEntry).unwrap();
-            let options = LogOptions { durability, depth, ..LogOptions::default() };
+            let options = LogOptions { durability, depth, direct_io, ..LogOptions::default() };
             let mut log = recovery.start(options).unwrap();
             assert_eq!(log.durability, durability);
             append_all(&mut log, 1..=40, 2000);

@@ -6,13 +6,24 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use super::error::LogFailure;
+use super::priority::prefer_this_thread;
 use super::state::{Shared, Write};
 
-pub(super) fn spawn(shared: &Arc<Shared>, threads: usize) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    threads: usize,
+    prefer: bool,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
     (0..threads)
         .map(|number| {
             let shared = Arc::clone(shared);
-            Builder::new().name(format!("log-{number}")).spawn(move || run(&shared))
+            Builder::new().name(format!("log-{number}")).spawn(move || {
+                if prefer {
+                    // The probe has told the operator whether this works.
+                    let _ = prefer_this_thread();
+                }
+                run(&shared);
+            })
         })
         .collect()
 }

@@ -31,8 +31,12 @@ pub enum Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
     pub durability: Durability,
+    /// Past the page cache, where the file system can.
+    pub direct_io: bool,
     /// Writes in flight at most: 1 to [`LOG_FRAMES_IN_FLIGHT`](limits::LOG_FRAMES_IN_FLIGHT).
     pub depth: usize,
+    /// Real-time priority for the threads that write, where the system permits it.
+    pub prefer_threads: bool,
     /// Bytes of the first segment of a new log.
     pub first_segment_bytes: u64,
 }
@@ -41,7 +45,9 @@ impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
             durability: Durability::Measured,
+            direct_io: true,
             depth: 4,
+            prefer_threads: true,
             first_segment_bytes: limits::LOG_FIRST_SEGMENT_BYTES,
         }
     }
@@ -101,6 +107,18 @@ impl LogWriter {
     /// Appends that are not yet durable.
     pub fn in_flight(&self) -> u64 {
         self.shared.lock().in_flight()
+    }
+
+    /// Writes that can be in flight. More appends than these wait in memory.
+    pub fn depth(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Why the next segment could not be made ready: most often the disk is full. There is still
+    /// room in the present segment, and the log goes on once there is room for another. `None`
+    /// while all is well.
+    pub fn space_warning(&self) -> Option<LogFailure> {
+        self.shared.lock().prepare_failure.clone()
     }
 
     /// Frees segments all of whose entries are older than `index`: a snapshot holds them. Returns
