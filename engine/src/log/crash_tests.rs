@@ -335,6 +335,23 @@ fn a_missing_segment_is_reported() {
     assert!(matches!(scanner.next_frame(), Err(LogError::Corrupt { offset: 0, .. })));
 }
 
+#[test]
+fn a_frame_that_followed_another_one_does_not_connect() {
+    // Two continuations of the same log, as a crash and a lost wipe would leave them: the second
+    // one's third frame, and the first one's fourth, both intact and each at its place.
+    let (mut first, mut second) = (Writer::new(), Writer::new());
+    for (size, other) in [(10, 10), (20, 21), (30, 30)] {
+        first.append(size, 0);
+        second.append(other, 0);
+    }
+    let mut image = Image::unused(false);
+    for write in [&second.writes[0], &second.writes[1], &second.writes[2], &first.writes[3]] {
+        image.apply(write, |_| true);
+    }
+    assert_eq!(first.writes[3].offset, second.writes[3].offset);
+    assert_eq!(image.recover(&second.writes).unwrap().position, 3);
+}
+
 /// A small generator (xorshift), so that a seed tells everything.
 struct Random(u64);
 
@@ -349,7 +366,7 @@ impl Random {
 
 #[test]
 fn crashes_one_after_another_never_lose_or_invent_anything() {
-    for seed in 1..=400 {
+    for seed in 1..=200 {
         crash_repeatedly(seed);
     }
 }

@@ -47,6 +47,8 @@ mod directory;
 mod error;
 mod file;
 mod history;
+#[cfg(test)]
+mod history_tests;
 mod kernel;
 mod prepare;
 mod priority;

@@ -6,6 +6,12 @@
 #![allow(unsafe_code)] // one system call that has no safe wrapper in our dependencies
 
 use std::io;
+use std::thread;
+
+/// Tries it on a thread of its own.
+pub(super) fn may_be_preferred() -> bool {
+    thread::spawn(|| prefer_this_thread().is_ok()).join().unwrap_or(false)
+}
 
 /// Gives the calling thread the lowest real-time priority. Needs root, CAP_SYS_NICE or a limit
 /// `RTPRIO` of 1.

@@ -11,6 +11,7 @@ use super::error::{DiskError, LogFailure};
 use super::file::{OpenMode, SegmentFile, SegmentReader, supports_direct};
 use super::history::{HistoryIndex, HistoryReader};
 use super::prepare::{Files, Preparer};
+use super::priority::may_be_preferred;
 use super::probe::synced_writes_are_faster;
 use super::state::{Shared, Start, State};
 use super::worker;
@@ -47,6 +48,9 @@ pub struct Log {
     pub warnings: Vec<String>,
     /// How writes become durable; never [`Durability::Measured`].
     pub durability: Durability,
+    /// Whether the threads that write got real-time priority. Without it (root, CAP_SYS_NICE or
+    /// `LimitRTPRIO=1` is needed) they wait for their turn when the machine is busy.
+    pub preferred: bool,
 }
 
 impl Recovery {
@@ -130,10 +134,10 @@ impl Recovery {
         let state = State::new(start, commands.0.clone());
         let shared = Arc::new(Shared::new(state, history));
         let preparer = Preparer::spawn(Arc::clone(&shared), commands, files).map_err(&failed)?;
-        let threads =
-            worker::spawn(&shared, options.depth, options.prefer_threads).map_err(&failed)?;
+        let preferred = options.prefer_threads && may_be_preferred();
+        let threads = worker::spawn(&shared, options.depth, preferred).map_err(&failed)?;
         let writer = LogWriter { shared, threads, preparer, _directory: self.directory };
-        Ok(Log { writer, history: reader, replayed, warnings, durability })
+        Ok(Log { writer, history: reader, replayed, warnings, durability, preferred })
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn spawn(
             let shared = Arc::clone(shared);
             Builder::new().name(format!("log-{number}")).spawn(move || {
                 if prefer {
-                    // The probe has told the operator whether this works.
+                    // Whether it may has been tried and is told in `Log::preferred`.
                     let _ = prefer_this_thread();
                 }
                 run(&shared);
