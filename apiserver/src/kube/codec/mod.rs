@@ -8,6 +8,7 @@ pub mod limits;
 pub mod node;
 mod normal;
 mod object;
+pub mod protobuf;
 mod typed;
 pub mod yaml;
 

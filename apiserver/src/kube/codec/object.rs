@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::limits::SHOWN_BYTES;
 use super::node::Node;
 use super::typed::{Decoded, decode_node};
-use super::{DecodeError, json, yaml};
+use super::{DecodeError, json, protobuf, yaml};
 use crate::kube::schema::{GroupVersionKind, Schema, TypeId};
 
 /// How a body is written.
@@ -16,6 +16,7 @@ use crate::kube::schema::{GroupVersionKind, Schema, TypeId};
 pub enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What a document says of itself; empty where it says nothing.
@@ -98,36 +99,56 @@ pub fn decode_object(
     format: Format,
     bytes: &[u8],
 ) -> Result<Decoded, ObjectError> {
-    let unrecognized = |problem: String| ObjectError::unrecognized(&expected.kind, problem, bytes);
-    let (node, yaml_error) = match format {
-        Format::Json => {
-            let node = json::parse(bytes).map_err(|error| {
-                unrecognized(format!("couldn't get version/kind; json parse error: {error}"))
-            })?;
-            (node, None)
-        }
+    let document = read(format, bytes)
+        .map_err(|problem| ObjectError::unrecognized(&expected.kind, problem, bytes))?;
+    let found = found_kind(&document.meta, expected);
+    let cannot = |problem: String| ObjectError::cannot_be_handled(&found, &expected.kind, problem);
+    if found != *expected {
+        return Err(cannot(wrong_kind(schema, &found, expected)));
+    }
+    let decoded = match document.content {
+        Content::Node(node) => decode_node(schema, type_id, node),
+        Content::Message(message) => protobuf::decode_message(schema, type_id, message)
+            .map(|value| Decoded { value, strict_errors: Vec::new() }),
+    };
+    let mut decoded = decoded.map_err(|error| cannot(error.to_string()))?;
+    decoded.strict_errors.splice(0..0, document.strict_error);
+    decoded.value["kind"] = expected.kind.clone().into();
+    decoded.value["apiVersion"] = api_version(expected).into();
+    Ok(decoded)
+}
+
+/// A body that could be read, before it is held against a type.
+struct Document<'a> {
+    meta: TypeMeta,
+    content: Content<'a>,
+    /// Keys that come twice, which only YAML's reader knows.
+    strict_error: Option<String>,
+}
+
+enum Content<'a> {
+    Node(Node<'a>),
+    Message(&'a [u8]),
+}
+
+fn read(format: Format, bytes: &[u8]) -> Result<Document<'_>, String> {
+    let about_json =
+        |error: DecodeError| format!("couldn't get version/kind; json parse error: {error}");
+    let (node, strict_error) = match format {
+        Format::Json => (json::parse(bytes).map_err(about_json)?, None),
         Format::Yaml => {
-            let document = yaml::parse(bytes).map_err(|error| unrecognized(error.to_string()))?;
+            let document = yaml::parse(bytes).map_err(|error| error.to_string())?;
             let strict_error = document.strict_error();
             (document.node, strict_error)
         }
+        Format::Protobuf => {
+            let envelope = protobuf::open(bytes).map_err(|error| error.to_string())?;
+            let content = Content::Message(envelope.raw);
+            return Ok(Document { meta: envelope.meta, content, strict_error: None });
+        }
     };
-    let meta = type_meta(&node).map_err(|error| {
-        unrecognized(format!("couldn't get version/kind; json parse error: {error}"))
-    })?;
-    let found = found_kind(&meta, expected);
-    if found != *expected {
-        let problem = wrong_kind(schema, &found, expected);
-        return Err(ObjectError::cannot_be_handled(&found, &expected.kind, problem));
-    }
-    let decoded = decode_node(schema, type_id, node)
-        .map_err(|error| ObjectError::cannot_be_handled(&found, &expected.kind, error.to_string()));
-    decoded.map(|mut decoded| {
-        decoded.strict_errors.splice(0..0, yaml_error);
-        decoded.value["kind"] = expected.kind.clone().into();
-        decoded.value["apiVersion"] = api_version(expected).into();
-        decoded
-    })
+    let meta = type_meta(&node).map_err(about_json)?;
+    Ok(Document { meta, content: Content::Node(node), strict_error })
 }
 
 /// `group/version`, or the version alone for the core group.

@@ -19,6 +19,8 @@ pub(crate) struct Exchange {
     pub(crate) body: Option<Value>,
     pub(crate) status: u64,
     pub(crate) expect: Value,
+    /// A protobuf answer.
+    pub(crate) recorded_base64: Option<String>,
 }
 
 /// A file beside the project, or an announcement that it is missing.
@@ -81,6 +83,7 @@ fn read(file: &Path) -> Vec<Exchange> {
             body: step.get("body").cloned(),
             status: step["expect"]["status"].as_u64().unwrap_or(0),
             expect: step["expect"].clone(),
+            recorded_base64: step["recorded_base64"].as_str().map(str::to_owned),
         })
         .collect()
 }
@@ -92,6 +95,7 @@ impl Exchange {
         let format = match content_type {
             "application/json" => Format::Json,
             "application/yaml" => Format::Yaml,
+            "application/vnd.kubernetes.protobuf" if self.body.is_some() => Format::Protobuf,
             _ => return None,
         };
         if !matches!(self.method.as_str(), "POST" | "PUT") {
