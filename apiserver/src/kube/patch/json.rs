@@ -4,8 +4,11 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::depth::nests_at_most;
 use super::go_format::json_kind;
-use super::limits::{MAX_JSON_PATCH_COPY_BYTES, MAX_JSON_PATCH_OPERATIONS};
+use super::limits::{
+    MAX_JSON_PATCH_COPY_BYTES, MAX_JSON_PATCH_DEPTH, MAX_JSON_PATCH_OPERATIONS, MAX_JSON_PATCH_WORK,
+};
 
 /// Why a JSON patch was refused. The document is not changed then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -44,7 +47,7 @@ pub fn apply(document: &Value, patch: &Value) -> Result<Value, JsonPatchError> {
         return Err(JsonPatchError::TooManyOperations(operations.len()));
     }
     let nothing = Map::new();
-    let mut run = Run { document: document.clone(), copied_bytes: 0 };
+    let mut run = Run { document: document.clone(), copied_bytes: 0, work: 0 };
     for operation in operations {
         let fields = operation.as_object().unwrap_or(&nothing);
         run.step(&Operation { fields }).map_err(JsonPatchError::DoesNotApply)?;
@@ -87,6 +90,8 @@ impl Operation<'_> {
 struct Run {
     document: Value,
     copied_bytes: usize,
+    /// Values looked at or shifted so far.
+    work: usize,
 }
 
 impl Run {
@@ -111,7 +116,30 @@ impl Run {
         }
     }
 
+    /// Counts work, and refuses too much of it.
+    fn spend(&mut self, values: usize) -> Result<(), String> {
+        self.work = self.work.saturating_add(values);
+        if self.work > MAX_JSON_PATCH_WORK {
+            return Err("the operations move too many values".to_string());
+        }
+        Ok(())
+    }
+
+    /// Refuses a value that would nest too deeply at the path.
+    fn check_depth(&mut self, path: &str, value: &Value) -> Result<(), String> {
+        let levels = path.matches('/').count();
+        let mut looked_at = 0;
+        let fits = levels <= MAX_JSON_PATCH_DEPTH
+            && nests_at_most(value, MAX_JSON_PATCH_DEPTH - levels, &mut looked_at);
+        self.spend(looked_at)?;
+        match fits {
+            true => Ok(()),
+            false => Err(format!("the value at path '{path}' nests: exceeded max depth")),
+        }
+    }
+
     fn add(&mut self, kind: &str, path: &str, value: Value) -> Result<(), String> {
+        self.check_depth(path, &value)?;
         let (parent, key) = self.parent_mut(kind, path)?;
         match parent {
             Value::Object(fields) => {
@@ -122,6 +150,8 @@ impl Run {
                 let index = position(&key, items.len() + 1)
                     .map_err(|error| format!("error in {kind} for path: '{path}': {error}"))?;
                 items.insert(index, value);
+                let shifted = items.len() - index;
+                self.spend(shifted)?;
             }
             _ => return Err(missing(kind, path)),
         }
@@ -130,19 +160,25 @@ impl Run {
 
     fn remove(&mut self, kind: &str, path: &str) -> Result<Value, String> {
         let (parent, key) = self.parent_mut(kind, path)?;
+        let mut shifted = 0;
         let removed = match parent {
             Value::Object(fields) => fields
                 .remove(&key)
                 .ok_or_else(|| format!("Unable to remove nonexistent key: {key}: missing value")),
-            Value::Array(items) => position(&key, items.len()).map(|index| items.remove(index)),
+            Value::Array(items) => position(&key, items.len()).map(|index| {
+                shifted = items.len() - index;
+                items.remove(index)
+            }),
             _ => return Err(missing(kind, path)),
         };
+        self.spend(shifted)?;
         removed.map_err(|error| format!("error in {kind} for path: '{path}': {error}"))
     }
 
     fn replace(&mut self, operation: &Operation<'_>) -> Result<(), String> {
         let path = operation.pointer("path")?;
         let value = operation.value();
+        self.check_depth(path, &value)?;
         if path.is_empty() {
             if !value.is_object() && !value.is_array() {
                 return Err("replace operation value must be object or array".to_string());

@@ -3,9 +3,11 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::depth::nests_at_most;
 use super::go_format::json_kind;
+use super::limits::MAX_PATCH_DEPTH;
 
-/// The patch is not a JSON object. kube-apiserver answers 400 with this text.
+/// The patch is not a JSON object that can be used. kube-apiserver answers 400 with this text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergePatchError {
     /// The patch is a list, a string, a number or a boolean.
@@ -13,6 +15,9 @@ pub enum MergePatchError {
         "error decoding patch: json: cannot unmarshal {0} into Go value of type map[string]interface {{}}"
     )]
     NotAnObject(&'static str),
+    /// The patch nests deeper than [`MAX_PATCH_DEPTH`].
+    #[error("error decoding patch: exceeded max depth")]
+    TooDeep,
     /// The patch is `null`, which would delete the whole document.
     #[error("Invalid JSON Patch")]
     Null,
@@ -20,6 +25,9 @@ pub enum MergePatchError {
 
 /// Merges the patch into the document: null deletes, objects merge, everything else replaces.
 pub fn apply(document: &mut Value, patch: Value) -> Result<(), MergePatchError> {
+    if !nests_at_most(&patch, MAX_PATCH_DEPTH, &mut 0) {
+        return Err(MergePatchError::TooDeep);
+    }
     let fields = match patch {
         Value::Object(fields) => fields,
         Value::Null => return Err(MergePatchError::Null),

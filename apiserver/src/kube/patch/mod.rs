@@ -3,6 +3,7 @@
 //! plain data out, over JSON values and the schema table.
 
 pub mod apply;
+mod depth;
 mod go_format;
 #[cfg(test)]
 mod golden_tests;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::field_set::FieldSet;
 use super::path::{ElementError, PathElement};
+use crate::kube::patch::limits::MAX_OWNED_DEPTH;
 
 /// Writes a set.
 pub fn encode(set: &FieldSet) -> Value {
@@ -24,16 +25,17 @@ fn encode_below(set: &FieldSet) -> Map<String, Value> {
     fields
 }
 
-/// Reads a set; `None` when it is not one. Elements of an unknown kind are left out.
+/// Reads a set; `None` when it is not one, or deeper than any. Elements of an unknown kind are left out.
 pub fn decode(fields: &Value) -> Option<FieldSet> {
     match fields {
-        Value::Object(fields) => decode_below(fields),
+        Value::Object(fields) => decode_below(fields, MAX_OWNED_DEPTH + 1),
         Value::Null => Some(FieldSet::default()),
         _ => None,
     }
 }
 
-fn decode_below(fields: &Map<String, Value>) -> Option<FieldSet> {
+fn decode_below(fields: &Map<String, Value>, levels: usize) -> Option<FieldSet> {
+    let levels_below = levels.checked_sub(1)?;
     let mut set = FieldSet::default();
     for (name, value) in fields {
         if name == "." {
@@ -50,28 +52,30 @@ fn decode_below(fields: &Map<String, Value>) -> Option<FieldSet> {
             Value::Null => &nothing,
             _ => return None,
         };
-        let below = decode_below(below_fields)?;
+        let below = decode_below(below_fields, levels_below)?;
         let member = below_fields.contains_key(".") || below.is_empty();
         set.insert_node(element, member, below);
     }
     Some(set)
 }
 
-/// True when the written set has the path as a member. Spares reading the whole set; the path
-/// must be written as [`encode`] writes it.
-pub(super) fn contains(fields: &Value, path: &[PathElement], name: &mut String) -> bool {
-    let mut fields = fields;
-    for element in path {
+/// True when all members of `set` (or, with `wanted` false, none of them) are in the written set.
+/// Spares reading the whole of it; it must be written as [`encode`] writes it.
+pub(super) fn agrees(set: &FieldSet, fields: Option<&Value>, wanted: bool) -> bool {
+    let mut name = String::new();
+    set.nodes().all(|(element, node)| {
         name.clear();
-        element.write(name);
-        match fields.get(name.as_str()) {
-            Some(below) => fields = below,
-            None => return false,
-        }
-    }
-    match fields {
-        Value::Object(below) => below.is_empty() || below.contains_key("."),
-        _ => true,
+        element.write(&mut name);
+        let below = fields.and_then(|fields| fields.get(&name));
+        (!node.member || is_member(below) == wanted) && agrees(&node.below, below, wanted)
+    })
+}
+
+/// What stands under an element of a written set says that the element is a member.
+fn is_member(below: Option<&Value>) -> bool {
+    match below {
+        Some(Value::Object(below)) => below.is_empty() || below.contains_key("."),
+        below => below.is_some(),
     }
 }
 
@@ -96,6 +100,16 @@ mod tests {
             let set = decode(&fields).expect("a set");
             assert_eq!(set.paths(), paths);
             assert_eq!(encode(&set), fields);
+        }
+    }
+
+    #[test]
+    fn reads_as_deep_as_values_are_owned() {
+        let name = || PathElement::Field("a".to_string());
+        for (depth, readable) in [(MAX_OWNED_DEPTH, true), (MAX_OWNED_DEPTH + 1, false)] {
+            let mut set = FieldSet::default();
+            set.insert(&vec![name(); depth]);
+            assert_eq!(decode(&encode(&set)).is_some(), readable, "{depth} levels");
         }
     }
 
@@ -143,15 +157,10 @@ mod tests {
         fn survives_a_round_trip(set in any_set(), other in any_set()) {
             let written = encode(&set);
             prop_assert_eq!(decode(&written), Some(set.clone()));
-            let mut name = String::new();
-            for (element, node) in other.nodes() {
-                let path = [element.clone()];
-                prop_assert_eq!(contains(&written, &path, &mut name), set.contains(&path));
-                for (second, _) in node.below.nodes() {
-                    let path = [element.clone(), second.clone()];
-                    prop_assert_eq!(contains(&written, &path, &mut name), set.contains(&path));
-                }
-            }
+            let both = set.intersection(&other);
+            prop_assert_eq!(agrees(&other, Some(&written), false), both.is_empty());
+            prop_assert_eq!(agrees(&other, Some(&written), true), both == other);
+            prop_assert!(agrees(&set, Some(&written), true));
         }
 
         #[test]

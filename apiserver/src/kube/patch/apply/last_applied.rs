@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::Request;
 use super::compare::{compare, field_set_of};
 use super::field_set::FieldSet;
+use super::shape::Types;
 use super::validate::validate;
 use crate::kube::patch::limits::MAX_ANNOTATION_BYTES;
 use crate::kube::schema::FieldKind;
@@ -28,8 +29,9 @@ pub(super) fn allowed_changes(
         return None;
     }
     let kind = FieldKind::Struct(request.type_id);
-    validate(request.schema, &kind, &configuration).ok()?;
-    let mut set = field_set_of(request.schema, &kind, &configuration);
+    let types = Types::new(request.schema);
+    validate(types, &kind, &configuration).ok()?;
+    let mut set = field_set_of(types, &kind, &configuration);
     let changes =
         compare(request.schema, request.type_id, configuration.as_object()?, live).ok()?;
     set.subtract(&changes.modified);

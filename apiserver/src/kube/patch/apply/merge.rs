@@ -6,21 +6,21 @@ use serde_json::{Map, Value};
 
 use super::field_set::FieldSet;
 use super::path::PathElement;
-use super::shape::{Members, Shape, as_list, as_map, list_element, shape};
-use crate::kube::schema::{FieldKind, ListKind, Schema};
+use super::shape::{Members, Shape, Types, as_list, as_map, list_element, shape};
+use crate::kube::schema::{FieldKind, ListKind};
 
 /// The live object with everything that the applied configuration says. Nothing is removed.
 pub(super) fn merge(
-    schema: &Schema,
+    types: Types<'_>,
     kind: &FieldKind,
     live: &Value,
     applied: &Value,
 ) -> Result<Value, String> {
-    Ok(merge_value(schema, kind, Some(live), Some(applied))?.unwrap_or(Value::Null))
+    Ok(merge_value(types, kind, Some(live), Some(applied))?.unwrap_or(Value::Null))
 }
 
 fn merge_value(
-    schema: &Schema,
+    types: Types<'_>,
     kind: &FieldKind,
     live: Option<&Value>,
     applied: Option<&Value>,
@@ -29,14 +29,14 @@ fn merge_value(
     let (Some(old), Some(new)) = (live, applied) else {
         return Ok(applied.or(live).cloned());
     };
-    match shape(schema, kind, Some(if new.is_null() { old } else { new })) {
+    match shape(types, kind, Some(if new.is_null() { old } else { new })) {
         Shape::Scalar(_) => Ok(Some(new.clone())),
         Shape::List { list, element } => {
             let (olds, news) = (as_list(live).unwrap_or(&[]), as_list(applied).unwrap_or(&[]));
             if *list == ListKind::Atomic || (olds.is_empty() && news.is_empty()) {
                 return Ok(Some(new.clone()));
             }
-            merge_lists(schema, list, element, olds, news).map(Value::Array).map(Some)
+            merge_lists(types.below(), list, element, olds, news).map(Value::Array).map(Some)
         }
         Shape::Map { atomic, members } => {
             let nothing = Map::new();
@@ -45,13 +45,13 @@ fn merge_value(
             if atomic || (olds.is_empty() && news.is_empty()) {
                 return Ok(Some(new.clone()));
             }
-            merge_maps(schema, members, olds, news).map(Value::Object).map(Some)
+            merge_maps(types.below(), members, olds, news).map(Value::Object).map(Some)
         }
     }
 }
 
 fn merge_maps(
-    schema: &Schema,
+    types: Types<'_>,
     members: Members<'_>,
     olds: &Map<String, Value>,
     news: &Map<String, Value>,
@@ -59,7 +59,7 @@ fn merge_maps(
     let mut merged = olds.clone();
     for (name, new) in news {
         let (kind, _) = members.kind(name);
-        if let Some(value) = merge_value(schema, kind, olds.get(name), Some(new))? {
+        if let Some(value) = merge_value(types, kind, olds.get(name), Some(new))? {
             merged.insert(name.clone(), value);
         }
     }
@@ -69,7 +69,7 @@ fn merge_maps(
 /// Elements of keyed lists and sets merge. Their order is that of the applied list as far as it
 /// reaches; elements that only the live list has keep their place between the others.
 fn merge_lists(
-    schema: &Schema,
+    types: Types<'_>,
     list: &ListKind,
     element: &FieldKind,
     olds: &[Value],
@@ -80,7 +80,7 @@ fn merge_lists(
             .iter()
             .enumerate()
             .map(|(index, item)| {
-                list_element(schema, list, element, item)
+                list_element(types, list, element, item)
                     .map_err(|error| format!("element {index}: {error}"))
             })
             .collect()
@@ -124,7 +124,7 @@ fn merge_lists(
             continue;
         };
         let live = old_items.get(key).copied().flatten();
-        merged.extend(merge_value(schema, element, live, news.get(new_at))?);
+        merged.extend(merge_value(types, element, live, news.get(new_at))?);
         merged_keys.insert(key);
         if next_shared == Some(key) {
             next_shared = shared.next();
@@ -138,14 +138,14 @@ fn merge_lists(
 }
 
 /// Takes the members of a set out of a value. A map or list that is emptied so becomes null.
-pub(super) fn remove(schema: &Schema, kind: &FieldKind, value: &Value, gone: &FieldSet) -> Value {
-    match shape(schema, kind, Some(value)) {
+pub(super) fn remove(types: Types<'_>, kind: &FieldKind, value: &Value, gone: &FieldSet) -> Value {
+    match shape(types, kind, Some(value)) {
         Shape::Scalar(_) => value.clone(),
         Shape::List { list: ListKind::Atomic, .. } | Shape::Map { atomic: true, .. } => Value::Null,
         Shape::List { list, element } => {
             let mut kept = Vec::new();
             for item in value.as_array().into_iter().flatten() {
-                let Ok(key) = list_element(schema, list, element, item) else {
+                let Ok(key) = list_element(types, list, element, item) else {
                     kept.push(item.clone());
                     continue;
                 };
@@ -153,7 +153,7 @@ pub(super) fn remove(schema: &Schema, kind: &FieldKind, value: &Value, gone: &Fi
                     continue;
                 }
                 kept.push(match gone.below(&key) {
-                    Some(below) => remove(schema, element, item, below),
+                    Some(below) => remove(types.below(), element, item, below),
                     None => item.clone(),
                 });
             }
@@ -167,7 +167,7 @@ pub(super) fn remove(schema: &Schema, kind: &FieldKind, value: &Value, gone: &Fi
                     continue;
                 }
                 let field = match gone.below(&key) {
-                    Some(below) => remove(schema, members.kind(name).0, field, below),
+                    Some(below) => remove(types.below(), members.kind(name).0, field, below),
                     None => field.clone(),
                 };
                 kept.insert(name.clone(), field);

@@ -30,6 +30,7 @@ pub use self::fields_v1::{decode as decode_fields_v1, encode as encode_fields_v1
 use self::managed::{Entry, Managed, ManagerKey};
 pub use self::managed::{Operation, manager_of_user_agent};
 pub use self::path::PathElement;
+use self::shape::Types;
 pub use self::update::{keep_times_when_unchanged, update_managed_fields};
 use crate::kube::codec::normalize;
 use crate::kube::schema::{FieldKind, Schema, TypeId};
@@ -152,7 +153,7 @@ fn check_configuration(request: &Request<'_>, applied: &Value) -> Result<(), App
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_string()));
     }
     let kind = FieldKind::Struct(request.type_id);
-    validate::validate(request.schema, &kind, applied).map_err(|error| {
+    validate::validate(Types::new(request.schema), &kind, applied).map_err(|error| {
         let meta = |name: &str| metadata(name).and_then(Value::as_str).unwrap_or_default();
         ApplyError::Internal(format!(
             "failed to create typed patch object ({}/{}; {described}): {error}",
@@ -206,12 +207,12 @@ fn attempt(
     force: bool,
 ) -> Result<(Option<Map<String, Value>>, Managed), Refusal> {
     let internal = |what: &str, error: String| Refusal::Internal(format!("{what}: {error}"));
-    let schema = request.schema;
+    let types = Types::new(request.schema);
     let kind = &FieldKind::Struct(request.type_id);
     let live_value = Value::Object(live.clone());
-    let merged = merge::merge(schema, kind, &live_value, applied)
+    let merged = merge::merge(types, kind, &live_value, applied)
         .map_err(|error| internal("failed to merge config", error))?;
-    let mut set = field_set_of(schema, kind, applied);
+    let mut set = field_set_of(types, kind, applied);
     request.filter.apply(&mut set);
 
     let key = ManagerKey::new(
@@ -228,11 +229,11 @@ fn attempt(
     };
     managed.entries.insert(key.clone(), entry);
     let last_set = previous.map(|entry| entry.set).unwrap_or_default();
-    let new = prune(schema, kind, merged, &managed, &key, &last_set);
+    let new = prune(types, kind, merged, &managed, &key, &last_set);
 
     let changed = !value::equal(&live_value, &new);
     let new = into_map(new);
-    let mut changes = compare(schema, request.type_id, live, &new)
+    let mut changes = compare(request.schema, request.type_id, live, &new)
         .map_err(|error| internal("failed to compare objects", error))?;
     changes.filter(request.filter);
     settle(&mut managed, &key, changes, force)?;
@@ -274,7 +275,7 @@ fn settle(
 
 /// Removes what the manager owned last time, does not say now, and nobody else owns.
 fn prune(
-    schema: &Schema,
+    types: Types<'_>,
     kind: &FieldKind,
     merged: Value,
     managed: &Managed,
@@ -288,24 +289,24 @@ fn prune(
     if given_up.is_empty() {
         return merged;
     }
-    let named = |set: &FieldSet| with_named_fields(schema, kind, set);
-    let set_of = |value: &Value| named(&field_set_of(schema, kind, value));
+    let named = |set: &FieldSet| with_named_fields(types, kind, set);
+    let set_of = |value: &Value| named(&field_set_of(types, kind, value));
     let last_set = named(last_set);
     let merged_set = set_of(&merged);
 
     // Everything of last time goes, …
-    let pruned = merge::remove(schema, kind, &merged, &last_set);
+    let pruned = merge::remove(types, kind, &merged, &last_set);
     // … what anybody owns now comes back, …
     let mut gone = merged_set.clone();
     gone.subtract(&set_of(&pruned));
     for entry in managed.entries.values() {
         gone.subtract(&named(&entry.set));
     }
-    let pruned = merge::remove(schema, kind, &merged, &gone);
+    let pruned = merge::remove(types, kind, &merged, &gone);
     // … and so does what was only below something removed, and not the manager's.
     let mut gone = merged_set;
     gone.subtract(&set_of(&pruned));
-    merge::remove(schema, kind, &merged, &gone.intersection(&last_set))
+    merge::remove(types, kind, &merged, &gone.intersection(&last_set))
 }
 
 /// Fields that are never in managedFields: the server sets them, or they name the object.

@@ -5,7 +5,26 @@
 use serde_json::{Map, Value};
 
 use super::path::PathElement;
+use crate::kube::patch::limits::MAX_OWNED_DEPTH;
 use crate::kube::schema::{FieldKind, ListKind, Schema, TypeDef};
+
+/// The table, and how many levels may still be told apart.
+#[derive(Clone, Copy)]
+pub(super) struct Types<'a> {
+    schema: &'a Schema,
+    levels: usize,
+}
+
+impl<'a> Types<'a> {
+    pub(super) fn new(schema: &'a Schema) -> Types<'a> {
+        Types { schema, levels: MAX_OWNED_DEPTH }
+    }
+
+    /// For the values below a value.
+    pub(super) fn below(self) -> Types<'a> {
+        Types { levels: self.levels.saturating_sub(1), ..self }
+    }
+}
 
 /// The kind of everything the table does not know.
 pub(super) static ANY: FieldKind = FieldKind::Any;
@@ -52,11 +71,16 @@ impl<'a> Members<'a> {
 }
 
 /// The shape of a kind. For `Any` it is that of the value; of null and of nothing, a map's.
-pub(super) fn shape<'a>(
-    schema: &'a Schema,
-    kind: &'a FieldKind,
-    value: Option<&Value>,
-) -> Shape<'a> {
+/// What is too deep is taken as a whole.
+pub(super) fn shape<'a>(types: Types<'a>, kind: &'a FieldKind, value: Option<&Value>) -> Shape<'a> {
+    match (types.levels, shape_of_kind(types.schema, kind, value)) {
+        (0, Shape::List { element, .. }) => Shape::List { list: &ATOMIC, element },
+        (0, Shape::Map { members, .. }) => Shape::Map { atomic: true, members },
+        (_, shape) => shape,
+    }
+}
+
+fn shape_of_kind<'a>(schema: &'a Schema, kind: &'a FieldKind, value: Option<&Value>) -> Shape<'a> {
     match kind {
         FieldKind::Boolean => Shape::Scalar(Scalar::Boolean),
         FieldKind::Int32 | FieldKind::Int64 | FieldKind::Double => Shape::Scalar(Scalar::Number),
@@ -93,7 +117,7 @@ pub(super) fn as_list(value: Option<&Value>) -> Option<&[Value]> {
 
 /// What tells an element of a set or a keyed list apart, or why nothing does.
 pub(super) fn list_element(
-    schema: &Schema,
+    types: Types<'_>,
     list: &ListKind,
     element: &FieldKind,
     item: &Value,
@@ -113,7 +137,7 @@ pub(super) fn list_element(
         },
         ListKind::Map(keys) => match item {
             Value::Null => refuse("associative list with keys may not have a null element"),
-            Value::Object(fields) => keyed_element(schema, keys, element, fields),
+            Value::Object(fields) => keyed_element(types.schema, keys, element, fields),
             _ => refuse("associative list with keys may not have non-map elements"),
         },
     }

@@ -7,7 +7,6 @@ use super::field_set::FieldSet;
 use super::managed::{
     Entry, Managed, ManagerKey, Operation, managed_fields_of, set_managed_fields,
 };
-use super::path::PathElement;
 use super::{Request, empty_object, fields_v1};
 use crate::kube::patch::limits::MAX_UPDATE_MANAGERS;
 
@@ -156,14 +155,10 @@ fn quick_update(request: &Request<'_>, list: &Value, changes: &Comparison) -> Op
         return None;
     }
     let own = entries.iter().position(|entry| is_own(request, entry))?;
-    let mut path = Vec::new();
-    let mut name = String::new();
-    let settled = every_path(&changed, &mut path, &mut |path| {
-        entries.iter().enumerate().all(|(index, entry)| {
-            let fields = entry.get("fieldsV1").unwrap_or(&Value::Null);
-            fields_v1::contains(fields, path, &mut name) == (index == own)
-        })
-    });
+    let settled = entries
+        .iter()
+        .enumerate()
+        .all(|(index, entry)| fields_v1::agrees(&changed, entry.get("fieldsV1"), index == own));
     if !settled {
         return None;
     }
@@ -180,23 +175,6 @@ fn quick_update(request: &Request<'_>, list: &Value, changes: &Comparison) -> Op
         .map_or(0, |before| before + 1);
     entries.insert(place, entry);
     Some(Value::Array(entries))
-}
-
-/// True when `check` holds for every member.
-fn every_path(
-    set: &FieldSet,
-    path: &mut Vec<PathElement>,
-    check: &mut dyn FnMut(&[PathElement]) -> bool,
-) -> bool {
-    for (element, node) in set.nodes() {
-        path.push(element.clone());
-        let holds = (!node.member || check(path)) && every_path(&node.below, path, check);
-        path.pop();
-        if !holds {
-            return false;
-        }
-    }
-    true
 }
 
 fn text<'a>(entry: &'a Value, name: &str) -> &'a str {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::path::PathElement;
-use super::shape::{Members, Scalar, Shape, list_element, shape};
-use crate::kube::patch::go_format::go_value;
-use crate::kube::schema::{FieldKind, ListKind, Schema, TypeDef};
+use super::shape::{Members, Scalar, Shape, Types, list_element, shape};
+use crate::kube::patch::go_format::{go_type, go_value};
+use crate::kube::patch::limits::{MAX_APPLY_PROBLEMS, MAX_OWNED_DEPTH};
+use crate::kube::schema::{FieldKind, ListKind, TypeDef};
 
 /// Everything that is wrong with the value, as one text.
-pub(super) fn validate(schema: &Schema, kind: &FieldKind, value: &Value) -> Result<(), String> {
-    let mut walker = Walker { schema, path: Vec::new(), errors: Vec::new() };
+pub(super) fn validate(types: Types<'_>, kind: &FieldKind, value: &Value) -> Result<(), String> {
+    let mut walker = Walker { types, path: Vec::new(), errors: Vec::new() };
     walker.validate(kind, value);
     match walker.errors.as_slice() {
         [] => Ok(()),
@@ -24,13 +25,16 @@ pub(super) fn validate(schema: &Schema, kind: &FieldKind, value: &Value) -> Resu
 }
 
 struct Walker<'a> {
-    schema: &'a Schema,
+    types: Types<'a>,
     path: Vec<PathElement>,
     errors: Vec<String>,
 }
 
 impl Walker<'_> {
     fn fail(&mut self, message: String) {
+        if self.errors.len() >= MAX_APPLY_PROBLEMS {
+            return;
+        }
         let path: String = self.path.iter().map(PathElement::to_string).collect();
         self.errors.push(match path.as_str() {
             "" => message,
@@ -39,10 +43,11 @@ impl Walker<'_> {
     }
 
     fn validate(&mut self, kind: &FieldKind, value: &Value) {
-        if value.is_null() {
-            return; // allowed everywhere
+        // Null is allowed everywhere; what is too deep is taken as it is.
+        if value.is_null() || self.path.len() > MAX_OWNED_DEPTH {
+            return;
         }
-        match (shape(self.schema, kind, Some(value)), value) {
+        match (shape(self.types, kind, Some(value)), value) {
             (Shape::Scalar(scalar), _) => {
                 if let Err(message) = check_scalar(scalar, value) {
                     self.fail(message);
@@ -78,7 +83,7 @@ impl Walker<'_> {
         for (index, item) in items.iter().enumerate() {
             let step = match list {
                 ListKind::Atomic => PathElement::Index(index as i64),
-                _ => match list_element(self.schema, list, element, item) {
+                _ => match list_element(self.types, list, element, item) {
                     Ok(key) => key,
                     Err(error) => return self.fail(format!("element {index}: {error}")),
                 },
@@ -100,10 +105,9 @@ fn is_open(type_def: &TypeDef) -> bool {
 
 fn check_scalar(scalar: Scalar, value: &Value) -> Result<(), String> {
     match scalar {
-        Scalar::Number if !value.is_number() => Err(format!(
-            "expected numeric (int or float), got {}",
-            crate::kube::patch::go_format::go_type(value)
-        )),
+        Scalar::Number if !value.is_number() => {
+            Err(format!("expected numeric (int or float), got {}", go_type(value)))
+        }
         Scalar::String if !value.is_string() => Err(format!(
             "expected string, got &value.valueUnstructured{{Value:{}}}",
             go_source(value)

@@ -162,6 +162,39 @@ fn bounds_the_bytes_that_copies_add() {
     );
 }
 
+#[test]
+fn bounds_how_deep_values_nest() {
+    // Every copy into itself doubles the depth.
+    let copy = json!({"op": "copy", "from": "/a", "path": "/a/b"});
+    let mut document = json!({"a": {}});
+    for doublings in 0..20 {
+        let from = document.clone();
+        let deepest = format!("/a{}", "/b".repeat(1 << doublings));
+        let copy = json!({"op": "copy", "from": "/a", "path": deepest});
+        match apply(&from, &json!([copy])) {
+            Ok(deeper) => document = deeper,
+            Err(error) => {
+                assert!(error.to_string().ends_with("exceeded max depth"), "{error}");
+                assert!(doublings >= 8, "a thousand levels are allowed");
+                break;
+            }
+        }
+        assert!(doublings < 10, "must be refused");
+    }
+    let once = apply(&json!({"a": {}}), &json!([copy])).expect("applies");
+    assert_eq!(once, json!({"a": {"b": {}}}));
+}
+
+#[test]
+fn bounds_the_work() {
+    let list = vec![json!(0); 100_000];
+    let step = json!({"op": "add", "path": "/list/0", "value": 1});
+    let patch = |count: usize| Value::Array(vec![step.clone(); count]);
+    apply(&json!({"list": list}), &patch(100)).expect("a hundred are fine");
+    let error = apply(&json!({"list": list}), &patch(5_000)).expect_err("too much");
+    assert_eq!(error.to_string(), "the operations move too many values");
+}
+
 proptest! {
     #[test]
     fn survives_any_operation(

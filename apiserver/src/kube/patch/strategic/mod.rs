@@ -11,7 +11,9 @@ pub use self::conversion::conversion_problem;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::depth::nests_at_most;
 use super::go_format::{go_string_verb, go_type, go_value, json_kind};
+use super::limits::MAX_PATCH_DEPTH;
 use super::merge::remove_nulls;
 use crate::kube::schema::{Field, FieldKind, Schema, TypeId};
 
@@ -41,6 +43,9 @@ pub fn apply(
     document: Value,
     patch: Value,
 ) -> Result<Value, StrategicError> {
+    if !nests_at_most(&patch, MAX_PATCH_DEPTH, &mut 0) {
+        return Err(StrategicError::BadRequest("exceeded max depth".to_string()));
+    }
     let patch = match patch {
         Value::Object(patch) => patch,
         Value::Null => Map::new(),

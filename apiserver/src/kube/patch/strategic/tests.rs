@@ -1,4 +1,4 @@
-use super::super::test_schema;
+use super::super::{merge, test_schema};
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -252,6 +252,26 @@ fn refuses_with_the_texts_of_kube_apiserver() {
         let shown = patch.to_string();
         assert_eq!(run(live(), patch).expect_err(&shown), expected, "{shown}");
     }
+}
+
+#[test]
+fn deep_patches_do_not_exhaust_the_stack() {
+    let schema = test_schema::schema(&[("Root", &[("next", "Root"), ("end", "int32")])]);
+    let root = test_schema::type_id(&schema, "Root");
+    let nested = |levels: usize, end: i64| {
+        (1..levels).fold(json!({"end": end}), |inner, _| json!({"next": inner}))
+    };
+    let (deepest, most) = (crate::kube::codec::limits::DEPTH, MAX_PATCH_DEPTH);
+    apply(&schema, root, nested(deepest, 1), nested(most, 2)).expect("applies");
+    let added = apply(&schema, root, json!({}), nested(most, 3)).expect("applies");
+    assert_eq!(conversion_problem(&schema, root, &added), None);
+    let error = apply(&schema, root, json!({}), nested(most + 1, 3)).expect_err("too deep");
+    assert_eq!(error, StrategicError::BadRequest("exceeded max depth".to_string()));
+
+    let mut document = nested(deepest, 1);
+    merge::apply(&mut document, nested(most, 4)).expect("applies");
+    let error = merge::apply(&mut document, nested(deepest, 5)).expect_err("too deep");
+    assert_eq!(error, merge::MergePatchError::TooDeep);
 }
 
 /// Patches made of the words that mean something, in places where they may not.

@@ -1,6 +1,8 @@
-//! Tests of server-side apply on a small schema: `scenarios` by hand, `properties` at random.
+//! Tests of server-side apply on a small schema: `scenarios` and `refusals` by hand,
+//! `properties` at random.
 
 mod properties;
+mod refusals;
 mod scenarios;
 
 use super::*;

@@ -99,8 +99,9 @@ proptest! {
             let object = stored(world.object.clone().expect("an object"));
             let kind = FieldKind::Struct(world.request("").type_id);
             let value = Value::Object(object.clone());
-            let there = field_set_of(&world.schema, &kind, &value);
-            let there = with_named_fields(&world.schema, &kind, &there);
+            let types = Types::new(&world.schema);
+            let there = field_set_of(types, &kind, &value);
+            let there = with_named_fields(types, &kind, &there);
             let managed = Managed::decode(managed::managed_fields_of(&object)).expect("readable");
             for (key, entry) in managed.entries {
                 let mut absent = entry.set.clone();
