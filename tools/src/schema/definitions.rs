@@ -184,3 +184,79 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 fn problem(place: &str, problem: &str) -> SchemaError {
     SchemaError::Definition { place: place.to_owned(), problem: problem.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definitions of one structure `t.T` with this one property.
+    fn with_property(property: &str) -> String {
+        format!(
+            "{{\"$defs\": {{\"t.T\": {{\"properties\": {{\"f\": {property}}}, \"required\": [\"f\"]}}}}}}"
+        )
+    }
+
+    #[test]
+    fn kinds_of_fields() {
+        for (property, kind) in [
+            (r#"{"type": ["string", "null"]}"#, "string"),
+            (r#"{"type": "string", "format": "byte"}"#, "bytes"),
+            (r#"{"type": "integer", "format": "int64"}"#, "int64"),
+            (r#"{"type": "number", "format": "double"}"#, "double"),
+            (r##"{"$ref": "#/$defs/a.B"}"##, "a.B"),
+            (r##"{"$ref": "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.Time"}"##, "time"),
+            (r#"{"type": "array", "items": {"type": "string"}}"#, "[]string"),
+            (
+                r#"{"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"}"#,
+                "[set]string",
+            ),
+            (
+                r##"{"type": "array", "items": {"$ref": "#/$defs/a.B"},
+                   "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["x", "y"]}"##,
+                "[x,y]a.B",
+            ),
+            (r#"{"type": "object", "additionalProperties": {"type": "boolean"}}"#, "{}bool"),
+            (
+                r#"{"type": "object", "additionalProperties": {"type": "string"},
+                   "x-kubernetes-map-type": "atomic"}"#,
+                "{atomic}string",
+            ),
+        ] {
+            let types = parse(&with_property(property)).unwrap();
+            let field = &types["t.T"].fields["f"];
+            assert_eq!((field.kind.as_str(), field.required), (kind, true), "{property}");
+        }
+    }
+
+    #[test]
+    fn patch_words_and_kinds() {
+        let text = r#"{"$defs": {"t.T": {"x-kubernetes-map-type": "atomic",
+            "x-kubernetes-group-version-kind": [{"group": "g", "version": "v1", "kind": "T"}],
+            "properties": {"f": {"type": "array", "items": {"type": "string"},
+            "x-kubernetes-patch-strategy": "merge,retainKeys", "x-kubernetes-patch-merge-key": "k"}}}}}"#;
+        let types = parse(text).unwrap();
+        let row = &types["t.T"];
+        assert!(row.atomic);
+        assert_eq!(row.kinds, ["g/v1/T"]);
+        let field = &row.fields["f"];
+        assert!(field.merge && field.retain_keys && !field.required);
+        assert_eq!(field.merge_key.as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_its_place() {
+        for (text, message) in [
+            ("{}", "the definitions: $defs: an object is expected"),
+            (
+                &with_property(r#"{"type": "strange"}"#)[..],
+                "the definitions: t.T.f: type \"strange\" is not known",
+            ),
+            (
+                &with_property(r#"{"type": "array"}"#)[..],
+                "the definitions: t.T.f: an object is expected",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -111,3 +111,68 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
         (!words.is_empty()).then_some((index + 1, words))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{definitions, table, values};
+
+    const DEFINITIONS: &str = r##"{"$defs": {
+        "a.Volume": {"properties": {
+            "name": {"type": "string"},
+            "hostPath": {"type": "string"},
+            "newField": {"type": "string"},
+            "unknown": {"type": "string"},
+            "flag": {"type": "boolean"}},
+            "required": ["name"]}}}"##;
+
+    fn message(fields: &[(&str, u32, &str)]) -> Message {
+        let row = |number: u32, message: &str| MessageField { number, message: message.to_owned() };
+        fields
+            .iter()
+            .map(|(name, number, inner)| ((*name).to_owned(), row(*number, inner)))
+            .collect()
+    }
+
+    #[test]
+    fn numbers_are_joined_through_inline_messages() {
+        let mut types = definitions::parse(DEFINITIONS).unwrap();
+        let mut messages = Messages::from([
+            (
+                "a.volume".to_owned(),
+                message(&[("name", 1, ""), ("volumesource", 2, "a.volumesource"), ("flag", 3, "")]),
+            ),
+            ("a.volumesource".to_owned(), message(&[("hostpath", 7, "")])),
+        ]);
+        let list = "# a comment\ninline a.Volume volumeSource\nfield a.Volume newField 9 # new\n";
+        let report = join(&mut types, &mut messages, &parse_numbers(list).unwrap()).unwrap();
+        assert_eq!(report.fields, 5);
+        assert_eq!(report.without_number, ["a.Volume.unknown"]);
+        values::mark(
+            &mut types,
+            "value a.Volume flag\npointer a.Volume hostPath\nalways a.Volume flag\n",
+        )
+        .unwrap();
+        let expected = "kubernetes 1.36\na.Volume\n flag bool #3 value always\n hostPath string #2.7\n \
+                        name string #1 required value\n newField string #9 value\n unknown string value\n";
+        assert_eq!(table::render("1.36", &types), expected);
+    }
+
+    #[test]
+    fn lists_with_mistakes_are_refused() {
+        for (list, message) in [
+            ("\nfield a.B c\n", "line 2: [\"field\", \"a.B\", \"c\"] is not understood"),
+            ("field a.B c x\n", "line 1: [\"field\", \"a.B\", \"c\", \"x\"] is not understood"),
+        ] {
+            assert_eq!(parse_numbers(list).unwrap_err().to_string(), message);
+        }
+        let mut types = definitions::parse(DEFINITIONS).unwrap();
+        for (list, message) in [
+            ("value a.Other x", "line 1: a.Other is not known"),
+            ("value a.Volume x", "line 1: x is not known"),
+            ("odd a.Volume flag", "line 1: odd is not known"),
+        ] {
+            assert_eq!(values::mark(&mut types, list).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -89,8 +89,49 @@ fn tag_of(line: &str) -> Option<u32> {
 /// Only messages of the same package are wanted: those are the ones written inline.
 fn message_of(rust_type: &str, package: &str) -> String {
     let inner = rust_type.rsplit('<').next().unwrap_or("").trim_end_matches(['>', ',']);
-    match inner.contains("::") {
+    match inner.is_empty() || inner.contains("::") {
         true => String::new(),
         false => format!("{package}.{}", normal_name(inner)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_generated_source() {
+        let source = "
+            /// A volume.
+            pub struct Volume {
+                #[prost(string, optional, tag = \"1\")]
+                pub name: ::core::option::Option<::prost::alloc::string::String>,
+                #[prost(message, optional, tag = \"2\")]
+                pub volume_source: ::core::option::Option<VolumeSource>,
+                #[prost(message, optional, tag = \"5\")]
+                pub r#type: ::core::option::Option<super::super::meta::v1::Time>,
+            }
+            pub struct VolumeSource {
+                #[prost(btree_map = \"string, string\", tag = \"3\")]
+                pub host_path:
+                    ::prost::alloc::collections::BTreeMap<String, String>,
+            }";
+        let mut messages = Messages::new();
+        read_source(source, "io.k8s.api.core.v1", &mut messages);
+        let told: Vec<String> = messages
+            .iter()
+            .flat_map(|(name, fields)| {
+                fields.iter().map(move |(field, row)| {
+                    format!("{name}.{field} {} {}", row.number, row.message)
+                })
+            })
+            .collect();
+        let expected = [
+            "io.k8s.api.core.v1.volume.name 1 ",
+            "io.k8s.api.core.v1.volume.type 5 ",
+            "io.k8s.api.core.v1.volume.volumesource 2 io.k8s.api.core.v1.volumesource",
+            "io.k8s.api.core.v1.volumesource.hostpath 3 ",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -11,6 +11,7 @@ mod object;
 pub mod protobuf;
 mod typed;
 pub mod yaml;
+pub mod yaml_text;
 
 use thiserror::Error;
 

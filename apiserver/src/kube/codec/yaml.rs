@@ -245,6 +245,39 @@ fn plain(text: &str) -> Option<Node<'static>> {
     }
 }
 
+/// Whether a plain scalar is read as text by everyone: not as another kind, nor as a timestamp or
+/// YAML 1.1's base 60 number.
+pub(super) fn is_plain_text(text: &str) -> bool {
+    let one_letter_booleans = ["y", "Y", "n", "N"];
+    let others =
+        [".inf", ".Inf", ".INF", "+.inf", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", "<<"];
+    let is_base_60 = text.contains(':')
+        && text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || "+-_:.".contains(c));
+    plain(text).is_none()
+        && !one_letter_booleans.contains(&text)
+        && !others.contains(&text)
+        && !is_base_60
+        && !is_timestamp(text)
+}
+
+/// `2006-01-02`, perhaps followed by a time.
+fn is_timestamp(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-');
+    let is_number = |part: Option<&str>, lengths: std::ops::RangeInclusive<usize>| {
+        part.is_some_and(|part| {
+            lengths.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    if !is_number(parts.next(), 4..=4) || !is_number(parts.next(), 1..=2) {
+        return false;
+    }
+    let rest = parts.next().unwrap_or("");
+    let day = rest.split(['T', 't', ' ']).next();
+    let time = day.map_or("", |day| &rest[day.len()..]);
+    is_number(day, 1..=2) && (time.is_empty() || time.len() > 1 && time.contains(':'))
+}
+
 fn number(text: &str) -> Option<Node<'static>> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let negative = text.starts_with('-');
