@@ -337,3 +337,30 @@ pub(super) fn with_named_fields(types: Types<'_>, kind: &FieldKind, set: &FieldS
     }
     result
 }
+
+/// Makes a set fit the table after a custom resource's schema has changed: who owned something in
+/// what is one value now owns that value.
+pub(super) fn fit_to_table(types: Types<'_>, kind: &FieldKind, set: &mut FieldSet) {
+    let shape_here = shape(types, kind, None);
+    for (element, node) in set.nodes_mut() {
+        if node.below.is_empty() {
+            continue;
+        }
+        let below = kind_below(shape_here, element);
+        match shape(types.below(), below, None) {
+            Shape::List { list: ListKind::Atomic, .. } | Shape::Map { atomic: true, .. } => {
+                node.member = true;
+                node.below = FieldSet::default();
+            }
+            _ => fit_to_table(types.below(), below, &mut node.below),
+        }
+    }
+}
+
+fn kind_below<'a>(shape: Shape<'a>, element: &PathElement) -> &'a FieldKind {
+    match (element, shape) {
+        (PathElement::Field(name), Shape::Map { members, .. }) => members.kind(name).0,
+        (PathElement::Key(_), Shape::List { element, .. }) => element,
+        _ => &ANY,
+    }
+}

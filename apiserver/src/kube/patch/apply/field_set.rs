@@ -67,6 +67,10 @@ impl FieldSet {
         self.nodes.iter()
     }
 
+    pub(super) fn nodes_mut(&mut self) -> impl Iterator<Item = (&PathElement, &mut Node)> {
+        self.nodes.iter_mut()
+    }
+
     /// True when the element, as a path of its own, is a member.
     pub(super) fn has_member(&self, element: &PathElement) -> bool {
         self.nodes.get(element).is_some_and(|node| node.member)

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::compare::fit_to_table;
 use super::field_set::FieldSet;
 use super::fields_v1;
+use super::shape::Types;
 use crate::kube::patch::limits::MAX_UPDATE_MANAGERS;
+use crate::kube::schema::{FieldKind, Schema, TypeId};
 
 /// Who takes over what the oldest updaters own when there are too many of them.
 const ANCIENT_CHANGES: &str = "ancient-changes";
@@ -174,6 +177,14 @@ impl Managed {
         });
         let list = entries.into_iter().map(|(key, entry)| encode_entry(key, entry));
         Some(Value::Array(list.collect()))
+    }
+
+    /// See [`fit_to_table`].
+    pub(super) fn fit_to_table(&mut self, schema: &Schema, type_id: TypeId) {
+        let kind = FieldKind::Struct(type_id);
+        for entry in self.entries.values_mut() {
+            fit_to_table(Types::new(schema), &kind, &mut entry.set);
+        }
     }
 
     pub(super) fn drop_empty(&mut self) {

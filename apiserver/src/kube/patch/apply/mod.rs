@@ -94,6 +94,7 @@ pub fn apply(
         Managed::decode(live.and_then(managed::managed_fields_of)).map_err(|error| {
             ApplyError::Internal(format!("failed to decode managed fields: {error}"))
         })?;
+    managed.fit_to_table(request.schema, request.type_id);
     check_configuration(request, applied)?;
     let empty = empty_object(request.schema, request.type_id);
     let mut before = live.unwrap_or(&empty).clone();

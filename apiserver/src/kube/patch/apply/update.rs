@@ -77,6 +77,7 @@ fn updated_list(
         return Ok(Some(quick));
     }
     let mut managed = Managed::decode(start).unwrap_or_default();
+    managed.fit_to_table(request.schema, request.type_id);
     if managed.entries.is_empty() && !creating {
         return Ok(None);
     }

@@ -65,7 +65,41 @@ fn leave_out_empty(value: &mut Value) {
     }
 }
 
+/// Documents of words that mean something, in places where they may not.
+fn garbage() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-1..3i64).prop_map(Value::from),
+        "v1|Thing|a|b|Apply|Update|FieldsV1".prop_map(Value::from),
+    ];
+    let name = "apiVersion|kind|metadata|data|spec|items|ports|port|name|selector|raw|finalizers\
+        |managedFields|manager|operation|fieldsType|fieldsV1|time|f:spec|f:data|k:\\{\"name\":\"a\"\\}|a";
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name, inner, 0..5)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn survives_garbage(live in garbage(), new in garbage(), force in any::<bool>()) {
+        let world = World::new();
+        let request = world.request("kubectl");
+        let live = into_map(live);
+        let applied = if new.is_object() { configuration(new.clone()) } else { new.clone() };
+        let _ = apply(&request, Some(&live), &applied, force);
+        let _ = apply(&request, None, &applied, force);
+        let mut updated = into_map(new.clone());
+        update_managed_fields(&request, Some(&live), &mut updated);
+        let mut created = into_map(new);
+        update_managed_fields(&request, None, &mut created);
+        keep_times_when_unchanged(&live, &mut updated);
+    }
+
     #[test]
     fn an_apply_is_in_effect_and_repeats_without_one(
         steps in prop::collection::vec((0..3usize, configurations(), any::<bool>()), 1..8)

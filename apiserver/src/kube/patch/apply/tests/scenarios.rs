@@ -197,6 +197,18 @@ fn what_the_table_does_not_know_is_deduced() {
 }
 
 #[test]
+fn owners_within_what_has_become_one_value_own_the_whole() {
+    let mut world = World::new();
+    world.apply("m1", json!({"spec": {"strategy": {"type": "R"}}})).expect("create");
+    // As if the node selector had been granular when this was written.
+    let fields = &mut world.object.as_mut().expect("an object")["metadata"]["managedFields"];
+    fields[0]["fieldsV1"]["f:spec"]["f:nodeSelector"] = json!({"f:a": {}});
+    world.update("e", |new| new["data"] = json!({"k": "1"}));
+    let owned = json!({"f:spec": {"f:nodeSelector": {}, "f:strategy": {"f:type": {}}}});
+    assert_eq!(world.owners()[0], json!(["m1", "Apply", owned]));
+}
+
+#[test]
 fn deep_values_do_not_exhaust_the_stack() {
     let mut deep = json!({"x": 1});
     for _ in 0..crate::kube::codec::limits::DEPTH - 3 {
