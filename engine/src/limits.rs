@@ -53,7 +53,7 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Bytes of the first segment of a new log, which is filled with zeros while its user waits. The
 /// ones that follow grow to [`LOG_SEGMENT_BYTES`] and are made ready in the background.
-pub const LOG_FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+pub const LOG_FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Frames that may be submitted to the log and not yet durable. More than a disk makes use of at
 /// once; recovery relies on it to tell an unfinished end from damage.
@@ -65,6 +65,6 @@ pub const LOG_APPENDS: usize = 4096;
 /// The largest payload of one frame, bytes: one effect that deletes some millions of keys.
 pub const LOG_PAYLOAD_BYTES: usize = 512 << 20;
 
-const _: () = assert!(ENTRY_BYTES < LOG_FIRST_SEGMENT_BYTES as usize);
+const _: () = assert!(ENTRY_BYTES < LOG_SEGMENT_BYTES as usize);
 const _: () = assert!(ENTRY_BYTES < UNCOMMITTED_BYTES);
 const _: () = assert!(RING_SLOTS.is_power_of_two());

@@ -2,7 +2,7 @@
 
 use super::frame::{FrameHeader, FrameKind, seal};
 use super::replay::{Place, Reached};
-use super::scan::LogEnd;
+use super::scan::{KnownEnd, LogEnd};
 use crate::record::Revision;
 
 /// What an entry frame says of its batch.
@@ -69,6 +69,11 @@ impl Appender {
     /// Where the next frame goes.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The end of the log, once everything placed is durable.
+    pub fn known_end(&self) -> KnownEnd {
+        KnownEnd { position: self.position, crc: self.crc }
     }
 
     /// The position of the last frame placed.

@@ -10,7 +10,7 @@ use super::append::{Appender, EntryMeta, FrameMeta};
 use super::error::LogError;
 use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
 use super::replay::Reached;
-use super::scan::{LogEnd, Scanner};
+use super::scan::{KnownEnd, LogEnd, Scanner};
 use super::segment::{FORMAT_VERSION, SegmentBytes, SegmentStart, file_name};
 
 const SALT: u64 = 0x5a17;
@@ -48,11 +48,11 @@ impl SegmentBytes for Memory<'_> {
 struct Image(Vec<Vec<u8>>);
 
 impl Image {
-    /// Unused segments: zeros, or whole frames of a log that they once belonged to.
+    /// Unused segments: zeros, or (but for the first) whole frames of older segments.
     fn unused(recycled: bool) -> Image {
         let mut segments = vec![vec![0; CAPACITY]; 3];
         if recycled {
-            for (number, segment) in segments.iter_mut().enumerate() {
+            for (number, segment) in segments.iter_mut().enumerate().skip(1) {
                 let mut writer = Writer::new();
                 writer.appender = Appender::new(
                     SALT,
@@ -81,15 +81,15 @@ impl Image {
         }
     }
 
-    fn scanner(&self) -> Scanner<Memory<'_>> {
+    fn scanner(&self, known_end: Option<KnownEnd>) -> Scanner<Memory<'_>> {
         let numbered = (1..).zip(&self.0);
         let segments = numbered.map(|(sequence, bytes)| Memory { sequence, bytes });
-        Scanner::new(SALT, segments.collect()).unwrap()
+        Scanner::new(SALT, segments.collect(), known_end).unwrap()
     }
 
     /// The positions of the frames that count, and where the log ends.
     fn recover(&self, writes: &[Write]) -> Result<LogEnd, LogError> {
-        let mut scanner = self.scanner();
+        let mut scanner = self.scanner(None);
         let mut count = 0;
         while let Some(frame) = scanner.next_frame()? {
             let write = &writes[count];
@@ -328,10 +328,12 @@ fn a_lost_or_misplaced_acknowledged_write_is_reported() {
 fn a_missing_segment_is_reported() {
     let image = Image::unused(false);
     let memory = |sequence| Memory { sequence, bytes: &image.0[0] };
-    let Err(error) = Scanner::new(SALT, vec![memory(4), memory(6)]) else { panic!("accepted") };
+    let Err(error) = Scanner::new(SALT, vec![memory(4), memory(6)], None) else {
+        panic!("accepted")
+    };
     assert!(error.to_string().contains("lacks 0000000000000005.log"), "{error}");
     // Without its first block, the oldest segment that is kept is damaged, not new.
-    let mut scanner = Scanner::new(SALT, vec![memory(4)]).unwrap();
+    let mut scanner = Scanner::new(SALT, vec![memory(4)], None).unwrap();
     assert!(matches!(scanner.next_frame(), Err(LogError::Corrupt { offset: 0, .. })));
 }
 
@@ -350,6 +352,35 @@ fn a_frame_that_followed_another_one_does_not_connect() {
     }
     assert_eq!(first.writes[3].offset, second.writes[3].offset);
     assert_eq!(image.recover(&second.writes).unwrap().position, 3);
+}
+
+#[test]
+fn a_noted_end_shows_damage_to_the_last_frame() {
+    let writes = sample();
+    let mut image = Image::unused(true);
+    for write in &writes {
+        image.apply(write, |_| true);
+    }
+    let whole = image.recover(&writes).unwrap();
+    let known_end = Some(KnownEnd { position: whole.position, crc: whole.crc });
+    let last = writes.last().unwrap();
+    for (byte, damaged) in [(0, true), (100, true), (last.bytes.len() - 1, false)] {
+        let mut image = image.clone();
+        image.0[last.segment - 1][last.offset + byte] ^= 1;
+        let mut scanner = image.scanner(known_end);
+        let end = loop {
+            match scanner.next_frame() {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        };
+        match end {
+            Err(LogError::Corrupt { offset, .. }) => {
+                assert!(damaged && offset as usize == last.offset)
+            }
+            other => assert!(!damaged && other == Ok(None), "{other:?}"),
+        }
+    }
 }
 
 /// A small generator (xorshift), so that a seed tells everything.

@@ -23,8 +23,6 @@ pub enum FrameKind {
     Entry,
     /// Raft's term, vote and commit index.
     HardState,
-    /// Nothing: it tells what was durable when it was written (at an orderly stop).
-    Mark,
 }
 
 impl FrameKind {
@@ -33,7 +31,6 @@ impl FrameKind {
             1 => Some(FrameKind::SegmentStart),
             2 => Some(FrameKind::Entry),
             3 => Some(FrameKind::HardState),
-            4 => Some(FrameKind::Mark),
             _ => None,
         }
     }
@@ -43,7 +40,6 @@ impl FrameKind {
             FrameKind::SegmentStart => 1,
             FrameKind::Entry => 2,
             FrameKind::HardState => 3,
-            FrameKind::Mark => 4,
         }
     }
 }

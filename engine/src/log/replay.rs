@@ -150,7 +150,6 @@ impl<S: SegmentBytes> Replay<S> {
                     self.reached = reached;
                 }
             }
-            FrameKind::Mark => {}
             FrameKind::HardState => {
                 self.hard_state = decode_hard_state(&frame.payload)
                     .map_err(|error| inconsistent(error.to_string()))?;

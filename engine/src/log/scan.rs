@@ -44,6 +44,14 @@ pub struct LogEnd {
     pub stale_segments: bool,
 }
 
+/// The last frame of a log that was stopped in order, noted beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownEnd {
+    pub position: u64,
+    /// The frame's checksum.
+    pub crc: u32,
+}
+
 /// An unfinished end that was cut off: worth a line in the server's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutTail {
@@ -58,6 +66,7 @@ pub struct CutTail {
 pub struct Scanner<S> {
     salt: u64,
     segments: Vec<S>,
+    known_end: Option<KnownEnd>,
     /// Which of `segments`.
     current: usize,
     offset: u64,
@@ -80,8 +89,13 @@ enum Found {
 }
 
 impl<S: SegmentBytes> Scanner<S> {
-    /// Takes the segments in order of their sequence numbers.
-    pub fn new(salt: u64, segments: Vec<S>) -> Result<Scanner<S>, LogError> {
+    /// Takes the segments in order of their sequence numbers. With a `known_end` nothing can have
+    /// been written since, so it need not be looked for; and an earlier end is damage.
+    pub fn new(
+        salt: u64,
+        segments: Vec<S>,
+        known_end: Option<KnownEnd>,
+    ) -> Result<Scanner<S>, LogError> {
         for pair in segments.windows(2) {
             if pair[0].sequence() + 1 != pair[1].sequence() {
                 return Err(LogError::MissingSegment {
@@ -93,6 +107,7 @@ impl<S: SegmentBytes> Scanner<S> {
         Ok(Scanner {
             salt,
             segments,
+            known_end,
             current: 0,
             offset: 0,
             position: 0,
@@ -223,6 +238,35 @@ impl<S: SegmentBytes> Scanner<S> {
             // Older segments were released, which happens only once this one counts.
             return Err(self.corrupt(defect, "Older segments were released already".to_owned()));
         }
+        if defect == FrameDefect::HeaderChecksum.to_string() && self.position == 0 {
+            // The first segment of a log is made of zeros, and a header is within one sector.
+            let evidence = "The log's first block is that of another log, or changed".to_owned();
+            return Err(self.corrupt(defect, evidence));
+        }
+        if let Some(known) = self.known_end {
+            if known == (KnownEnd { position: self.position, crc: self.crc }) {
+                return Ok(());
+            }
+            if known.position >= missing {
+                let evidence = "An orderly stop noted that more was durable".to_owned();
+                return Err(self.corrupt(defect, evidence));
+            }
+        }
+        let frames = self.look_behind(missing, &defect)?;
+        if frames > 0 || defect == FrameDefect::PayloadChecksum.to_string() {
+            self.cut = Some(CutTail {
+                file: self.segments[self.current].name(),
+                offset: self.offset,
+                reason: defect,
+                frames,
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks for intact frames behind the hole where `missing` should be, and counts those that
+    /// were in flight. An error when one proves that `missing` had been acknowledged.
+    fn look_behind(&mut self, missing: u64, defect: &str) -> Result<u64, LogError> {
         let mut frames = 0;
         for number in self.current..self.segments.len() {
             let from = if number == self.current { self.offset } else { 0 };
@@ -237,7 +281,7 @@ impl<S: SegmentBytes> Scanner<S> {
                              had been acknowledged",
                             self.segments[number].name(),
                         );
-                        return Err(self.corrupt(defect, evidence));
+                        return Err(self.corrupt(defect.to_owned(), evidence));
                     }
                     if header.position >= missing {
                         frames += 1;
@@ -252,15 +296,7 @@ impl<S: SegmentBytes> Scanner<S> {
                 offset += BLOCK_BYTES as u64;
             }
         }
-        if frames > 0 || defect == FrameDefect::PayloadChecksum.to_string() {
-            self.cut = Some(CutTail {
-                file: self.segments[self.current].name(),
-                offset: self.offset,
-                reason: defect,
-                frames,
-            });
-        }
-        Ok(())
+        Ok(frames)
     }
 
     fn corrupt(&self, reason: String, evidence: String) -> LogError {

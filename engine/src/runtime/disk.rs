@@ -55,6 +55,7 @@ mod priority;
 mod probe;
 mod recovery;
 mod state;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod worker;

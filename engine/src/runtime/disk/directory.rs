@@ -54,20 +54,22 @@ impl DataDirectory {
     }
 }
 
-/// Makes `path` durable as an entry of its parents: each directory made is synced into its parent.
+/// Makes `path` and its parents, as far as they are missing, and then the names durable (in that
+/// order, as one commit of the file system's journal does for all).
 fn create_directories(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.is_dir()).collect();
+    let missing = missing.into_iter().filter(|path| !path.as_os_str().is_empty());
+    let missing: Vec<&Path> = missing.collect();
+    for path in missing.iter().rev() {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            result => result?,
+        }
     }
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        create_directories(parent)?;
+    for path in missing.iter().rev() {
+        sync_directory(path.parent().unwrap_or(Path::new(".")))?;
     }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        Err(error) => return Err(error),
-    }
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    Ok(())
 }
 
 /// Makes names in `path` durable.

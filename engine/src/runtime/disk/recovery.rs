@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use super::buffer::AlignedBuffer;
 use super::directory::{DataDirectory, sync_directory};
 use super::error::{DiskError, LogFailure};
-use super::file::{OpenMode, SegmentFile, SegmentReader, supports_direct};
+use super::file::{OpenMode, SegmentFile, SegmentReader, create_zeroed, install, supports_direct};
 use super::history::{HistoryIndex, HistoryReader};
 use super::prepare::{Files, Preparer};
 use super::priority::may_be_preferred;
-use super::probe::synced_writes_are_faster;
+use super::probe::{Free, synced_writes_are_faster};
 use super::state::{Shared, Start, State};
+use super::stopped;
 use super::worker;
 use super::writer::{Durability, LogOptions, LogWriter};
 use crate::effect::Batch;
@@ -21,7 +22,7 @@ use crate::limits;
 use crate::log::frame::BLOCK_BYTES;
 use crate::log::replay::{Commitment, Replay, Replayed};
 use crate::log::scan::{CutTail, LogEnd, Scanner};
-use crate::log::segment::parse_file_name;
+use crate::log::segment::{file_name, parse_file_name};
 use crate::record::Revision;
 
 /// The revision of a store in which nothing was ever written, as etcd's.
@@ -71,7 +72,8 @@ impl Recovery {
             .collect();
         let segments =
             segments.map_err(DiskError::directory(directory.wal(), "opening its files"))?;
-        let scanner = Scanner::new(directory.salt(), segments)?;
+        let known_end = stopped::read(directory.wal(), directory.salt());
+        let scanner = Scanner::new(directory.salt(), segments, known_end)?;
         Ok(Recovery {
             directory,
             replay: Replay::new(scanner, commitment),
@@ -103,19 +105,20 @@ impl Recovery {
         let wal = self.directory.wal();
         let failed = DiskError::directory(wal, "preparing the log");
         let mut warnings: Vec<String> = replayed.cut.iter().map(cut_text).collect();
-        let (mode, durability) = choose_mode(wal, &options, &mut warnings).map_err(&failed)?;
-        let mut files = Files::open(wal, mode).map_err(&failed)?;
+        stopped::remove(wal).map_err(&failed)?;
+        let direct = use_direct_io(wal, &options, &mut warnings).map_err(&failed)?;
+        if replayed.end.position == 0 {
+            replayed.reached.revision = FIRST_REVISION;
+            replayed.begins_after.revision = FIRST_REVISION;
+            begin(wal, &self.sequences, options.first_segment_bytes, direct).map_err(&failed)?;
+            self.sequences = vec![1];
+        }
+        let mode = choose_mode(wal, &replayed.end, &options, direct).map_err(&failed)?;
+        let files = Files::open(wal, mode).map_err(&failed)?;
         let mut segments = Segments::open(wal, mode, &replayed.end, &self.sequences)?;
         let current = match segments.counting.last() {
             Some(last) => Arc::clone(last),
-            None => {
-                replayed.reached.revision = FIRST_REVISION;
-                replayed.begins_after.revision = FIRST_REVISION;
-                match segments.prepared.take() {
-                    Some(found) => found,
-                    None => files.prepare(1, options.first_segment_bytes)?,
-                }
-            }
+            None => segments.prepared.take().expect("the first one was just made"),
         };
         for segment in segments.counting {
             self.history.add_file(segment);
@@ -136,7 +139,8 @@ impl Recovery {
         let preparer = Preparer::spawn(Arc::clone(&shared), commands, files).map_err(&failed)?;
         let preferred = options.prefer_threads && may_be_preferred();
         let threads = worker::spawn(&shared, options.depth, preferred).map_err(&failed)?;
-        let writer = LogWriter { shared, threads, preparer, _directory: self.directory };
+        let writer = LogWriter { shared, threads, preparer, directory: self.directory };
+        let durability = if mode.synced { Durability::SyncedWrites } else { Durability::DataSync };
         Ok(Log { writer, history: reader, replayed, warnings, durability, preferred })
     }
 }
@@ -149,29 +153,46 @@ fn cut_text(cut: &CutTail) -> String {
     )
 }
 
-fn choose_mode(
-    wal: &Path,
-    options: &LogOptions,
-    warnings: &mut Vec<String>,
-) -> io::Result<(OpenMode, Durability)> {
-    let direct = options.direct_io && supports_direct(wal)?;
-    if options.direct_io && !direct {
+fn use_direct_io(wal: &Path, options: &LogOptions, warnings: &mut Vec<String>) -> io::Result<bool> {
+    if !options.direct_io {
+        return Ok(false);
+    }
+    let direct = supports_direct(wal)?;
+    if !direct {
         warnings.push(format!(
             "the file system of {} has no direct I/O: the log is written through the page cache \
-             and fdatasync, which is slower. Use a local ext4 or xfs for speed (a tmpfs forgets \
-             everything at power-off)",
+             and fdatasync, which is slower. Use a local ext4 or xfs for speed",
             wal.display()
         ));
     }
-    let durability = match options.durability {
-        Durability::Measured if !direct => Durability::DataSync,
-        Durability::Measured if synced_writes_are_faster(wal, direct, options.prefer_threads)? => {
-            Durability::SyncedWrites
+    Ok(direct)
+}
+
+/// Makes the first segment of a log in which nothing counts, and removes what is there of others.
+fn begin(wal: &Path, sequences: &[u64], bytes: u64, direct: bool) -> io::Result<()> {
+    for &sequence in sequences {
+        fs::remove_file(wal.join(file_name(sequence)))?;
+    }
+    let draft = wal.join("first.tmp");
+    create_zeroed(&draft, bytes, direct)?;
+    install(&draft, wal, 1)
+}
+
+fn choose_mode(
+    wal: &Path,
+    end: &LogEnd,
+    options: &LogOptions,
+    direct: bool,
+) -> io::Result<OpenMode> {
+    let free = Free { wal, segment: end.segment.max(1), offset: end.offset };
+    let synced = match options.durability {
+        Durability::Measured => {
+            direct && synced_writes_are_faster(free, direct, options.prefer_threads)?
         }
-        Durability::Measured => Durability::DataSync,
-        chosen => chosen,
+        Durability::SyncedWrites => true,
+        Durability::DataSync => false,
     };
-    Ok((OpenMode { direct, synced: durability == Durability::SyncedWrites }, durability))
+    Ok(OpenMode { direct, synced })
 }
 
 /// The segments of a log that is about to be written.

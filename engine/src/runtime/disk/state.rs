@@ -14,7 +14,7 @@ use crate::limits;
 use crate::log::append::{Appender, EntryMeta, FrameMeta};
 use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
 use crate::log::replay::{Place, Reached};
-use crate::log::scan::LogEnd;
+use crate::log::scan::{KnownEnd, LogEnd};
 use crate::log::segment::{FORMAT_VERSION, SegmentStart};
 
 /// Buffers kept for reuse, and the largest that is kept.
@@ -266,6 +266,12 @@ impl State {
 
     pub(super) fn fail(&mut self, failure: LogFailure) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// The end of the log, while everything appended is durable.
+    pub(super) fn known_end(&self) -> Option<KnownEnd> {
+        let idle = self.in_flight.is_empty() && self.waiting.is_empty();
+        (idle && self.failure.is_none()).then(|| self.appender.known_end())
     }
 
     pub(super) fn in_flight(&self) -> u64 {

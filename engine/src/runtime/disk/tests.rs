@@ -234,6 +234,40 @@ fn damage_in_the_middle_is_refused_and_an_unfinished_end_is_cut() {
 }
 
 #[test]
+fn an_orderly_stop_is_noted_until_the_next_start() {
+    let directory = TestDirectory::new();
+    let note = directory.0.join("member/wal/STOPPED");
+    let (mut log, _) = directory.open();
+    append_all(&mut log, 1..=3, 100);
+    block_on(log.writer.close()).unwrap();
+    assert!(note.exists());
+    let path = directory.segment(1);
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[3 * BLOCK_BYTES + 90] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    let Err(error) = directory.try_open() else { panic!("opened") };
+    assert!(error.to_string().contains("An orderly stop noted"), "{error}");
+    fs::write(&path, whole).unwrap();
+    let (log, batches) = directory.open();
+    assert_eq!(batches.len(), 3);
+    assert!(!note.exists());
+    drop(log);
+    assert!(!note.exists(), "a drop is no orderly stop");
+}
+
+#[test]
+fn the_log_of_another_directory_is_not_overwritten() {
+    let (directory, other) = (TestDirectory::new(), TestDirectory::new());
+    let (mut log, _) = directory.open();
+    append_all(&mut log, 1..=3, 100);
+    drop((log, other.open()));
+    fs::copy(other.0.join("FORMAT"), directory.0.join("FORMAT")).unwrap();
+    let Err(error) = directory.try_open() else { panic!("opened") };
+    assert!(error.to_string().contains("that of another log"), "{error}");
+}
+
+#[test]
 fn stale_frames_behind_a_cut_never_come_back() {
     let directory = TestDirectory::new();
     let (mut log, _) = directory.open();

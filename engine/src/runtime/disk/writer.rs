@@ -9,6 +9,7 @@ use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
 use super::prepare::Preparer;
 use super::state::{Shared, Waiting};
+use super::stopped;
 use crate::limits;
 use crate::log::append::EntryMeta;
 use crate::log::encode::{EncodedEntry, HardState};
@@ -59,7 +60,7 @@ pub struct LogWriter {
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) preparer: Preparer,
     /// Stays locked until the threads have ended.
-    pub(super) _directory: DataDirectory,
+    pub(super) directory: DataDirectory,
 }
 
 impl LogWriter {
@@ -133,15 +134,23 @@ impl LogWriter {
         self.preparer.release(released);
     }
 
-    /// Waits until everything is durable, notes that in the log, and ends the threads.
-    pub async fn close(mut self) -> Result<(), DiskError> {
+    /// Waits until everything is durable, notes that for the next start, and ends the threads.
+    pub async fn close(self) -> Result<(), DiskError> {
         let appended = self.shared.lock().appended;
         if appended > 0 {
             self.durable(appended - 1).await?;
         }
-        let mark = self.submit(FrameKind::Mark, &[], None)?;
-        self.durable(mark - 1).await?;
-        Ok(())
+        let (end, failure) = {
+            let state = self.shared.lock();
+            (state.known_end(), state.failure.clone())
+        };
+        if let Some(failure) = failure {
+            return Err(failure.into());
+        }
+        let end = end.expect("all is durable and this is the only writer");
+        let wal = self.directory.wal();
+        stopped::write(wal, self.directory.salt(), end)
+            .map_err(DiskError::directory(wal, "noting the orderly stop"))
     }
 
     fn submit(
