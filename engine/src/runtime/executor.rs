@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
 use super::start;
 use super::store::Store;
@@ -71,6 +72,9 @@ where
             .io_memory(IO_MEMORY_BYTES)
             .spin_before_park(SPIN_BEFORE_PARK)
             .spawn(move || async move {
+                // A task that panics unwinds through its executor: the other cores can't go on
+                // without this one.
+                let _guard = AbortOnPanic;
                 let store = start::sit_down(seat, &shutdown).await?;
                 door(Core { number, cores, store: store.clone(), shutdown: shutdown.clone() })
                     .await;
