@@ -1,1 +1,5 @@
-//! .
+//! Tests of Mainstay as a whole: real processes, real clients, recorded scenarios.
+
+pub mod etcdctl;
+pub mod grpc;
+pub mod process;

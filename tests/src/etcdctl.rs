@@ -1,0 +1,80 @@
+//! The real `etcdctl`, when this machine has one.
+
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
+/// Says loudly that something went untested, and why.
+pub fn skipped(what: &str) {
+    let _lost = writeln!(std::io::stderr(), "NOT TESTED: {what}: etcdctl is not on PATH");
+}
+
+pub fn is_present() -> bool {
+    Command::new("etcdctl").arg("version").stdout(Stdio::null()).status().is_ok()
+}
+
+/// etcdctl against one server.
+#[derive(Debug, Clone)]
+pub struct Etcdctl {
+    endpoint: String,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Said {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Etcdctl {
+    /// `endpoint` as in `127.0.0.1:2379`.
+    pub fn new(endpoint: &str) -> Etcdctl {
+        Etcdctl { endpoint: endpoint.to_owned() }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("etcdctl");
+        command
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.endpoint))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end, with `input` on standard input.
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Said {
+        let mut child = self.command(arguments).spawn().expect("etcdctl starts");
+        // A command that takes no input may have ended already.
+        let _closed = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("our own child");
+        Said {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must succeed; gives what it said.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.run_with(arguments, "");
+        assert!(said.success, "etcdctl {arguments:?}: {}{}", said.stdout, said.stderr);
+        said.stdout
+    }
+
+    /// Runs a command that must fail; gives what it said.
+    #[track_caller]
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let said = self.run_with(arguments, "");
+        assert!(!said.success, "etcdctl {arguments:?} succeeded: {}", said.stdout);
+        said.stderr
+    }
+
+    /// Starts a command that goes on, such as `watch`.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).spawn().expect("etcdctl starts")
+    }
+}
