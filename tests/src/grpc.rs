@@ -91,13 +91,18 @@ pub fn frame(message: &impl Message) -> Bytes {
 impl Client {
     /// `address` as in `127.0.0.1:2379`.
     pub async fn connect(address: &str) -> Client {
-        let stream = TcpStream::connect(address).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        Client::try_connect(address).await.expect("the server listens")
+    }
+
+    /// `None` when nobody is there.
+    pub async fn try_connect(address: &str) -> Option<Client> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (sender, connection) = h2::client::handshake(stream).await.ok()?;
         tokio::spawn(async move {
             let _ended = connection.await;
         });
-        Client { sender, authority: address.to_owned() }
+        Some(Client { sender, authority: address.to_owned() })
     }
 
     fn request(&self, path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -111,29 +116,26 @@ impl Client {
 
     /// Sends these bytes to a path with these headers, and reads all that comes back.
     pub async fn raw(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
-        in_time(path, async {
-            let mut sender = self.sender.clone().ready().await.expect("a connection");
-            let request = self.request(path, headers);
-            let (response, mut stream) = sender.send_request(request, false).expect("sent");
-            // The server may refuse and reset before it has everything.
-            let _refused = stream.send_data(body, true);
-            let response = response.await.expect("an answer");
-            let (parts, mut body) = response.into_parts();
-            let mut data = BytesMut::new();
-            while let Some(chunk) = body.data().await {
-                let Ok(chunk) = chunk else { break };
-                body.flow_control().release_capacity(chunk.len()).expect("open");
-                data.extend_from_slice(&chunk);
-            }
-            let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
-            Answer {
-                http_status: parts.status,
-                headers: parts.headers,
-                data: data.freeze(),
-                trailers,
-            }
-        })
-        .await
+        in_time(path, self.try_raw(path, headers, body)).await.expect("an answer")
+    }
+
+    /// `None` when the connection breaks before there is an answer.
+    async fn try_raw(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Option<Answer> {
+        let mut sender = self.sender.clone().ready().await.ok()?;
+        let (response, mut stream) =
+            sender.send_request(self.request(path, headers), false).ok()?;
+        // The server may refuse and reset before it has everything.
+        let _refused = stream.send_data(body, true);
+        let (parts, mut body) = response.await.ok()?.into_parts();
+        let mut data = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let Ok(chunk) = chunk else { break };
+            body.flow_control().release_capacity(chunk.len()).expect("open");
+            data.extend_from_slice(&chunk);
+        }
+        let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
+        let (http_status, headers, data) = (parts.status, parts.headers, data.freeze());
+        Some(Answer { http_status, headers, data, trailers })
     }
 
     /// A unary call.
@@ -149,6 +151,25 @@ impl Client {
             Some(failure) => Err(failure),
             None => Ok(A::decode(&answer.data[5..]).expect("a message")),
         }
+    }
+
+    /// A unary call; `None` when the connection breaks before the answer is complete.
+    pub async fn try_unary<Q: Message, A: Message + Default>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Option<Result<A, Failure>> {
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        let answer = self.try_raw(path, &headers, frame(request)).await?;
+        let complete = answer.trailers.contains_key("grpc-status")
+            || answer.headers.contains_key("grpc-status");
+        if !complete {
+            return None;
+        }
+        Some(match answer.failure() {
+            Some(failure) => Err(failure),
+            None => Ok(A::decode(answer.data.get(5..)?).expect("a message")),
+        })
     }
 
     /// A call of one message there and many back.
@@ -204,21 +225,33 @@ impl<Q: Message, A: Message + Default> Stream<Q, A> {
 
     /// The next message; `None` at the end.
     pub async fn next(&mut self) -> Option<A> {
-        in_time("the next message", async {
-            loop {
-                if self.buffer.len() >= 5 {
-                    let length = (&self.buffer[1..5]).get_u32() as usize;
-                    if self.buffer.len() >= 5 + length {
-                        let message = self.buffer.split_to(5 + length);
-                        return Some(A::decode(&message[5..]).expect("a message"));
-                    }
-                }
-                let chunk = self.receiving.data().await?.expect("open");
-                self.receiving.flow_control().release_capacity(chunk.len()).expect("open");
-                self.buffer.extend_from_slice(&chunk);
+        in_time("the next message", self.try_next()).await.expect("open")
+    }
+
+    /// The next message; `None` when the connection broke, `Some(None)` at a proper end.
+    pub async fn try_next(&mut self) -> Option<Option<A>> {
+        loop {
+            if let Some(message) = self.take_message() {
+                return Some(Some(message));
             }
-        })
-        .await
+            match self.receiving.data().await {
+                None => return Some(None),
+                Some(Err(_)) => return None,
+                Some(Ok(chunk)) => {
+                    self.receiving.flow_control().release_capacity(chunk.len()).ok()?;
+                    self.buffer.extend_from_slice(&chunk);
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> Option<A> {
+        let length = self.buffer.get(1..5)?.get_u32() as usize;
+        if self.buffer.len() < 5 + length {
+            return None;
+        }
+        let message = self.buffer.split_to(5 + length);
+        Some(A::decode(&message[5..]).expect("a message"))
     }
 
     /// Whether nothing comes for a while.
