@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use super::{Resource, Schema};
 use crate::kube::codec::Format;
@@ -17,6 +19,8 @@ pub(crate) struct Exchange {
     pub(crate) path: String,
     pub(crate) headers: Value,
     pub(crate) body: Option<Value>,
+    /// A body that is protobuf.
+    pub(crate) protobuf: Option<Vec<u8>>,
     pub(crate) status: u64,
     pub(crate) expect: Value,
     /// A protobuf answer.
@@ -81,6 +85,7 @@ fn read(file: &Path) -> Vec<Exchange> {
             path: step["path"].as_str().unwrap_or("").to_owned(),
             headers: step["headers"].clone(),
             body: step.get("body").cloned(),
+            protobuf: protobuf_body(&step),
             status: step["expect"]["status"].as_u64().unwrap_or(0),
             expect: step["expect"].clone(),
             recorded_base64: step["recorded_base64"].as_str().map(str::to_owned),
@@ -88,22 +93,55 @@ fn read(file: &Path) -> Vec<Exchange> {
         .collect()
 }
 
+/// The bytes of `body_protobuf` (a tree of numbers and values) or of `body_base64`.
+fn protobuf_body(step: &Value) -> Option<Vec<u8>> {
+    if let Some(text) = step["body_base64"].as_str() {
+        return Some(STANDARD.decode(text).unwrap());
+    }
+    let tree = step.get("body_protobuf")?;
+    let meta = json!([[1, tree["apiVersion"]], [2, tree["kind"]]]);
+    let mut bytes = b"k8s\0".to_vec();
+    bytes.extend(message_bytes(&json!([[1, meta], [2, tree["message"]], [3, ""], [4, ""]])));
+    Some(bytes)
+}
+
+fn message_bytes(tree: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for field in tree.as_array().unwrap() {
+        let number = field[0].as_u64().unwrap() as u8;
+        let content = match &field[1] {
+            Value::Number(number_value) => {
+                bytes.extend([number << 3, number_value.as_u64().unwrap() as u8]);
+                continue;
+            }
+            Value::String(text) => text.clone().into_bytes(),
+            message => message_bytes(message),
+        };
+        assert!(number < 16 && content.len() < 128, "small messages only");
+        bytes.extend([number << 3 | 2, content.len() as u8]);
+        bytes.extend(content);
+    }
+    bytes
+}
+
 impl Exchange {
     /// The built-in resource and the bytes sent to create or replace an object of it.
     pub(crate) fn created_object(&self) -> Option<(Arc<Resource>, Format, Vec<u8>)> {
         let content_type = self.headers["Content-Type"].as_str().unwrap_or("application/json");
         let format = match content_type {
+            _ if self.protobuf.is_some() => Format::Protobuf,
             "application/json" => Format::Json,
             "application/yaml" => Format::Yaml,
-            "application/vnd.kubernetes.protobuf" if self.body.is_some() => Format::Protobuf,
             _ => return None,
         };
         if !matches!(self.method.as_str(), "POST" | "PUT") {
             return None;
         }
-        let body = match self.body.as_ref()? {
-            Value::String(text) => text.clone().into_bytes(),
-            value => serde_json::to_vec(value).unwrap(),
+        let body = match (&self.protobuf, self.body.as_ref()) {
+            (Some(bytes), _) => bytes.clone(),
+            (None, Some(Value::String(text))) => text.clone().into_bytes(),
+            (None, Some(value)) => serde_json::to_vec(value).unwrap(),
+            (None, None) => return None,
         };
         // Placeholders that stand for other than text would be a wrong type here.
         let generated = body.windows(2).any(|pair| pair == b"\"$");

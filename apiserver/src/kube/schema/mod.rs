@@ -213,6 +213,7 @@ impl Resource {
 }
 
 const TYPES: &str = include_str!("table.txt");
+const EXTRA_TYPES: &str = include_str!("extra.txt");
 const RESOURCES: &str = include_str!("resources.txt");
 
 impl Schema {
@@ -220,12 +221,14 @@ impl Schema {
     pub fn builtin() -> &'static Schema {
         static BUILTIN: OnceLock<Schema> = OnceLock::new();
         BUILTIN.get_or_init(|| {
-            Schema::parse(TYPES, RESOURCES).expect("the embedded table is tested to be readable")
+            Schema::parse(&[TYPES, EXTRA_TYPES], RESOURCES)
+                .expect("the embedded table is tested to be readable")
         })
     }
 
-    /// Reads a table's text; `text.rs` and `resources.txt` describe it.
-    pub fn parse(types: &str, resources: &str) -> Result<Schema, TableError> {
+    /// Reads a table's text; `text.rs` and `resources.txt` describe it. The first line of each text
+    /// is its title.
+    pub fn parse(types: &[&str], resources: &str) -> Result<Schema, TableError> {
         let types = text::parse_types(types)?;
         let resources = resources::parse_resources(resources, &types)?;
         Ok(Schema::new(types, resources))

@@ -29,11 +29,11 @@ pub struct TableError {
     pub problem: String,
 }
 
-/// Types of the text, in its order. The first line names the version and is skipped.
-pub(super) fn parse_types(text: &str) -> Result<Vec<Arc<TypeDef>>, TableError> {
-    let ids = type_ids(text);
+/// Types of the texts, in their order. The first line of each is a title.
+pub(super) fn parse_types(texts: &[&str]) -> Result<Vec<Arc<TypeDef>>, TableError> {
+    let ids = type_ids(texts);
     let mut types: Vec<TypeDef> = Vec::with_capacity(ids.len());
-    for (number, line) in numbered_lines(text) {
+    for (number, line) in texts.iter().flat_map(|text| numbered_lines(text)) {
         let error = |problem: String| TableError { line: number, problem };
         if let Some(field) = line.strip_prefix(' ') {
             let owner = types.last_mut().ok_or_else(|| error("a field without a type".into()))?;
@@ -54,8 +54,9 @@ pub(super) fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> 
     lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
 }
 
-fn type_ids(text: &str) -> HashMap<&str, TypeId> {
-    let types = numbered_lines(text).filter(|(_, line)| !line.starts_with(' '));
+fn type_ids<'t>(texts: &[&'t str]) -> HashMap<&'t str, TypeId> {
+    let lines = texts.iter().flat_map(|text| numbered_lines(text));
+    let types = lines.filter(|(_, line)| !line.starts_with(' '));
     types
         .enumerate()
         .map(|(index, (_, line))| (line.split(' ').next().unwrap_or(""), TypeId(index as u32)))
@@ -180,7 +181,7 @@ mod tests {
             z [ip,port]a.Pod #2.1 required value merge retainKeys key=ip\n \
             b {atomic}[set]string\n\
             a.Empty\n";
-        let types = parse_types(text).unwrap();
+        let types = parse_types(&[text]).unwrap();
         assert_eq!(types.len(), 2);
         assert!(types[0].atomic);
         assert_eq!(types[0].gvk.as_ref().unwrap().kind, "Pod");
@@ -205,7 +206,7 @@ mod tests {
             ("v\nt\n a [string\n", 3, "a list without ]"),
             ("v\nt\n a schemaorbool\n", 3, "schemaorbool"),
         ] {
-            let error = parse_types(text).unwrap_err();
+            let error = parse_types(&[text]).unwrap_err();
             assert_eq!(error.line, line, "{text:?}");
             assert!(error.problem.contains(word), "{text:?}: {error}");
         }

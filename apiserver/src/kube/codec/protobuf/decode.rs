@@ -49,7 +49,8 @@ impl Decoder<'_> {
         if self.depth > DEPTH {
             return Err(DecodeError::new("exceeded max depth"));
         }
-        for field in fields(message) {
+        let owner = type_def.name.rsplit('.').next().unwrap_or("");
+        for field in fields(owner, message) {
             let (number, value) = field?;
             let known = type_def
                 .fields
@@ -118,7 +119,7 @@ impl Decoder<'_> {
     fn entry(&mut self, kind: &FieldKind, entry: &[u8]) -> Result<(String, Value), DecodeError> {
         let mut key = String::new();
         let mut value = None;
-        for field in fields(entry) {
+        for field in fields("MapEntry", entry) {
             match field? {
                 (special::MAP_KEY, wire) => key = wire.text()?,
                 (special::MAP_VALUE, wire) => value = Some(self.map_value(kind, wire)?),
@@ -132,7 +133,7 @@ impl Decoder<'_> {
     fn map_value(&mut self, kind: &FieldKind, wire: Wire<'_>) -> Result<Value, DecodeError> {
         let FieldKind::List(_, element) = kind else { return self.value(kind, wire) };
         let mut list = Vec::new();
-        for field in fields(wire.bytes()?) {
+        for field in fields("ExtraValue", wire.bytes()?) {
             if let (special::ONLY, wire) = field? {
                 self.elements(element, wire, &mut list)?;
             }
@@ -173,7 +174,7 @@ impl Decoder<'_> {
         let mut allows = false;
         let mut list = Vec::new();
         let mut alone = None;
-        for field in fields(message) {
+        for field in fields("JSONSchemaPropsOr", message) {
             match (or, field?) {
                 (SchemaOr::Boolean, (special::ALLOWS, wire)) => allows = wire.varint()? != 0,
                 (SchemaOr::Boolean, (special::ALLOWED_SCHEMA, wire))
@@ -201,7 +202,7 @@ impl Decoder<'_> {
 /// Zero is no time at all.
 fn timestamp(message: &[u8], precision: Precision) -> Result<Value, DecodeError> {
     let (mut seconds, mut nanos) = (0, 0);
-    for field in fields(message) {
+    for field in fields("Timestamp", message) {
         match field? {
             (special::SECONDS, wire) => seconds = wire.varint()? as i64,
             (special::NANOS, wire) => nanos = wire.varint()? as u32,
@@ -216,7 +217,7 @@ fn timestamp(message: &[u8], precision: Precision) -> Result<Value, DecodeError>
 
 fn quantity(message: &[u8]) -> Result<String, DecodeError> {
     let mut text = "0".to_owned();
-    for field in fields(message) {
+    for field in fields("Quantity", message) {
         if let (special::ONLY, wire) = field? {
             text = wire.text()?;
         }
@@ -226,7 +227,7 @@ fn quantity(message: &[u8]) -> Result<String, DecodeError> {
 
 fn int_or_string(message: &[u8]) -> Result<Value, DecodeError> {
     let (mut is_text, mut number, mut text) = (false, 0, String::new());
-    for field in fields(message) {
+    for field in fields("IntOrString", message) {
         match field? {
             (special::INT_OR_STRING_TYPE, wire) => is_text = wire.varint()? == 1,
             (special::INT_VALUE, wire) => number = wire.varint()? as i32,
@@ -240,7 +241,7 @@ fn int_or_string(message: &[u8]) -> Result<Value, DecodeError> {
 /// Bytes of JSON.
 fn raw(message: &[u8]) -> Result<Value, DecodeError> {
     let mut bytes: &[u8] = &[];
-    for field in fields(message) {
+    for field in fields("RawExtension", message) {
         if let (special::ONLY, wire) = field? {
             bytes = wire.bytes()?;
         }

@@ -45,7 +45,7 @@ pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
         ));
     };
     let mut envelope = Envelope { meta: TypeMeta::default(), raw: &[] };
-    for field in wire::fields(message) {
+    for field in wire::fields("Unknown", message) {
         let (number, value) = field?;
         match number {
             unknown::TYPE_META => envelope.meta = type_meta(value.bytes()?)?,
@@ -58,7 +58,7 @@ pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
 
 fn type_meta(message: &[u8]) -> Result<TypeMeta, DecodeError> {
     let mut meta = TypeMeta::default();
-    for field in wire::fields(message) {
+    for field in wire::fields("TypeMeta", message) {
         let (number, value) = field?;
         match number {
             unknown::API_VERSION => meta.api_version = value.text()?,
@@ -82,6 +82,22 @@ pub fn encode_object(schema: &Schema, type_id: TypeId, object: &Value) -> Vec<u8
     wire::put_bytes(&mut bytes, unknown::CONTENT_ENCODING, b"");
     wire::put_bytes(&mut bytes, unknown::CONTENT_TYPE, b"");
     bytes
+}
+
+/// One event of a watch: its type (`ADDED`) and the object as [`encode_object`] writes it. In a
+/// stream each event stands alone, without prefix and envelope, after its length in four bytes.
+pub fn encode_watch_event(event_type: &str, object: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(object.len() + 8);
+    wire::put_bytes(&mut raw, special::ONLY, object);
+    let mut event = Vec::with_capacity(raw.len() + 24);
+    wire::put_bytes(&mut event, watch_event::TYPE, event_type.as_bytes());
+    wire::put_bytes(&mut event, watch_event::OBJECT, &raw);
+    event
+}
+
+mod watch_event {
+    pub(super) const TYPE: u32 = 1;
+    pub(super) const OBJECT: u32 = 2;
 }
 
 /// Numbers of the messages that stand for one JSON value.

@@ -92,13 +92,19 @@ fn broken_bytes_are_refused() {
         ),
         (b"k8s\0\x0a", "unexpected EOF"),
         (b"k8s\0\x0a\x05a", "unexpected EOF"),
-        (b"k8s\0\x00\x00", "proto: illegal tag"),
+        (b"k8s\0\x00\x00", "proto: Unknown: illegal tag 0 (wire type 0)"),
         (b"k8s\0\x0b", "proto: illegal wireType 3"),
         (b"k8s\0\x08\x01", "proto: wrong wireType for field"),
         (b"k8s\0\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "proto: integer overflow"),
     ] {
         assert_eq!(open(bytes).unwrap_err().to_string(), message, "{bytes:?}");
     }
+}
+
+#[test]
+fn watch_events() {
+    let event = encode_watch_event("ADDED", b"k8s\0x");
+    assert_eq!(event, b"\x0a\x05ADDED\x12\x07\x0a\x05k8s\0x");
 }
 
 proptest::proptest! {

@@ -47,12 +47,14 @@ fn truncated() -> DecodeError {
     DecodeError::new("unexpected EOF")
 }
 
-/// The fields of a message, as number and value, in the order of the bytes.
-pub(super) fn fields(message: &[u8]) -> Fields<'_> {
-    Fields { rest: message }
+/// The fields of a message, as number and value, in the order of the bytes. `owner` is what the
+/// message is called when something is wrong with it.
+pub(super) fn fields<'a>(owner: &'a str, message: &'a [u8]) -> Fields<'a> {
+    Fields { owner, rest: message }
 }
 
 pub(super) struct Fields<'a> {
+    owner: &'a str,
     rest: &'a [u8],
 }
 
@@ -74,9 +76,16 @@ impl<'a> Iterator for Fields<'a> {
 impl<'a> Fields<'a> {
     fn field(&mut self) -> Result<(u32, Wire<'a>), DecodeError> {
         let tag = take_varint(&mut self.rest)?;
-        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0);
-        let number = number.ok_or_else(|| DecodeError::new("proto: illegal tag"))?;
-        let value = match tag & 7 {
+        let (number, wire_type) = ((tag >> 3) as i32, tag & 7);
+        if wire_type == 4 {
+            let problem = "wiretype end group for non-group";
+            return Err(DecodeError::new(format!("proto: {}: {problem}", self.owner)));
+        }
+        if number <= 0 {
+            let problem = format!("illegal tag {number} (wire type {wire_type})");
+            return Err(DecodeError::new(format!("proto: {}: {problem}", self.owner)));
+        }
+        let value = match wire_type {
             0 => Wire::Varint(take_varint(&mut self.rest)?),
             1 => Wire::Fixed64(u64::from_le_bytes(self.take_array()?)),
             2 => {
@@ -87,7 +96,7 @@ impl<'a> Fields<'a> {
             5 => Wire::Fixed32(u32::from_le_bytes(self.take_array()?)),
             other => return Err(DecodeError::new(format!("proto: illegal wireType {other}"))),
         };
-        Ok((number, value))
+        Ok((number as u32, value))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {

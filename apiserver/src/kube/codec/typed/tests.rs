@@ -117,7 +117,9 @@ fn wrong_types_are_told_as_go_tells_them() {
 #[test]
 fn recorded_errors_and_warnings() {
     let mut compared = 0;
-    for exchange in golden::exchanges(&["badrequest", "errors", "fieldvalidation", "yaml"]) {
+    for exchange in
+        golden::exchanges(&["badrequest", "errors", "fieldvalidation", "protobuf", "yaml"])
+    {
         let Some((resource, format, body)) = exchange.created_object() else { continue };
         let strict = exchange.path.contains("fieldValidation=Strict");
         let expected = resource.gvk();
