@@ -85,6 +85,16 @@ pub struct ServeFlags {
     /// Addresses for services
     #[arg(long, value_name = "CIDR", default_value = "10.0.0.0/24", value_parser = parse_range)]
     pub service_cluster_ip_range: AddressRange,
+    /// Controllers to run, comma-separated: '*' for all, '-NAME' without this one, '-*' none.
+    /// There is one: namespace, which empties namespaces that are being deleted
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
+    pub controllers: Vec<String>,
 }
 
 /// How much to say.

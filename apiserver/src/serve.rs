@@ -181,10 +181,20 @@ fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
     let options = KubeOptions {
         advertise_address: reachable(address),
         service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
-        controllers: true,
+        namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
     };
     Ok(KubePort { address, tls: tls::server_config(&files)?, options })
+}
+
+/// Whether `--controllers` has this one run: its own word counts most.
+fn runs(controllers: &[String], name: &str) -> bool {
+    let says = |word: &str| controllers.iter().any(|one| one == word);
+    match (says(name), says(&format!("-{name}"))) {
+        (true, _) => true,
+        (_, true) => false,
+        _ => says("*"),
+    }
 }
 
 fn member(flags: &StoreFlags, urls: &[ListenUrl]) -> Member {

@@ -30,6 +30,9 @@ pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<A
     let Some(target) = find_target(kube, call)? else {
         return Ok(answer::page_not_found());
     };
+    if let Some(warning) = deprecation(&target) {
+        call.warnings.add(warning);
+    }
     let work = Work { kube, call, target };
     match (call.info.verb, call.info.subresource.as_str()) {
         ("get", "scale") => work.get_scale().await,
@@ -261,6 +264,7 @@ impl Work<'_> {
 
     async fn delete(&self, body: &Bytes) -> Result<Answer, ApiError> {
         let options = self.delete_options(body)?;
+        self.warn_of_orphans(&options);
         admission::delete(&self.kube.registry, &self.target).await?;
         let deleted = self.kube.registry.delete(&self.target, &options, self.now()).await?;
         match deleted {
@@ -268,6 +272,14 @@ impl Work<'_> {
                 self.plain(StatusCode::OK, success_status(&self.target, &object))
             }
             Deleted::Gone(object) | Deleted::Marked(object) => self.answer(StatusCode::OK, object),
+        }
+    }
+
+    /// Jobs leave their pods behind unless the client says otherwise.
+    fn warn_of_orphans(&self, options: &DeleteOptions) {
+        let row = &self.target.entry.resource;
+        if options.propagation.is_none() && row.group == "batch" && row.plural == "jobs" {
+            self.call.warnings.add("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning");
         }
     }
 
@@ -279,6 +291,16 @@ impl Work<'_> {
         let (objects, revision) =
             registry.delete_collection(&self.target, list, &options, self.now()).await?;
         Ok(lists::deleted(&self.target.entry, objects, revision, representation, self.now()))
+    }
+}
+
+/// What clients of a deprecated API are told with every answer.
+fn deprecation(target: &Target) -> Option<&'static str> {
+    match (target.entry.resource.group.as_str(), target.entry.resource.plural.as_str()) {
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
     }
 }
 

@@ -29,8 +29,8 @@ pub struct KubeOptions {
     /// Told to clients as the address to reach this server at.
     pub advertise_address: SocketAddr,
     pub service_addresses: AddressRange,
-    /// Run the controllers that are part of this server.
-    pub controllers: bool,
+    /// Empty namespaces that are being deleted.
+    pub namespace_controller: bool,
     /// The system's own objects are there; shared by all cores.
     pub bootstrapped: Arc<AtomicBool>,
 }
@@ -66,7 +66,7 @@ impl Kube {
         });
         let kube = self.clone();
         spawn_local(async move { compaction::run(&kube.registry, &kube.shutdown).await });
-        if self.options.controllers {
+        if self.options.namespace_controller {
             let kube = self.clone();
             spawn_local(async move {
                 controllers::namespace::run(&kube.registry, &kube.shutdown).await;

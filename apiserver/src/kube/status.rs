@@ -197,6 +197,18 @@ impl ApiError {
         error.with_details(details)
     }
 
+    /// A revision that the store has not reached and does not reach soon.
+    pub fn too_large_version(requested: i64, current: i64) -> ApiError {
+        let message = format!("Too large resource version: {requested}, current: {current}");
+        let mut error = ApiError::timeout(message, 1);
+        let causes = json!([{
+            "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
+        }]);
+        let details = error.0.details.get_or_insert_default();
+        details.insert("causes".to_owned(), causes);
+        error
+    }
+
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
         let mut error =
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message.into());

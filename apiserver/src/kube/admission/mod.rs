@@ -1,7 +1,9 @@
-//! What is asked before a write: may this object be made, changed, deleted?
-//! Each plugin is a file; this one is their order.
+//! What is asked before a write: may this object be made, changed, deleted, and what is added to
+//! it? Each plugin is a file; this one is their order.
 
 mod namespace_lifecycle;
+mod pods;
+mod service_account;
 
 use super::object::Object;
 use super::registry::{Registry, Target};
@@ -12,18 +14,31 @@ pub async fn create(
     target: &Target,
     object: &mut Object,
 ) -> Result<(), ApiError> {
-    namespace_lifecycle::create(registry, target, object).await
+    namespace_lifecycle::create(registry, target, object).await?;
+    if is_pod(target) {
+        service_account::create(registry, target, object).await?;
+        pods::set_priority(registry, target, object).await?;
+        pods::tolerate_for_a_while(object);
+    }
+    Ok(())
 }
 
 pub async fn update(
     _registry: &Registry,
-    _target: &Target,
-    _new: &mut Object,
+    target: &Target,
+    new: &mut Object,
     _old: &Object,
 ) -> Result<(), ApiError> {
+    if is_pod(target) && target.subresource.is_empty() {
+        pods::tolerate_for_a_while(new);
+    }
     Ok(())
 }
 
 pub async fn delete(_registry: &Registry, target: &Target) -> Result<(), ApiError> {
     namespace_lifecycle::delete(target)
+}
+
+fn is_pod(target: &Target) -> bool {
+    target.entry.resource.group.is_empty() && target.entry.resource.plural == "pods"
 }

@@ -19,6 +19,7 @@ impl Registry {
         context: &WriteContext,
     ) -> Result<Object, ApiError> {
         check_namespace(target, &mut object)?;
+        metadata::wipe_new(&mut object);
         warn_of_repeated_owners(&mut object, context);
         let entry = &target.entry;
         (entry.strategy.defaults)(&mut object);

@@ -142,7 +142,8 @@ fn plan(target: &Target, options: &DeleteOptions, old: &Object, now: Now) -> Pla
         },
         None => false,
     };
-    set_finalizers(&mut new, options.propagation);
+    let by_default = target.entry.strategy.orphans_by_default.then_some(Propagation::Orphan);
+    set_finalizers(&mut new, options.propagation.or(by_default));
     if object::finalizers(&new).is_empty() {
         return if graceful { Plan::Store(new) } else { Plan::Remove(new) };
     }

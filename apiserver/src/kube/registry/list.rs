@@ -54,14 +54,22 @@ impl Selection {
             if everywhere || known.contains(field) {
                 continue;
             }
-            return Err(ApiError::bad_request(if known.is_empty() {
-                format!(
+            let row = &target.entry.resource;
+            let text = match (row.group.as_str(), known.is_empty()) {
+                (_, true) => format!(
                     "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                     quoted(field)
-                )
-            } else {
-                format!("field label not supported: {field}")
-            }));
+                ),
+                ("batch", _) => {
+                    format!("field label {} not supported for {}", quoted(field), row.kind)
+                }
+                ("resource.k8s.io", _) => format!(
+                    "field label not supported for {}, Kind={}: {field}",
+                    target.entry.api_version, row.kind
+                ),
+                _ => format!("field label not supported: {field}"),
+            };
+            return Err(ApiError::bad_request(text));
         }
         Ok(Selection {
             entry: target.entry.clone(),

@@ -16,12 +16,22 @@ pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// Names that are generated end in five random characters, within this many bytes.
 const GENERATED_NAME_BASE_BYTES: usize = 58;
 
-/// Gives a new object its identity.
-pub fn fill_new(object: &mut Object, now: Now, random: &Random) {
+/// What a client can't set in a new object.
+const SET_BY_SERVER: [&str; 5] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+
+/// Takes out of a new object what only the server sets.
+pub fn wipe_new(object: &mut Object) {
     let metadata = object::metadata_mut(object);
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+    for name in SET_BY_SERVER {
         metadata.remove(name);
     }
+}
+
+/// Gives a new object its identity.
+pub fn fill_new(object: &mut Object, now: Now, random: &Random) {
+    wipe_new(object);
+    let metadata = object::metadata_mut(object);
     metadata.insert("uid".to_owned(), random.uuid().into());
     metadata.insert("creationTimestamp".to_owned(), now.seconds().into());
 }

@@ -109,7 +109,9 @@ impl Registry {
 pub fn storage_error(error: StorageError) -> ApiError {
     match error {
         StorageError::Compacted { .. } => ApiError::expired(error.to_string()),
-        StorageError::Future { .. } => ApiError::timeout(error.to_string(), 1),
+        StorageError::Future { requested, current } => {
+            ApiError::too_large_version(requested, current)
+        }
         StorageError::Busy => ApiError::too_many_requests(error.to_string(), 1),
         StorageError::Unavailable(why) => ApiError::internal(why),
     }

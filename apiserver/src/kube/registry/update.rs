@@ -184,7 +184,9 @@ impl Registry {
 
     fn validate_update(&self, target: &Target, new: &Object, old: &Object) -> Result<(), ApiError> {
         let entry = &target.entry;
+        // Once as every object, and once by the rules of its kind, which begin with the same.
         let mut errors = metadata::validate_update(new, old);
+        errors.extend(metadata::validate_update(new, old));
         errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
             "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),

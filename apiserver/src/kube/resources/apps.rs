@@ -15,7 +15,11 @@ pub(super) fn strategy(plural: &str) -> Strategy {
         ..Strategy::default()
     };
     match plural {
-        "deployments" => Strategy { defaults: default_deployment, ..workload },
+        "deployments" => Strategy {
+            defaults: default_deployment,
+            generation_counts_annotations: true,
+            ..workload
+        },
         "replicasets" => Strategy { defaults: default_replica_set, ..workload },
         "statefulsets" => Strategy { defaults: default_stateful_set, ..workload },
         "daemonsets" => Strategy { defaults: default_daemon_set, ..workload },

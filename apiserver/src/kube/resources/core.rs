@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::Strategy;
 use super::pods::default_pod_template;
+use super::{Strategy, storage};
 use crate::kube::limits::DATA_BYTES;
 use crate::kube::object::{self, Object};
 use crate::kube::registry::names;
@@ -55,9 +55,8 @@ pub(super) fn strategy(plural: &str) -> Strategy {
         "replicationcontrollers" => {
             Strategy { defaults: default_replication_controller, generation: true, ..usual }
         }
-        "resourcequotas" | "persistentvolumeclaims" | "persistentvolumes" => {
-            Strategy { returns_deleted: true, ..usual }
-        }
+        "persistentvolumeclaims" | "persistentvolumes" => storage::core_strategy(plural),
+        "resourcequotas" => Strategy { returns_deleted: true, ..usual },
         _ => usual,
     }
 }

@@ -3,11 +3,14 @@
 
 pub mod allocate;
 mod apps;
+mod batch;
 pub mod convert;
 mod core;
 pub mod fields;
 mod pods;
+mod policies;
 pub mod services;
+mod storage;
 
 use serde_json::Value;
 
@@ -41,8 +44,12 @@ pub struct Strategy {
     pub unconditional_update: bool,
     /// `metadata.generation` counts changes of the spec.
     pub generation: bool,
+    /// ... and changes of annotations.
+    pub generation_counts_annotations: bool,
     /// A deletion answers with the object, not with a `Status`.
     pub returns_deleted: bool,
+    /// A deletion that says nothing of dependents leaves them behind.
+    pub orphans_by_default: bool,
     /// The `status` that a client sends with a new object is kept.
     pub keeps_status_on_create: bool,
     /// An update of the object may change its status.
@@ -68,7 +75,9 @@ impl Default for Strategy {
             create_on_update: false,
             unconditional_update: true,
             generation: false,
+            generation_counts_annotations: false,
             returns_deleted: false,
+            orphans_by_default: false,
             keeps_status_on_create: false,
             whole_updates: false,
             grace_seconds: |_, _| None,
@@ -84,53 +93,10 @@ pub fn strategy(group: &str, plural: &str) -> Strategy {
         ("", "services") => services::strategy(),
         ("", _) => core::strategy(plural),
         ("apps", _) => apps::strategy(plural),
-        _ => other(group, plural),
-    }
-}
-
-/// Resources whose rules differ from the usual ones in a few words only.
-fn other(group: &str, plural: &str) -> Strategy {
-    let usual = Strategy::default();
-    match (group, plural) {
-        (
-            "admissionregistration.k8s.io",
-            "mutatingadmissionpolicies"
-            | "mutatingadmissionpolicybindings"
-            | "validatingadmissionpolicies"
-            | "validatingadmissionpolicybindings"
-            | "mutatingwebhookconfigurations"
-            | "validatingwebhookconfigurations",
-        ) => Strategy { generation: true, unconditional_update: false, ..usual },
-        ("batch", "jobs" | "cronjobs") => Strategy { generation: true, ..usual },
-        ("coordination.k8s.io", "leases") => {
-            Strategy { create_on_update: true, unconditional_update: false, ..usual }
-        }
-        ("events.k8s.io", "events") => core::strategy("events"),
-        ("flowcontrol.apiserver.k8s.io", _) => Strategy { generation: true, ..usual },
-        ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies") => {
-            Strategy { generation: true, ..usual }
-        }
-        ("node.k8s.io", "runtimeclasses") => Strategy { unconditional_update: false, ..usual },
-        ("policy", "poddisruptionbudgets") => {
-            Strategy { generation: true, unconditional_update: false, ..usual }
-        }
-        ("rbac.authorization.k8s.io", _) => {
-            Strategy { create_on_update: true, name_rule: names::path_segment, ..usual }
-        }
-        ("resource.k8s.io", "deviceclasses") => {
-            Strategy { generation: true, returns_deleted: true, ..usual }
-        }
-        ("resource.k8s.io", "resourceslices") => Strategy { generation: true, ..usual },
-        ("resource.k8s.io", _) => Strategy { returns_deleted: true, ..usual },
-        ("scheduling.k8s.io", "priorityclasses") => Strategy { generation: true, ..usual },
-        ("storage.k8s.io", "csinodes" | "volumeattachments") => {
-            Strategy { unconditional_update: false, returns_deleted: true, ..usual }
-        }
-        ("storage.k8s.io", "csistoragecapacities") => {
-            Strategy { unconditional_update: false, ..usual }
-        }
-        ("storage.k8s.io", "storageclasses") => Strategy { returns_deleted: true, ..usual },
-        _ => usual,
+        ("batch", _) => batch::strategy(plural),
+        ("events.k8s.io", _) => core::strategy(plural),
+        ("storage.k8s.io", _) => storage::strategy(plural),
+        _ => policies::strategy(group, plural),
     }
 }
 
