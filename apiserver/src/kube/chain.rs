@@ -12,7 +12,7 @@ use http_body::Body;
 use mainstay_engine::runtime::timer;
 
 use super::answer::{self, AUDIT_ID, Answer};
-use super::limits::{BODY_BYTES, REQUEST_TIMEOUT};
+use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT};
 use super::registry::context::Warnings;
 use super::request::negotiation::{self, Offer, Representation};
 use super::request::path::{self, RequestInfo};
@@ -79,10 +79,31 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        drain(body).await;
+        return Err(ApiError::too_large(BODY_BYTES));
+    }
     collect(body, BODY_BYTES).await.map_err(|error| match error {
         CollectError::TooLarge { limit } => ApiError::too_large(limit),
         CollectError::Broken(why) => ApiError::bad_request(why.to_string()),
     })
+}
+
+/// Reads a body that is too large and forgets it, so that its sender reads the answer rather than
+/// meets a closed connection; not if it is far too large.
+async fn drain<B>(body: B)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut left = DRAINED_BYTES;
+    while let Some(Ok(frame)) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
 
 fn deadline_passed() -> ApiError {

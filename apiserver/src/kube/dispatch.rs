@@ -254,11 +254,7 @@ impl Work<'_> {
             return DeleteOptions::from_query(&self.call.query);
         }
         let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
-        let value = encoding::decode_value(body, format).map_err(|_| {
-            ApiError::bad_request(
-                "couldn't get version/kind; json parse error: unexpected end of JSON input",
-            )
-        })?;
+        let value = encoding::decode_delete_options(body, format)?;
         DeleteOptions::from_body(&value)
     }
 

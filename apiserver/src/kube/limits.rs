@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The largest request body, bytes: kube-apiserver's limit.
 pub const BODY_BYTES: usize = 3 * 1024 * 1024;
 
+/// Bytes of a body that is too large that are read for the sake of the answer.
+pub const DRAINED_BYTES: usize = 4 * BODY_BYTES;
+
 /// How long a request that is no watch may take: kube-apiserver's `--request-timeout` default.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -300,13 +300,20 @@ fn separate_status(target: &Target, new: &mut Object, old: &Object) {
 fn set_generation(target: &Target, new: &mut Object, old: &Object) {
     let empty = Object::new();
     let before = object::metadata(old).unwrap_or(&empty);
-    if !target.entry.strategy.generation {
+    if !target.entry.strategy.generation || target.entry.strategy.generation_is_fixed {
         object::copy_field(before, object::metadata_mut(new), "generation");
         return;
     }
-    let changed = new
-        .iter()
-        .any(|(name, value)| is_wanted(name) && !object::same(Some(value), old.get(name)))
+    let counts_annotations = target.entry.strategy.generation_counts_annotations
+        && target.subresource.is_empty()
+        && !object::same(
+            object::at(new, &["metadata", "annotations"]),
+            object::at(old, &["metadata", "annotations"]),
+        );
+    let changed = counts_annotations
+        || new
+            .iter()
+            .any(|(name, value)| is_wanted(name) && !object::same(Some(value), old.get(name)))
         || old
             .iter()
             .any(|(name, value)| is_wanted(name) && !object::same(Some(value), new.get(name)));

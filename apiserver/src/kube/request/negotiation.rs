@@ -32,6 +32,7 @@ pub enum Encoding {
     #[default]
     Json,
     Yaml,
+    Protobuf,
 }
 
 impl Encoding {
@@ -39,6 +40,7 @@ impl Encoding {
         match self {
             Encoding::Json => "application/json",
             Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
 }
@@ -109,9 +111,12 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Representation, ApiError>
         let encoding = match range.kind {
             "application/json" | "*/*" => Encoding::Json,
             "application/yaml" if offer != Offer::Watch => Encoding::Yaml,
+            "application/vnd.kubernetes.protobuf" if offer == Offer::Resource => Encoding::Protobuf,
             _ => continue,
         };
         match shape(&range, offer) {
+            // Tables have no protobuf form.
+            Some(Shape::Table(_)) if encoding == Encoding::Protobuf => refused_shape = true,
             Some(shape) => return Ok(Representation { encoding, shape, pretty: false }),
             None => refused_shape = true,
         }
@@ -161,7 +166,11 @@ mod tests {
             ("*/*", Encoding::Json, Shape::Object),
             ("application/yaml", Encoding::Yaml, Shape::Object),
             ("text/html, application/json;q=0.5", Encoding::Json, Shape::Object),
-            ("application/vnd.kubernetes.protobuf,application/json", Encoding::Json, Shape::Object),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Encoding::Protobuf,
+                Shape::Object,
+            ),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
                 Encoding::Json,

@@ -52,9 +52,12 @@ pub(super) fn strategy(plural: &str) -> Strategy {
             returns_deleted: true,
             ..usual
         },
-        "replicationcontrollers" => {
-            Strategy { defaults: default_replication_controller, generation: true, ..usual }
-        }
+        "replicationcontrollers" => Strategy {
+            defaults: default_replication_controller,
+            generation: true,
+            orphans_by_default: true,
+            ..usual
+        },
         "persistentvolumeclaims" | "persistentvolumes" => storage::core_strategy(plural),
         "resourcequotas" => Strategy { returns_deleted: true, ..usual },
         _ => usual,

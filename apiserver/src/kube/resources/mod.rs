@@ -44,6 +44,8 @@ pub struct Strategy {
     pub unconditional_update: bool,
     /// `metadata.generation` counts changes of the spec.
     pub generation: bool,
+    /// ... no changes at all: it is 1 for ever.
+    pub generation_is_fixed: bool,
     /// ... and changes of annotations.
     pub generation_counts_annotations: bool,
     /// A deletion answers with the object, not with a `Status`.
@@ -75,6 +77,7 @@ impl Default for Strategy {
             create_on_update: false,
             unconditional_update: true,
             generation: false,
+            generation_is_fixed: false,
             generation_counts_annotations: false,
             returns_deleted: false,
             orphans_by_default: false,

@@ -85,6 +85,7 @@ pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
                 object::default_text(class, "preemptionPolicy", "PreemptLowerPriority");
             },
             generation: true,
+            generation_is_fixed: true,
             ..usual
         },
         _ => usual,

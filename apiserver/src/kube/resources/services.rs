@@ -56,6 +56,7 @@ pub(super) fn strategy() -> Strategy {
         defaults: default_service,
         prepare_update: keep_addresses,
         validate: validate_service,
+        validate_status_update: validate_status,
         name_rule: names::dns_label,
         create_on_update: true,
         returns_deleted: true,
@@ -169,6 +170,15 @@ fn validate_service(object: &Object) -> Vec<FieldError> {
         errors.push(FieldError::required("spec.externalName", ""));
     }
     errors
+}
+
+fn validate_status(new: &Object, _old: &Object) -> Vec<FieldError> {
+    let ingress = object::list_at(new, &["status", "loadBalancer", "ingress"]);
+    if ingress.is_empty() || object::text_at(new, &["spec", "type"]) == "LoadBalancer" {
+        return Vec::new();
+    }
+    let why = "may only be used when `spec.type` is 'LoadBalancer'";
+    vec![FieldError::forbidden("status.loadBalancer.ingress", why)]
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ pub(super) fn core_strategy(plural: &str) -> Strategy {
             defaults: default_volume,
             prepare_create: |volume| {
                 protect(volume, "kubernetes.io/pv-protection");
-                volume.insert("status".to_owned(), json!({"phase": "Pending"}));
+                let now = object::meta_text(volume, "creationTimestamp").to_owned();
+                let status = json!({"phase": "Pending", "lastPhaseTransitionTime": now});
+                volume.insert("status".to_owned(), status);
             },
             ..usual
         },
