@@ -1,7 +1,12 @@
 //! The real `etcdctl`, when this machine has one.
 
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a line may take on a busy machine.
+const LINE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Says loudly that something went untested, and why.
 pub fn skipped(what: &str) {
@@ -36,6 +41,7 @@ impl Etcdctl {
         let mut command = Command::new("etcdctl");
         command
             .env("ETCDCTL_API", "3")
+            .arg("--command-timeout=20s")
             .arg(format!("--endpoints={}", self.endpoint))
             .args(arguments)
             .stdin(Stdio::piped())
@@ -74,7 +80,46 @@ impl Etcdctl {
     }
 
     /// Starts a command that goes on, such as `watch`.
-    pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).spawn().expect("etcdctl starts")
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self.command(arguments).spawn().expect("etcdctl starts");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Running { child, lines }
+    }
+}
+
+/// A command that goes on until it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    /// The next lines that it prints, joined by `|`.
+    #[track_caller]
+    pub fn next(&mut self, count: usize) -> String {
+        let mut found: Vec<String> = Vec::new();
+        while found.len() < count {
+            match self.lines.recv_timeout(LINE_TIMEOUT) {
+                Ok(line) => found.push(line),
+                Err(error) => panic!("{error} after {found:?}"),
+            }
+        }
+        found.join("|")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
