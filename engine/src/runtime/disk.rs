@@ -19,6 +19,9 @@
 //! for warning in &log.warnings {
 //!     eprintln!("{warning}");
 //! }
+//! if !log.preferred {
+//!     eprintln!("no real-time priority for the log: slower when the machine is busy");
+//! }
 //!
 //! // On the sequencer's core. `append` never waits; bound what is outstanding by `in_flight`.
 //! let mut writer = log.writer;

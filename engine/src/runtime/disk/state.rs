@@ -109,25 +109,24 @@ impl Shared {
 
     /// Takes note that a write ended, and wakes who waits for it.
     pub(super) fn complete(&self, write: Write, result: Result<(), LogFailure>) {
-        let mut state = self.lock();
-        match result {
+        self.update(|state| match result {
             Ok(()) => state.written(write, &self.history),
             Err(failure) => state.fail(failure),
-        }
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
-        for waker in wakers {
-            waker.wake();
-        }
+        });
     }
 
     /// Takes note of something that happened beside the writes, and wakes everybody.
     pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+        self.update(change);
+        self.work.notify_all();
+    }
+
+    /// Changes the state, then (without the lock) wakes the tasks that wait for it to change.
+    fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
-        self.work.notify_all();
         for waker in wakers {
             waker.wake();
         }
