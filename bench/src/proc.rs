@@ -40,6 +40,30 @@ pub fn own_cpu_time() -> Duration {
     sample(std::process::id()).map(|sample| sample.cpu).unwrap_or_default()
 }
 
+/// Time that all cores of the machine have been busy since it started, time stolen by a
+/// hypervisor included: what was not available for anything else.
+///
+/// # Errors
+/// When `/proc/stat` cannot be read.
+pub fn machine_busy_time() -> io::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    parse_machine(&stat, sys::clock_ticks_per_second())
+        .ok_or_else(|| io::Error::other("/proc/stat has an unknown form"))
+}
+
+fn parse_machine(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+    const IDLE_AND_WAITING: [usize; 2] = [3, 4];
+    const STOLEN: usize = 7; // what follows (guests) is counted in the first two already
+    let counts = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let mut ticks = 0u64;
+    for (position, count) in counts.split_whitespace().take(STOLEN + 1).enumerate() {
+        if !IDLE_AND_WAITING.contains(&position) {
+            ticks += count.parse::<u64>().ok()?;
+        }
+    }
+    Some(Duration::from_nanos(ticks * 1_000_000_000 / ticks_per_second))
+}
+
 fn parse(stat: &str, status: &str, io: &str, ticks_per_second: u64) -> Option<Sample> {
     // The command name may hold spaces and brackets: fields count from the last bracket.
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
@@ -74,6 +98,16 @@ mod tests {
         assert_eq!(parse(stat, status, io, 100), Some(expected));
         assert_eq!(parse("12 (x", status, io, 100), None);
         assert_eq!(parse(stat, "", io, 100), None);
+    }
+
+    #[test]
+    fn a_machine_is_busy_when_it_neither_idles_nor_waits() {
+        let stat = "cpu  100 20 30 5000 600 4 5 6 70 80\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(parse_machine(stat, 100), Some(Duration::from_millis(1650)));
+        for bad in ["", "cpu0 1 2 3", "cpu  1 x 3"] {
+            assert_eq!(parse_machine(bad, 100), None, "{bad:?}");
+        }
+        assert!(machine_busy_time().unwrap() > Duration::ZERO);
     }
 
     #[test]

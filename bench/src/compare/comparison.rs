@@ -31,6 +31,8 @@ pub struct Run {
     pub cpu_us_per_operation: f64,
     /// How many cores the server kept busy.
     pub cpu_cores: f64,
+    /// How many cores processes other than server and loader kept busy.
+    pub other_cores: f64,
     /// Bytes sent to storage per operation.
     pub written_bytes_per_operation: f64,
     /// What the clients saw.
@@ -165,6 +167,9 @@ pub static DISK: Metric =
 pub static LOADER: Metric = metric("Loader CPU per operation", Unit::Microseconds, false, |run| {
     run.figures.loader_cpu_us_per_operation
 });
+/// Cores that everything else on the machine kept busy.
+pub static OTHERS: Metric =
+    metric("Cores busy with others", Unit::Plain, false, |run| run.other_cores);
 /// Start of the process to its first answer.
 pub static START: Metric =
     metric("Start to first answer", Unit::Milliseconds, false, |run| run.start_ms);
@@ -176,8 +181,20 @@ pub static IDLE_CPU: Metric =
     metric("CPU when idle", Unit::Percent, false, |run| run.idle_cpu_percent);
 
 /// Everything in the table of numbers, in its order.
-pub static TABLE: [&Metric; 11] =
-    [&THROUGHPUT, &P50, &P99, &P999, &SLOWEST, &CPU, &CORES, &MEMORY, &MEMORY_PEAK, &DISK, &LOADER];
+pub static TABLE: [&Metric; 12] = [
+    &THROUGHPUT,
+    &P50,
+    &P99,
+    &P999,
+    &SLOWEST,
+    &CPU,
+    &CORES,
+    &MEMORY,
+    &MEMORY_PEAK,
+    &DISK,
+    &LOADER,
+    &OTHERS,
+];
 /// What the short version shows.
 pub static SHORT: [&Metric; 6] = [&THROUGHPUT, &P50, &P99, &CPU, &MEMORY_PEAK, &DISK];
 /// What is drawn as bars for each workload.
@@ -309,6 +326,7 @@ pub mod tests {
             resident_peak_bytes: 80e6,
             cpu_us_per_operation: 50.0,
             cpu_cores: 1.5,
+            other_cores: 0.05,
             written_bytes_per_operation: 1500.0,
             figures: Figures::of(&options.plan().unwrap(), &finished, Duration::from_millis(10)),
         }

@@ -45,6 +45,10 @@ pub fn measure(request: &Request<'_>) -> Result<Run, String> {
     let ready_after = server.ready_after();
     server.stop();
 
+    let window_seconds = finished.window.as_secs_f64().max(1e-9);
+    let server_cpu = end.cpu.saturating_sub(begin.cpu);
+    let known = server_cpu + sampler.cpu.spent();
+    let other = sampler.machine_busy().saturating_sub(known);
     let operations = finished.window_operations.max(1) as f64;
     Ok(Run {
         peer: request.peer.name.clone(),
@@ -56,8 +60,9 @@ pub fn measure(request: &Request<'_>) -> Result<Run, String> {
         idle_cpu_percent,
         resident_bytes: end.resident_bytes as f64,
         resident_peak_bytes: end.resident_peak_bytes as f64,
-        cpu_us_per_operation: (end.cpu - begin.cpu).as_secs_f64() * 1e6 / operations,
-        cpu_cores: (end.cpu - begin.cpu).as_secs_f64() / finished.window.as_secs_f64().max(1e-9),
+        cpu_us_per_operation: server_cpu.as_secs_f64() * 1e6 / operations,
+        cpu_cores: server_cpu.as_secs_f64() / window_seconds,
+        other_cores: other.as_secs_f64() / window_seconds,
         written_bytes_per_operation: (end.written_bytes - begin.written_bytes) as f64 / operations,
         figures: Figures::of(&plan, &finished, sampler.cpu.spent()),
     })
@@ -80,12 +85,18 @@ struct Sampler {
     process: u32,
     begin: Option<Sample>,
     end: Option<Sample>,
+    machine: [Duration; 2],
     cpu: Cpu,
 }
 
 impl Sampler {
     fn new(process: u32) -> Self {
-        Self { process, begin: None, end: None, cpu: Cpu::default() }
+        Self { process, begin: None, end: None, machine: [Duration::ZERO; 2], cpu: Cpu::default() }
+    }
+
+    /// How long the cores of the machine were busy in the window, with whatever.
+    fn machine_busy(&self) -> Duration {
+        self.machine[1].saturating_sub(self.machine[0])
     }
 
     fn samples(&self, name: &str, server: &Server) -> Result<(Sample, Sample), String> {
@@ -100,9 +111,11 @@ impl Observer for Sampler {
         proc::reset_resident_peak(self.process);
         self.begin = proc::sample(self.process).ok();
         self.cpu.begin();
+        self.machine[0] = proc::machine_busy_time().unwrap_or_default();
     }
 
     fn end(&mut self) {
+        self.machine[1] = proc::machine_busy_time().unwrap_or_default();
         self.cpu.end();
         self.end = proc::sample(self.process).ok();
     }

@@ -11,6 +11,9 @@ use time::macros::format_description;
 /// With fewer rounds two ranges may lie apart by chance: nothing is called better or worse.
 const ROUNDS_TO_JUDGE: usize = 3;
 
+/// Up to here the rest of the machine counts as quiet.
+const OTHER_CORES_MAX: f64 = 0.25;
+
 const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
@@ -56,6 +59,21 @@ fn introduction(out: &mut String, comparison: &Comparison) {
         );
     }
     out.push_str("</ul>\n");
+    warnings(out, comparison);
+}
+
+/// What makes the numbers doubtful, before anybody reads them.
+fn warnings(out: &mut String, comparison: &Comparison) {
+    let others = Spread::of(comparison.runs.iter().map(|run| run.other_cores));
+    if let Some(others) = others.filter(|others| others.max > OTHER_CORES_MAX) {
+        let _ = write!(
+            out,
+            "<p class=\"alarm\">Other processes kept {:.1} cores busy during these runs (median; \
+             up to {:.1}). Throughput and latency suffer from that, and not evenly; processor time \
+             per operation suffers least.</p>",
+            others.median, others.max
+        );
+    }
     let errors = comparison.error_count();
     if errors > 0 {
         let _ = write!(
@@ -350,6 +368,18 @@ mod tests {
         example.runs[0].figures.errors.insert("no answer".to_owned(), 1234);
         let page = page(&example);
         assert!(page.contains("1,234 requests failed") && page.contains("<td class=\"bad\">1,234"));
+    }
+
+    #[test]
+    fn a_busy_machine_is_told_first() {
+        let mut example = example();
+        assert!(!page(&example).contains("Other processes"));
+        example.runs[3].other_cores = 1.26;
+        assert!(
+            page(&example).contains(
+                "Other processes kept 0.1 cores busy during these runs (median; up to 1.3)"
+            )
+        );
     }
 
     #[test]
