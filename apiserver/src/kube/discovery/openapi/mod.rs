@@ -1,11 +1,13 @@
 //! OpenAPI v3: the index at `/openapi/v3` and one document for each group version, made from the
-//! table when first asked for: enough for `kubectl explain`, validation and generated clients.
+//! table when first asked for: enough for `kubectl explain`, validation and generated clients. The
+//! one document of v2 is made from them.
 
 mod descriptions;
 mod paths;
 mod schemas;
 #[cfg(test)]
 mod tests;
+mod v2;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -21,6 +23,7 @@ use crate::kube::schema::{Resource, Schema};
 pub struct OpenApi {
     schema: &'static Schema,
     entries: BTreeMap<String, Entry>,
+    swagger: OnceLock<Document>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl OpenApi {
                 add(name, Content::GroupVersion { group, version });
             }
         }
-        OpenApi { schema, entries }
+        OpenApi { schema, entries, swagger: OnceLock::new() }
     }
 
     /// The index: where the document of each path is. `others` are documents that are not of the
@@ -97,6 +100,14 @@ impl OpenApi {
     pub fn document(&self, path: &str) -> Option<&Document> {
         let entry = self.entries.get(path.trim_matches('/'))?;
         Some(entry.document.get_or_init(|| Document::json(&self.make(&entry.content))))
+    }
+
+    /// The document of OpenAPI v2 at `/openapi/v2`, as JSON.
+    pub fn swagger(&self) -> &Document {
+        self.swagger.get_or_init(|| {
+            let documents = self.entries.values().map(|entry| self.make(&entry.content));
+            Document::json(&v2::convert(documents))
+        })
     }
 
     fn make(&self, content: &Content) -> Value {

@@ -124,11 +124,44 @@ impl Writer<'_> {
                 format!("list{}{}ForAllNamespaces", self.group_tag, row.kind).into();
             add(format!("{root}/{}", row.plural), json!({"get": list}));
         }
+        if self.has("watch") {
+            self.add_watches(watch_paths(root, row), &mut add);
+        }
         add(item.clone(), self.item());
         for sub in row.subresources.iter().filter(|sub| sub.served) {
             add(format!("{item}/{}", sub.name), self.subresource(sub));
         }
         add(collection, self.collection());
+    }
+
+    /// The deprecated paths that do nothing but watch.
+    fn add_watches(&self, paths: [Option<String>; 3], add: &mut impl FnMut(String, Value)) {
+        let [everywhere, collection, item] = paths;
+        let kind = self.row.gvk();
+        let operation = |action: &'static str, suffix: &str| {
+            self.operation(Operation {
+                verb: "watch",
+                action,
+                suffix,
+                kind: &kind,
+                parameters: LIST_PARAMETERS,
+                answer: Some(format!("{META}.WatchEvent")),
+                body: None,
+                statuses: READ,
+            })
+        };
+        if let Some(path) = everywhere {
+            let mut watch = operation("watchlist", "");
+            let name = format!("watch{}{}ListForAllNamespaces", self.group_tag, self.row.kind);
+            watch["operationId"] = name.into();
+            add(path, json!({"get": watch}));
+        }
+        if let Some(path) = collection {
+            add(path, json!({"get": operation("watchlist", "List")}));
+        }
+        if let Some(path) = item {
+            add(path, json!({"get": operation("watch", "")}));
+        }
     }
 
     fn has(&self, verb: &str) -> bool {
@@ -281,6 +314,18 @@ impl Writer<'_> {
         }
         value
     }
+}
+
+/// Watches of all namespaces, of a collection and of one object.
+fn watch_paths(root: &str, row: &Resource) -> [Option<String>; 3] {
+    let everywhere = format!("{root}/watch/{}", row.plural);
+    if !row.namespaced {
+        let item = format!("{everywhere}/{{name}}");
+        return [None, Some(everywhere), Some(item)];
+    }
+    let collection = format!("{root}/watch/namespaces/{{namespace}}/{}", row.plural);
+    let item = format!("{collection}/{{name}}");
+    [Some(everywhere), Some(collection), Some(item)]
 }
 
 fn answer(text: &str, type_name: Option<&str>) -> Value {
