@@ -4,6 +4,7 @@
 //! what does not belong and leaves an object as a kube-apiserver would have it.
 
 pub mod json;
+pub mod json_text;
 pub mod limits;
 pub mod node;
 mod normal;

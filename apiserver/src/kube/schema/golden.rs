@@ -47,6 +47,19 @@ pub(crate) fn say(what: &str, compared: usize, least: usize) {
 
 /// All exchanges of these areas (of all when none is named), in a fixed order.
 pub(crate) fn exchanges(areas: &[&str]) -> Vec<Exchange> {
+    files(areas).iter().flat_map(|file| read(file)).collect()
+}
+
+/// The scenarios of these areas as they are written.
+pub(crate) fn scenario_texts(areas: &[&str]) -> Vec<(String, String)> {
+    let texts = files(areas).into_iter().map(|file| {
+        let text = fs::read_to_string(&file).unwrap();
+        (file.display().to_string(), text)
+    });
+    texts.collect()
+}
+
+fn files(areas: &[&str]) -> Vec<PathBuf> {
     let root = shared_folder().join("golden");
     let mut files: Vec<PathBuf> = Vec::new();
     for area in folder(&root) {
@@ -59,7 +72,7 @@ pub(crate) fn exchanges(areas: &[&str]) -> Vec<Exchange> {
             );
         }
     }
-    files.iter().flat_map(|file| read(file)).collect()
+    files
 }
 
 fn folder(path: &Path) -> Vec<PathBuf> {
