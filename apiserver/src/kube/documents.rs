@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::chain::Call;
+use super::discovery::openapi::OpenApi;
 use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
 use super::health;
 use super::request::negotiation::{Encoding, Offer};
@@ -21,6 +22,7 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
     match first {
         "healthz" | "livez" | "readyz" => return Ok(health_report(kube, call).await),
         "metrics" if path == "/metrics" => return Ok(metrics_page(kube)),
+        "openapi" => return openapi(call),
         _ => {}
     }
     if let Some(document) = aggregated(kube, call) {
@@ -43,6 +45,31 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
         _ => false,
     };
     if known { Err(ApiError::no_such_path()) } else { Ok(answer::page_not_found()) }
+}
+
+/// `/openapi/v2`, `/openapi/v3` and the documents below it, as JSON.
+fn openapi(call: &Call) -> Result<Answer, ApiError> {
+    const JSON: &str = "application/json";
+    let accepted = call.accept().split(',').any(|one| {
+        let kind = one.split(';').next().unwrap_or("").trim();
+        ["", "*/*", "application/*", JSON].contains(&kind)
+    });
+    let path = call.info.path.trim_matches('/');
+    let open_api = OpenApi::builtin();
+    if path == "openapi/v3" {
+        let index = Document::json(&open_api.index(&[]));
+        return Ok(with_etag(call, &index, "text/plain; charset=utf-8"));
+    }
+    let document = match path.strip_prefix("openapi/v3/") {
+        Some(name) => open_api.document(name),
+        None if path == "openapi/v2" => Some(open_api.swagger()),
+        None => None,
+    };
+    match document {
+        None => Ok(answer::page_not_found()),
+        Some(_) if !accepted => Err(ApiError::not_acceptable(&[JSON])),
+        Some(document) => Ok(with_etag(call, document, JSON)),
+    }
 }
 
 /// The aggregated document, when the client prefers it.

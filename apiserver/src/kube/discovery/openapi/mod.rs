@@ -10,7 +10,7 @@ mod tests;
 mod v2;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde_json::{Map, Value, json};
 
@@ -49,6 +49,12 @@ enum Content {
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 impl OpenApi {
+    /// The documents of this program's own table, shared by all cores.
+    pub fn builtin() -> &'static OpenApi {
+        static BUILTIN: LazyLock<OpenApi> = LazyLock::new(|| OpenApi::new(Schema::builtin()));
+        &BUILTIN
+    }
+
     /// What is served of the table.
     pub fn new(schema: &'static Schema) -> OpenApi {
         let served = served(schema);
