@@ -154,9 +154,6 @@ pub static CPU: Metric =
     metric("CPU per operation", Unit::Microseconds, false, |run| run.cpu_us_per_operation);
 /// Cores that the server kept busy.
 pub static CORES: Metric = metric("Cores busy", Unit::Plain, false, |run| run.cpu_cores);
-/// Memory at the end of the load.
-pub static MEMORY: Metric =
-    metric("Memory at the end", Unit::Bytes, false, |run| run.resident_bytes);
 /// Largest memory under load.
 pub static MEMORY_PEAK: Metric =
     metric("Memory peak", Unit::Bytes, false, |run| run.resident_peak_bytes);
@@ -164,12 +161,10 @@ pub static MEMORY_PEAK: Metric =
 pub static DISK: Metric =
     metric("Disk written per operation", Unit::Bytes, false, |run| run.written_bytes_per_operation);
 /// The loader's own processor time per operation.
-pub static LOADER: Metric = metric("Loader CPU per operation", Unit::Microseconds, false, |run| {
-    run.figures.loader_cpu_us_per_operation
-});
+pub static LOADER: Metric =
+    metric("Loader CPU", Unit::Microseconds, false, |run| run.figures.loader_cpu_us_per_operation);
 /// Cores that everything else on the machine kept busy.
-pub static OTHERS: Metric =
-    metric("Cores busy with others", Unit::Plain, false, |run| run.other_cores);
+pub static OTHERS: Metric = metric("Others’ cores", Unit::Plain, false, |run| run.other_cores);
 /// Start of the process to its first answer.
 pub static START: Metric =
     metric("Start to first answer", Unit::Milliseconds, false, |run| run.start_ms);
@@ -180,21 +175,10 @@ pub static IDLE_MEMORY: Metric =
 pub static IDLE_CPU: Metric =
     metric("CPU when idle", Unit::Percent, false, |run| run.idle_cpu_percent);
 
-/// Everything in the table of numbers, in its order.
-pub static TABLE: [&Metric; 12] = [
-    &THROUGHPUT,
-    &P50,
-    &P99,
-    &P999,
-    &SLOWEST,
-    &CPU,
-    &CORES,
-    &MEMORY,
-    &MEMORY_PEAK,
-    &DISK,
-    &LOADER,
-    &OTHERS,
-];
+/// The table of what clients saw.
+pub static SEEN: [&Metric; 5] = [&THROUGHPUT, &P50, &P99, &P999, &SLOWEST];
+/// The table of what was spent.
+pub static SPENT: [&Metric; 6] = [&CPU, &CORES, &MEMORY_PEAK, &DISK, &LOADER, &OTHERS];
 /// What the short version shows.
 pub static SHORT: [&Metric; 6] = [&THROUGHPUT, &P50, &P99, &CPU, &MEMORY_PEAK, &DISK];
 /// What is drawn as bars for each workload.

@@ -1,7 +1,7 @@
 //! The report: one HTML page that needs nothing else, in light and dark, on paper and phone.
 
 use super::chart::{self, BarGroup, Curve, escape, ratio_text};
-use super::comparison::{self, Comparison, Metric, PeerFacts};
+use super::comparison::{self, Comparison, Metric, PeerFacts, Run};
 use super::statistics::Spread;
 use crate::result::summary::grouped;
 use std::fmt::Write;
@@ -253,58 +253,67 @@ fn describe(comparison: &Comparison, workload: &str) -> String {
 }
 
 fn numbers(out: &mut String, comparison: &Comparison) {
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<h2>All numbers</h2>\n<p class=\"soft\">Median of {} rounds, smallest and largest below \
-         it.</p>\n<div class=\"scroll\"><table><thead><tr><th>Server and load</th>",
+         it. First what clients saw, then what it took.</p>",
         comparison.rounds
     );
-    for metric in comparison::TABLE {
+    number_table(out, comparison, &comparison::SEEN, true);
+    number_table(out, comparison, &comparison::SPENT, false);
+}
+
+fn number_table(out: &mut String, comparison: &Comparison, metrics: &[&Metric], errors: bool) {
+    out.push_str("<div class=\"scroll\"><table><thead><tr><th>Server and load</th>");
+    for metric in metrics {
         let _ = write!(out, "<th>{}</th>", metric.title);
     }
-    out.push_str("<th>Errors</th></tr></thead><tbody>\n");
+    out.push_str(if errors { "<th>Errors</th>" } else { "" });
+    out.push_str("</tr></thead><tbody>\n");
     for workload in comparison.workloads() {
         for clients in comparison.clients(workload) {
             for (number, peer) in comparison.peers.iter().enumerate() {
-                number_row(out, comparison, workload, clients, (number, peer));
+                let class = if number == 0 { " class=\"group\"" } else { "" };
+                let _ = write!(
+                    out,
+                    "<tr{class}><th class=\"key key{number}\"><i></i>{}<small>{}</small></th>",
+                    escape(&peer.name),
+                    escape(&load_label(workload, clients))
+                );
+                for metric in metrics {
+                    spread_cell(
+                        out,
+                        metric,
+                        comparison.spread(metric, &peer.name, workload, clients),
+                    );
+                }
+                if errors {
+                    error_cell(out, comparison.cell(&peer.name, workload, clients));
+                }
+                out.push_str("</tr>\n");
             }
         }
     }
     out.push_str("</tbody></table></div>\n");
 }
 
-fn number_row(
-    out: &mut String,
-    comparison: &Comparison,
-    workload: &str,
-    clients: usize,
-    (number, peer): (usize, &PeerFacts),
-) {
-    let class = if number == 0 { " class=\"group\"" } else { "" };
-    let _ = write!(
-        out,
-        "<tr{class}><th class=\"key key{number}\"><i></i>{}<small>{}</small></th>",
-        escape(&peer.name),
-        escape(&load_label(workload, clients))
-    );
-    for metric in comparison::TABLE {
-        match comparison.spread(metric, &peer.name, workload, clients) {
-            Some(spread) => {
-                let _ = write!(
-                    out,
-                    "<td>{}<small>{} – {}</small></td>",
-                    metric.unit.format(spread.median),
-                    metric.unit.format(spread.min),
-                    metric.unit.format(spread.max)
-                );
-            }
-            None => out.push_str("<td>–</td>"),
-        }
-    }
-    let errors: u64 =
-        comparison.cell(&peer.name, workload, clients).map(|run| run.figures.error_count()).sum();
+fn spread_cell(out: &mut String, metric: &Metric, spread: Option<Spread>) {
+    let _ = match spread {
+        Some(spread) => write!(
+            out,
+            "<td>{}<small>{} – {}</small></td>",
+            metric.unit.format(spread.median),
+            metric.unit.format(spread.min),
+            metric.unit.format(spread.max)
+        ),
+        None => write!(out, "<td>–</td>"),
+    };
+}
+
+fn error_cell<'a>(out: &mut String, runs: impl Iterator<Item = &'a Run>) {
+    let errors: u64 = runs.map(|run| run.figures.error_count()).sum();
     let class = if errors > 0 { " class=\"bad\"" } else { "" };
-    let _ = writeln!(out, "<td{class}>{}</td></tr>", grouped(errors as f64, 0));
+    let _ = write!(out, "<td{class}>{}</td>", grouped(errors as f64, 0));
 }
 
 fn method(out: &mut String, comparison: &Comparison) {
