@@ -5,13 +5,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
-use hyper::body::Incoming;
 use mainstay_proto::health::{HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
 use super::{Door, limits};
 use crate::metrics::CallGuard;
-use crate::net::BoxedBody;
 use crate::net::grpc::{self, Code, Messages, Status};
+use crate::net::{BoxedBody, RequestBody};
 
 impl Door {
     /// `None` for a service that is not ours to speak of.
@@ -38,7 +37,11 @@ pub(super) async fn check(
 }
 
 /// Tells the status now and again when it changes, which it does once: at shutdown.
-pub(super) async fn watch(door: Rc<Door>, body: Incoming, call: CallGuard) -> Response<BoxedBody> {
+pub(super) async fn watch(
+    door: Rc<Door>,
+    body: RequestBody,
+    call: CallGuard,
+) -> Response<BoxedBody> {
     let service = match Messages::new(body, limits::MESSAGE_BYTES).next().await {
         Ok(Some(bytes)) => grpc::decode::<HealthCheckRequest>(bytes),
         Ok(None) => Err(Status::new(Code::Internal, "the call has no request message")),

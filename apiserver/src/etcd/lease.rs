@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::stream;
 use http::Response;
-use hyper::body::Incoming;
 use mainstay_engine::StoreError;
 use mainstay_engine::limits::LEASE_TTL_MAX;
 use mainstay_proto::lease::{
@@ -19,8 +18,8 @@ use mainstay_proto::lease::{
 use super::errors::{self, from_store};
 use super::{Door, limits};
 use crate::metrics::CallGuard;
-use crate::net::BoxedBody;
 use crate::net::grpc::{self, Code, Messages, Status};
+use crate::net::{BoxedBody, RequestBody};
 
 pub(super) async fn grant(
     door: Rc<Door>,
@@ -82,7 +81,11 @@ pub(super) async fn leases(
 }
 
 /// A stream of keep-alives, each answered in turn.
-pub(super) fn keep_alive(door: Rc<Door>, body: Incoming, call: CallGuard) -> Response<BoxedBody> {
+pub(super) fn keep_alive(
+    door: Rc<Door>,
+    body: RequestBody,
+    call: CallGuard,
+) -> Response<BoxedBody> {
     let stream = KeepAlive { door, requests: Messages::new(body, limits::MESSAGE_BYTES), call };
     grpc::stream(stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
@@ -105,7 +108,7 @@ pub(super) fn keep_alive(door: Rc<Door>, body: Incoming, call: CallGuard) -> Res
 
 struct KeepAlive {
     door: Rc<Door>,
-    requests: Messages<Incoming>,
+    requests: Messages<RequestBody>,
     call: CallGuard,
 }
 

@@ -22,15 +22,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use mainstay_engine::Store;
 use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_proto::ResponseHeader;
 use prost::Message;
 
 use crate::metrics::{CallGuard, CoreMetrics};
-use crate::net::BoxedBody;
 use crate::net::grpc::{self, Code, Head, Status};
+use crate::net::{BoxedBody, RequestBody};
 pub use methods::{Kind, Method};
 
 /// The version of etcd's API that this door speaks, as clients that ask for etcd's version want
@@ -78,7 +77,7 @@ impl Door {
     }
 
     /// Answers one request, gRPC or plain HTTP.
-    pub async fn handle(self: Rc<Door>, request: Request<Incoming>) -> Response<BoxedBody> {
+    pub async fn handle(self: Rc<Door>, request: Request<RequestBody>) -> Response<BoxedBody> {
         let is_grpc = grpc::is_grpc(request.headers());
         if !is_grpc && !is_service_path(request.uri().path()) {
             return self.endpoint(&request).await;
@@ -109,7 +108,7 @@ impl Door {
         self: Rc<Door>,
         method: Method,
         timeout: Option<Duration>,
-        body: Incoming,
+        body: RequestBody,
         call: CallGuard,
     ) -> Response<BoxedBody> {
         let call = Unary { door: self, timeout, body, call };
@@ -164,7 +163,7 @@ impl Door {
 struct Unary {
     door: Rc<Door>,
     timeout: Option<Duration>,
-    body: Incoming,
+    body: RequestBody,
     call: CallGuard,
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of answers: whole, or streamed by something that lives on this core.
+//! Bodies: of requests as they come, of answers whole or streamed by something on this core.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, StreamExt};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::http2::ReceivedBody;
 
 /// What a body that breaks off says.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,6 +52,11 @@ impl BoxedBody {
     /// These bytes, then trailers: a unary gRPC answer.
     pub fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> BoxedBody {
         BoxedBody(Inner::Whole { data: Some(bytes), trailers: Some(Box::new(trailers)) })
+    }
+
+    /// Whether nothing of it has to be waited for.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.0, Inner::Whole { .. })
     }
 
     /// Any body.
@@ -103,6 +111,52 @@ impl Body for BoxedBody {
                 SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
             }
             Inner::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of a request, while the client sends it.
+///
+/// The client is held up when nobody reads.
+#[derive(Debug)]
+pub enum RequestBody {
+    Empty,
+    Http1(Incoming),
+    Http2(ReceivedBody),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Http1(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|result| result.map_err(BoxError::from))),
+            RequestBody::Http2(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|result| result.map_err(BoxError::from))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Http1(body) => body.is_end_stream(),
+            RequestBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Http1(body) => body.size_hint(),
+            RequestBody::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -21,9 +21,11 @@ use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_engine::runtime::timer;
 use rustls::pki_types::CertificateDer;
 
-use super::body::BoxedBody;
+use super::body::{BoxedBody, RequestBody};
+use super::http2::PREFACE;
+use super::http2::driver::{self, DriveError, World};
 use super::limits;
-use super::rt::{CoreTimer, HyperStream, LocalExecutor, ReadBuffer, read_buffer};
+use super::rt::{CoreTimer, HyperStream, ReadBuffer, read_buffer};
 
 /// What is known about the client of a connection, for every request on it.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +62,9 @@ pub enum ConnectionError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
-    Http(#[from] hyper::Error),
+    Http1(#[from] hyper::Error),
+    #[error("{0}")]
+    Http2(#[from] DriveError),
 }
 
 impl fmt::Debug for Server {
@@ -92,7 +96,7 @@ impl Server {
     ) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
-        H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
+        H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + 'static,
         F: Future<Output = Response<BoxedBody>> + 'static,
     {
         let (protocol, prefix) = match info.protocol {
@@ -101,29 +105,45 @@ impl Server {
                 .await
                 .ok_or(ConnectionError::Silent)??,
         };
-        let stream = HyperStream::new(stream, prefix, self.buffer.clone());
-        let service = service_fn(move |request| {
-            let answer = handler(request, info.clone());
-            async move { Ok::<_, Infallible>(answer.await) }
-        });
         match protocol {
-            Protocol::Http1 => {
-                let mut connection = pin!(self.http1().serve_connection(stream, service));
-                match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
-                    Either::Left((result, _)) => return Ok(result?),
-                    Either::Right(_) => connection.as_mut().graceful_shutdown(),
-                }
-                bounded(connection).await
-            }
+            Protocol::Http1 => self.serve_http1(stream, prefix, info, handler).await,
             Protocol::Http2 => {
-                let mut connection = pin!(self.http2().serve_connection(stream, service));
-                match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
-                    Either::Left((result, _)) => return Ok(result?),
-                    Either::Right(_) => connection.as_mut().graceful_shutdown(),
-                }
-                bounded(connection).await
+                let shutdown = self.shutdown.clone();
+                let world = World {
+                    sleep: |duration| Box::pin(timer::sleep(duration)),
+                    wall_clock: timer::wall_clock,
+                    shutdown: Box::pin(async move { shutdown.requested().await }),
+                    buffer: self.buffer.clone(),
+                };
+                let handler = move |request| handler(request, info.clone());
+                Ok(driver::serve(stream, &prefix, world, handler).await?)
             }
         }
+    }
+
+    async fn serve_http1<S, H, F>(
+        &self,
+        stream: S,
+        prefix: Bytes,
+        info: Rc<ConnectionInfo>,
+        handler: H,
+    ) -> Result<(), ConnectionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + 'static,
+        F: Future<Output = Response<BoxedBody>> + 'static,
+    {
+        let stream = HyperStream::new(stream, prefix, self.buffer.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = handler(request.map(RequestBody::Http1), info.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut connection = pin!(self.http1().serve_connection(stream, service));
+        match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
+            Either::Left((result, _)) => return Ok(result?),
+            Either::Right(_) => connection.as_mut().graceful_shutdown(),
+        }
+        bounded(connection).await
     }
 
     fn http1(&self) -> hyper::server::conn::http1::Builder {
@@ -134,21 +154,6 @@ impl Server {
             .max_buf_size(limits::HTTP1_HEADER_BYTES)
             // Go clients may close their sending side early and still read.
             .half_close(true);
-        builder
-    }
-
-    fn http2(&self) -> hyper::server::conn::http2::Builder<LocalExecutor> {
-        let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
-        builder
-            .timer(self.timer.clone())
-            .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-            .max_header_list_size(limits::HEADER_LIST_BYTES)
-            .max_pending_accept_reset_streams(limits::PENDING_RESET_STREAMS)
-            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-            .max_send_buf_size(limits::STREAM_SEND_BUFFER_BYTES)
-            .keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT);
         builder
     }
 }
@@ -163,9 +168,6 @@ where
         None => Ok(()),
     }
 }
-
-/// What every HTTP/2 connection begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear what the client speaks; gives back what was read.
 async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<(Protocol, Bytes)> {

@@ -46,6 +46,23 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// nothing more is encoded until the client has read.
 pub const STREAM_SEND_BUFFER_BYTES: usize = 128 << 10;
 
+/// Bytes that wait to be written to one HTTP/2 connection before nothing is added to them and
+/// nothing more is read: some sixteen full frames. What is written at once takes fewer system calls.
+pub const CONNECTION_OUTPUT_BYTES: usize = 256 << 10;
+
+/// CONTINUATION frames of one header block (CVE-2024-27316): a block of the largest size takes 16
+/// full ones.
+pub const CONTINUATION_FRAMES: u32 = 64;
+
+/// HTTP/2 frames that bring nothing (PING, SETTINGS, PRIORITY, empty DATA, ...) in one
+/// [`KEEP_ALIVE_INTERVAL`], beyond some for each request and each frame of data (CVE-2019-9511 to
+/// 9518). Go's server allows 10,000 that wait to be answered.
+pub const CONTROL_FRAMES_PER_INTERVAL: u32 = 10_000;
+
+/// Streams that end by a reset before they are answered, in one [`KEEP_ALIVE_INTERVAL`]
+/// (CVE-2023-44487). A client may cancel everything it has open, and do so again.
+pub const RESETS_PER_INTERVAL: u32 = 2 * STREAMS_PER_CONNECTION;
+
 /// Read at once from a socket; one buffer of this size on each core.
 pub const READ_BYTES: usize = 64 << 10;
 

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use mainstay_engine::runtime::net::{TcpListener, TcpStream};
 use mainstay_engine::runtime::{spawn_local, timer};
 
-use super::body::BoxedBody;
+use super::body::{BoxedBody, RequestBody};
 use super::http::{ConnectionInfo, Server};
 use super::limits;
 use super::tls::Acceptor;
@@ -82,7 +81,7 @@ pub async fn serve<H, F>(
     acceptor: Option<Acceptor>,
     handler: H,
 ) where
-    H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + Clone + 'static,
+    H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + Clone + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
     let open = Rc::new(Cell::new(0));
@@ -98,7 +97,7 @@ async fn accept<H, F>(
     handler: H,
     open: &Rc<Cell<usize>>,
 ) where
-    H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + Clone + 'static,
+    H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + Clone + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
     loop {
@@ -131,7 +130,7 @@ async fn accept<H, F>(
 
 async fn connection<H, F>(server: Server, stream: TcpStream, acceptor: Option<Acceptor>, handler: H)
 where
-    H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
+    H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
     let mut info =

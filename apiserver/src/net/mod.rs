@@ -6,10 +6,11 @@
 pub mod body;
 pub mod grpc;
 pub mod http;
+pub mod http2;
 pub mod limits;
 pub mod listener;
 mod rt;
 pub mod tls;
 
-pub use body::{BoxError, BoxedBody};
+pub use body::{BoxError, BoxedBody, RequestBody};
 pub use http::{ConnectionInfo, Server};

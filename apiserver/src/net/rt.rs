@@ -1,4 +1,4 @@
-//! What hyper needs of a runtime, given by this core's executor: I/O, tasks, timers.
+//! What hyper needs of a runtime, given by this core's executor: I/O and timers.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::io::{AsyncRead, AsyncWrite};
-use mainstay_engine::runtime::{spawn_local, timer, yield_now};
+use mainstay_engine::runtime::{spawn_local, timer};
 
 use super::limits;
 
@@ -79,21 +79,6 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for HyperStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(context)
-    }
-}
-
-/// Runs hyper's stream tasks on this core.
-#[derive(Clone, Copy)]
-pub(super) struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        spawn_local(async move {
-            // A new task runs at once; without this, hyper would flush once for each answer
-            // instead of once for all that are ready.
-            yield_now().await;
-            future.await;
-        });
     }
 }
 

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use http::Response;
-use hyper::body::Incoming;
 use mainstay_engine::request::{KeyRange, WatchBatch};
 use mainstay_engine::runtime::timer;
 use mainstay_engine::{Revision, StoreError, request};
@@ -19,13 +18,13 @@ use super::cursor::{Cursor, Interrupt, Outcome, Serial};
 use super::message::{self, NO_WATCHER};
 use crate::etcd::{Door, convert, errors, limits};
 use crate::metrics::{CallGuard, Gauge};
-use crate::net::BoxedBody;
 use crate::net::grpc::{self, Messages, Status};
+use crate::net::{BoxedBody, RequestBody};
 
 /// Answers a watch call with a stream that lives as long as the client wants it.
 pub(in crate::etcd) fn serve(
     door: Rc<Door>,
-    body: Incoming,
+    body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
     let session = Session::new(door, body, call);
@@ -74,7 +73,7 @@ struct ProgressDue {
 struct Session {
     door: Rc<Door>,
     call: CallGuard,
-    requests: Messages<Incoming>,
+    requests: Messages<RequestBody>,
     /// The client has sent its last request; watchers go on.
     requests_ended: bool,
     entries: BTreeMap<i64, Entry>,
@@ -102,7 +101,7 @@ enum Happened {
 }
 
 impl Session {
-    fn new(door: Rc<Door>, body: Incoming, call: CallGuard) -> Session {
+    fn new(door: Rc<Door>, body: RequestBody, call: CallGuard) -> Session {
         let shutdown = door.shutdown.clone();
         Session {
             call,

@@ -1,0 +1,497 @@
+//! Gives a [`Connection`] a socket, the time and handlers.
+//!
+//! All of it is one task: the handlers of a connection are polled where the connection is, so that
+//! the answers that are ready at a time leave in one write.
+
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, Bytes};
+use futures_util::future::LocalBoxFuture;
+use futures_util::io::{AsyncRead, AsyncWrite};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use super::body::{self, BodyError, Consumed};
+use super::connection::{Connection, Event, Extra};
+use super::date::DateCache;
+use super::error::{ErrorCode, Fault};
+use super::ready::{self, Ready};
+use super::stream::StreamKey;
+use crate::net::body::{BoxedBody, RequestBody};
+use crate::net::limits;
+use crate::net::rt::ReadBuffer;
+
+/// What a driver needs of the world beside a socket.
+pub struct World {
+    /// Resolves after so long.
+    pub sleep: fn(Duration) -> LocalBoxFuture<'static, ()>,
+    pub wall_clock: fn() -> SystemTime,
+    /// Resolves once connections should end.
+    pub shutdown: LocalBoxFuture<'static, ()>,
+    /// Shared by connections that read one after the other.
+    pub buffer: ReadBuffer,
+}
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the client broke the protocol: {0}")]
+    Fault(#[from] Fault),
+    #[error("the client did not answer a ping for {} s", limits::KEEP_ALIVE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+/// Serves a connection until the client closes it, it breaks, or shutdown.
+///
+/// `prefix` was read from `stream` before. `handler` is called for each request; its future is
+/// dropped when the client resets the stream.
+pub async fn serve<S, H, F>(
+    stream: S,
+    prefix: &[u8],
+    world: World,
+    handler: H,
+) -> Result<(), DriveError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<RequestBody>) -> F,
+    F: Future<Output = Response<BoxedBody>>,
+{
+    let mut driver = Driver::new(stream, world, handler);
+    driver.feed(prefix);
+    std::future::poll_fn(|context| driver.poll(context)).await
+}
+
+/// The numbers of what has a waker.
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const TIMER: u32 = 2;
+const SHUTDOWN: u32 = 3;
+/// ... and of the first stream slot.
+const STREAMS: u32 = 4;
+
+/// Rounds of reading, handling and writing before other tasks have their turn.
+const ROUNDS: usize = 8;
+/// What an idle connection keeps for its next output.
+const IDLE_OUTPUT_BYTES: usize = 16 << 10;
+
+/// What is done for a stream.
+enum Work<F> {
+    Nothing,
+    Handler(Pin<Box<F>>),
+    Answer(BoxedBody),
+}
+
+struct Slot<F> {
+    key: StreamKey,
+    work: Work<F>,
+    /// Where the request's body goes, as long as it comes.
+    body: Option<body::Sender>,
+    /// HEAD: the answer's body is not sent.
+    head_only: bool,
+    waker: Waker,
+}
+
+/// What the timer is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alarm {
+    /// Has the client said anything meanwhile?
+    Interval,
+    /// Has it answered?
+    Ping,
+    /// The end.
+    Grace,
+}
+
+struct Driver<S, H, F> {
+    stream: S,
+    handler: H,
+    connection: Connection,
+    slots: Vec<Slot<F>>,
+    ready: Arc<Ready>,
+    read_waker: Waker,
+    write_waker: Waker,
+    timer_waker: Waker,
+    shutdown_waker: Waker,
+    /// Scratch: the numbers that were woken.
+    woken: Vec<u32>,
+    /// Slots whose handlers have not been polled yet.
+    fresh: Vec<u32>,
+    consumed: Rc<Consumed>,
+    consumed_list: Vec<(StreamKey, u32)>,
+    buffer: ReadBuffer,
+    may_read: bool,
+    may_write: bool,
+    must_flush: bool,
+    fault: Option<Fault>,
+    sleep: fn(Duration) -> LocalBoxFuture<'static, ()>,
+    timer: LocalBoxFuture<'static, ()>,
+    alarm: Alarm,
+    /// The client has sent something since the timer was set.
+    heard: bool,
+    shutdown: LocalBoxFuture<'static, ()>,
+    wall_clock: fn() -> SystemTime,
+    date: DateCache,
+}
+
+impl<S, H, F> Driver<S, H, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<RequestBody>) -> F,
+    F: Future<Output = Response<BoxedBody>>,
+{
+    fn new(stream: S, world: World, handler: H) -> Driver<S, H, F> {
+        let ready = Arc::new(Ready::default());
+        let [read_waker, write_waker, timer_waker, shutdown_waker] =
+            [READ, WRITE, TIMER, SHUTDOWN].map(|number| ready::waker(&ready, number));
+        // The first look registers their wakers.
+        timer_waker.wake_by_ref();
+        shutdown_waker.wake_by_ref();
+        Driver {
+            stream,
+            handler,
+            connection: Connection::default(),
+            slots: Vec::new(),
+            consumed: Consumed::new(ready.clone()),
+            consumed_list: Vec::new(),
+            ready,
+            read_waker,
+            write_waker,
+            timer_waker,
+            shutdown_waker,
+            woken: Vec::new(),
+            fresh: Vec::new(),
+            buffer: world.buffer,
+            may_read: true,
+            may_write: true,
+            must_flush: false,
+            fault: None,
+            timer: (world.sleep)(limits::KEEP_ALIVE_INTERVAL),
+            sleep: world.sleep,
+            alarm: Alarm::Interval,
+            heard: false,
+            shutdown: world.shutdown,
+            wall_clock: world.wall_clock,
+            date: DateCache::default(),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DriveError>> {
+        self.ready.start(context.waker());
+        for _ in 0..ROUNDS {
+            match self.round() {
+                Ok(true) => {
+                    return Poll::Ready(self.fault.map_or(Ok(()), |fault| Err(fault.into())));
+                }
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            let may_read = self.may_read && !self.connection.is_output_full();
+            let may_write = self.may_write && !self.connection.output().is_empty();
+            let may_go_on = may_read || may_write || self.connection.can_go_on();
+            if !may_go_on && self.ready.stop() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Does what there is to do; whether that was all for ever.
+    fn round(&mut self) -> Result<bool, DriveError> {
+        if self.read()? || self.look_at_woken()? {
+            return Ok(true);
+        }
+        for slot in mem::take(&mut self.fresh) {
+            self.work(slot);
+        }
+        self.give_windows_back();
+        self.connection.send_pending();
+        while let Some(key) = self.connection.next_with_room() {
+            self.work(key.slot);
+        }
+        self.write()?;
+        Ok(self.connection.is_finished() && self.connection.output().is_empty() && !self.must_flush)
+    }
+
+    /// Reads once; `true` at the end of what the client sends.
+    fn read(&mut self) -> Result<bool, DriveError> {
+        if !self.may_read || self.connection.is_output_full() || self.fault.is_some() {
+            return Ok(false);
+        }
+        let buffer = self.buffer.clone();
+        let mut buffer = buffer.borrow_mut();
+        let mut context = Context::from_waker(&self.read_waker);
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+            Poll::Pending => self.may_read = false,
+            Poll::Ready(read) => match read? {
+                0 => return Ok(true),
+                length => {
+                    self.heard = true;
+                    self.feed(&buffer[..length]);
+                }
+            },
+        }
+        Ok(false)
+    }
+
+    fn feed(&mut self, mut input: &[u8]) {
+        loop {
+            match self.connection.receive(&mut input) {
+                Ok(Some(event)) => self.event(event),
+                Ok(None) => return,
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return self.drop_all(BodyError::Closed);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Request { stream, request, end } => self.request(stream, request, end),
+            Event::Data { stream, data, end } => {
+                // A body is at most a window, which is below 2^32.
+                let length = data.len() as u32;
+                let taken = match self.slot(stream) {
+                    Some(slot) => slot.body.as_ref().is_some_and(|body| body.data(data, end)),
+                    None => false,
+                };
+                if !taken {
+                    self.connection.consume(stream, length);
+                }
+            }
+            Event::Trailers { stream, trailers } => {
+                if let Some(body) = self.slot(stream).and_then(|slot| slot.body.as_ref()) {
+                    body.trailers(trailers);
+                }
+            }
+            Event::Reset { stream, code } => self.forget(stream, BodyError::Reset(code)),
+        }
+    }
+
+    fn slot(&mut self, key: StreamKey) -> Option<&mut Slot<F>> {
+        self.slots.get_mut(key.slot as usize).filter(|slot| slot.key == key)
+    }
+
+    fn request(&mut self, key: StreamKey, request: Request<()>, end: bool) {
+        let head_only = request.method() == Method::HEAD;
+        let (sender, body) = if end {
+            (None, RequestBody::Empty)
+        } else {
+            let length = content_length(request.headers());
+            let (sender, body) = body::channel(key, length, &self.consumed);
+            (Some(sender), RequestBody::Http2(body))
+        };
+        let handler = Box::pin((self.handler)(request.map(|()| body)));
+        while self.slots.len() <= key.slot as usize {
+            let number = STREAMS + self.slots.len() as u32;
+            self.slots.push(Slot {
+                key,
+                work: Work::Nothing,
+                body: None,
+                head_only: false,
+                waker: ready::waker(&self.ready, number),
+            });
+        }
+        let slot = &mut self.slots[key.slot as usize];
+        assert!(matches!(slot.work, Work::Nothing), "a slot serves one stream at a time");
+        slot.key = key;
+        slot.work = Work::Handler(handler);
+        slot.body = sender;
+        slot.head_only = head_only;
+        self.fresh.push(key.slot);
+    }
+
+    /// Drops what was done for a stream.
+    fn forget(&mut self, key: StreamKey, error: BodyError) {
+        if let Some(slot) = self.slot(key) {
+            let work = mem::replace(&mut slot.work, Work::Nothing);
+            if let Some(body) = slot.body.take() {
+                body.fail(error);
+            }
+            drop(work);
+        }
+    }
+
+    fn drop_all(&mut self, error: BodyError) {
+        for at in 0..self.slots.len() {
+            self.forget(self.slots[at].key, error);
+        }
+    }
+
+    fn look_at_woken(&mut self) -> Result<bool, DriveError> {
+        let mut woken = mem::take(&mut self.woken);
+        self.ready.take(&mut woken);
+        let mut over = false;
+        for &number in &woken {
+            match number {
+                READ => self.may_read = true,
+                WRITE => self.may_write = true,
+                TIMER => over |= self.look_at_timer()?,
+                SHUTDOWN => self.look_at_shutdown(),
+                slot => self.work(slot - STREAMS),
+            }
+        }
+        woken.clear();
+        self.woken = woken;
+        Ok(over)
+    }
+
+    fn look_at_timer(&mut self) -> Result<bool, DriveError> {
+        let mut context = Context::from_waker(&self.timer_waker);
+        while self.timer.as_mut().poll(&mut context).is_ready() {
+            let heard = mem::take(&mut self.heard);
+            let pause = match self.alarm {
+                Alarm::Grace => return Ok(true),
+                Alarm::Ping if !heard => return Err(DriveError::Silent),
+                Alarm::Interval if !heard => {
+                    self.connection.ping();
+                    self.alarm = Alarm::Ping;
+                    limits::KEEP_ALIVE_TIMEOUT
+                }
+                Alarm::Interval | Alarm::Ping => {
+                    self.alarm = Alarm::Interval;
+                    limits::KEEP_ALIVE_INTERVAL
+                }
+            };
+            self.connection.renew_allowance();
+            self.timer = (self.sleep)(pause);
+        }
+        Ok(false)
+    }
+
+    fn look_at_shutdown(&mut self) {
+        let mut context = Context::from_waker(&self.shutdown_waker);
+        if self.alarm != Alarm::Grace && self.shutdown.as_mut().poll(&mut context).is_ready() {
+            self.connection.leave();
+            self.alarm = Alarm::Grace;
+            self.timer = (self.sleep)(limits::SHUTDOWN_GRACE);
+            self.timer_waker.wake_by_ref();
+        }
+    }
+
+    /// Goes on with what is done for a stream.
+    fn work(&mut self, at: u32) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        match &mut slot.work {
+            Work::Nothing => {}
+            Work::Handler(handler) => {
+                let mut context = Context::from_waker(&slot.waker);
+                if let Poll::Ready(response) = handler.as_mut().poll(&mut context) {
+                    self.respond(at, response);
+                }
+            }
+            Work::Answer(_) => self.answer(at),
+        }
+    }
+
+    fn respond(&mut self, at: u32, response: Response<BoxedBody>) {
+        let (head, body) = response.into_parts();
+        let date = if is_grpc(&head.headers) { None } else { self.date.get((self.wall_clock)()) };
+        let slot = &mut self.slots[at as usize];
+        let none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let end = slot.head_only || none || body.is_end_stream();
+        let extra = Extra {
+            content_length: body.size_hint().exact().filter(|_| !none && !body.is_end_stream()),
+            date,
+        };
+        let key = slot.key;
+        // The handler goes before the stream does: its part of the request's body too.
+        slot.work = Work::Nothing;
+        self.connection.respond(key, &head, extra, end);
+        if end {
+            return self.forget(key, BodyError::Closed);
+        }
+        self.slots[at as usize].work = Work::Answer(body);
+        self.answer(at);
+    }
+
+    /// Sends what there is of an answer's body, as far as there is room.
+    fn answer(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        let Work::Answer(body) = &mut slot.work else { return };
+        let key = slot.key;
+        let mut context = Context::from_waker(&slot.waker);
+        loop {
+            if !body.is_whole() && !self.connection.has_room(key) {
+                return self.connection.want_room(key);
+            }
+            match Pin::new(&mut *body).poll_frame(&mut context) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.connection.send_data(key, Bytes::new(), true),
+                Poll::Ready(Some(Err(_))) => self.connection.reset(key, ErrorCode::INTERNAL_ERROR),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        let end = body.is_end_stream();
+                        self.connection.send_data(key, data, end);
+                        if !end {
+                            continue;
+                        }
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.connection.send_trailers(key, trailers);
+                    }
+                },
+            }
+            return self.forget(key, BodyError::Closed);
+        }
+    }
+
+    fn give_windows_back(&mut self) {
+        let mut list = mem::take(&mut self.consumed_list);
+        self.consumed.take(&mut list);
+        for (stream, bytes) in list.drain(..) {
+            self.connection.consume(stream, bytes);
+        }
+        self.consumed_list = list;
+    }
+
+    fn write(&mut self) -> Result<(), DriveError> {
+        let mut context = Context::from_waker(&self.write_waker);
+        while self.may_write && !self.connection.output().is_empty() {
+            let output = self.connection.output();
+            match Pin::new(&mut self.stream).poll_write(&mut context, output) {
+                Poll::Pending => self.may_write = false,
+                Poll::Ready(written) => match written? {
+                    0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                    length => {
+                        output.advance(length);
+                        self.must_flush = true;
+                    }
+                },
+            }
+        }
+        if self.must_flush && self.connection.output().is_empty() {
+            match Pin::new(&mut self.stream).poll_flush(&mut context) {
+                Poll::Pending => self.may_write = false,
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.must_flush = false;
+                }
+            }
+            self.connection.shrink_output(IDLE_OUTPUT_BYTES);
+        }
+        Ok(())
+    }
+}
+
+/// gRPC's answers have no date.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

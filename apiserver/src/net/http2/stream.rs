@@ -1,0 +1,154 @@
+//! The streams of a connection: what is known of each, and which are there.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::window::{ReceiveWindow, SendWindow};
+
+/// Names a stream of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    /// Small numbers, used again once a stream has ended: an index for who keeps things per stream.
+    pub slot: u32,
+    /// The number that the client gave it.
+    pub id: u32,
+}
+
+/// How an answer ends once all its data is sent.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Data,
+    Trailers(HeaderMap),
+}
+
+/// An open stream. Removed once both sides have ended, or one has reset it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    pub(super) receive_window: ReceiveWindow,
+    /// The client has sent all of the request.
+    pub(super) receive_ended: bool,
+    /// Bytes of the request's body that are still to come, if it said how many there are.
+    pub(super) content_left: Option<u64>,
+    pub(super) send_window: SendWindow,
+    /// To be sent when there is room for it.
+    pub(super) pending: VecDeque<Bytes>,
+    pub(super) ending: Option<Ending>,
+    /// Has its place among those that send in turn.
+    pub(super) queued: bool,
+    pub(super) room: Room,
+}
+
+/// Whether somebody waits for room for more data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    NotWanted,
+    Wanted,
+    /// There is room: the stream is on the list of those to tell.
+    Listed,
+}
+
+impl Stream {
+    pub(super) fn may_send_data(&self) -> bool {
+        !self.pending.is_empty() && self.send_window.available() > 0
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.is_empty() && self.send_window.available() > 0
+    }
+}
+
+/// The open streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    slots: Vec<Option<Stream>>,
+    free: Vec<u32>,
+    by_id: BTreeMap<u32, u32>,
+}
+
+impl Streams {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
+        let id = stream.id;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                // As many as may be open at a time.
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let before = self.slots[slot as usize].replace(stream);
+        assert!(before.is_none(), "a slot has one stream");
+        self.by_id.insert(id, slot);
+        StreamKey { slot, id }
+    }
+
+    pub(super) fn find(&self, id: u32) -> Option<StreamKey> {
+        self.by_id.get(&id).map(|&slot| StreamKey { slot, id })
+    }
+
+    /// `None` when it has ended.
+    pub(super) fn get(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        self.slots.get_mut(key.slot as usize)?.as_mut().filter(|stream| stream.id == key.id)
+    }
+
+    pub(super) fn remove(&mut self, key: StreamKey) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        self.slots[key.slot as usize] = None;
+        self.free.push(key.slot);
+        self.by_id.remove(&key.id);
+        true
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = StreamKey> {
+        self.by_id.iter().map(|(&id, &slot)| StreamKey { slot, id })
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, stream)| {
+            let stream = stream.as_mut()?;
+            Some((StreamKey { slot: slot as u32, id: stream.id }, stream))
+        })
+    }
+}
+
+/// How a stream ended that may still be spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Both sides had said all they wanted to.
+    Finished,
+    ResetByClient,
+    /// What the client sent before it heard of it is to be ignored.
+    ResetByUs,
+}
+
+/// The streams that ended last.
+#[derive(Debug, Default)]
+pub(super) struct RecentlyClosed(VecDeque<(u32, Closed)>);
+
+impl RecentlyClosed {
+    const LENGTH: usize = 128;
+
+    pub(super) fn push(&mut self, id: u32, closed: Closed) {
+        if self.0.len() == RecentlyClosed::LENGTH {
+            self.0.pop_front();
+        }
+        self.0.push_back((id, closed));
+    }
+
+    pub(super) fn find(&self, id: u32) -> Option<Closed> {
+        self.0.iter().rev().find(|closed| closed.0 == id).map(|closed| closed.1)
+    }
+}
