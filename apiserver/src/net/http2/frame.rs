@@ -117,7 +117,13 @@ pub(super) fn write_goaway(output: &mut BytesMut, last_stream: u32, code: ErrorC
 }
 
 /// A header block, in as many frames as its length takes.
-pub(super) fn write_headers(output: &mut BytesMut, stream: u32, block: &[u8], end: bool, limit: usize) {
+pub(super) fn write_headers(
+    output: &mut BytesMut,
+    stream: u32,
+    block: &[u8],
+    end: bool,
+    limit: usize,
+) {
     let (first, mut rest) = block.split_at(block.len().min(limit));
     let mut flags = if end { flag::END_STREAM } else { 0 };
     if rest.is_empty() {

@@ -281,7 +281,7 @@ mod tests {
         // Two entries of 34 bytes; 4096 is allowed; then room for one; then for none.
         assert!(decode(&mut decoder, "3f e1 1f 40 01 61 01 62 40 01 63 01 64").is_ok());
         assert_eq!(decoder.entries.len(), 2);
-        assert_eq!(decode(&mut decoder, "3f 04 be"), Err(DecodeError::Index));
+        assert_eq!(decode(&mut decoder, "3f 04 bf"), Err(DecodeError::Index));
         decoder = Decoder::default();
         assert!(decode(&mut decoder, "3f 05 40 01 61 01 62 40 01 63 01 64").is_ok());
         assert_eq!(decode(&mut decoder, "be"), Ok(vec!["c: d".to_owned()]));

@@ -1,0 +1,98 @@
+//! What a client may not do too often.
+
+use super::*;
+
+/// Sends a frame until the connection has enough; how often that was, and the code.
+fn flood(connection: &mut Connection, mut next: impl FnMut(u32) -> Vec<u8>) -> (u32, String) {
+    for at in 0..1_000_000 {
+        let events = receive(connection, &next(at));
+        connection.output().clear();
+        if let Some(fault) = events.iter().find(|event| event.starts_with("fault")) {
+            return (at, fault.clone());
+        }
+    }
+    panic!("nothing stops it");
+}
+
+#[test]
+fn frames_that_bring_nothing_are_limited() {
+    for (name, bytes) in [
+        ("CVE-2019-9512 PING", frame(kind::PING, 0, 0, &[0; 8])),
+        ("CVE-2019-9515 SETTINGS", frame(kind::SETTINGS, 0, 0, &[])),
+        ("CVE-2019-9513 PRIORITY", frame(kind::PRIORITY, 0, 1, &[0; 5])),
+        ("CVE-2019-9518 empty DATA", frame(kind::DATA, 0, 1, &[])),
+        ("WINDOW_UPDATE", window_update(1, 1)),
+        ("an unknown frame", frame(0xee, 0, 0, &[])),
+    ] {
+        let mut connection = connected();
+        receive(&mut connection, &post(1));
+        let (count, fault) = flood(&mut connection, |_| bytes.clone());
+        assert_eq!(fault, "fault ENHANCE_YOUR_CALM", "{name}");
+        assert!(count.abs_diff(limits::CONTROL_FRAMES_PER_INTERVAL) < 10, "{name}: {count}");
+    }
+}
+
+#[test]
+fn resets_are_limited_until_the_allowance_is_renewed() {
+    // CVE-2023-44487: begin and reset.
+    let rapid = |at: u32| {
+        let id = 2 * at + 1;
+        [get(id), frame(kind::RST_STREAM, 0, id, &[0, 0, 0, 8])].concat()
+    };
+    let mut connection = connected();
+    let (count, fault) = flood(&mut connection, rapid);
+    assert_eq!((count, fault.as_str()), (limits::RESETS_PER_INTERVAL, "fault ENHANCE_YOUR_CALM"));
+    // CVE-2019-9514: make the server reset.
+    let malformed = |at: u32| frame(kind::HEADERS, WHOLE, 2 * at + 1, &[0x82]);
+    let (count, fault) = flood(&mut connected(), malformed);
+    assert_eq!((count, fault.as_str()), (limits::RESETS_PER_INTERVAL, "fault ENHANCE_YOUR_CALM"));
+    let mut connection = connected();
+    let mut at = 0;
+    for _ in 0..3 {
+        for _ in 0..limits::RESETS_PER_INTERVAL {
+            receive(&mut connection, &rapid(at));
+            connection.output().clear();
+            at += 1;
+        }
+        connection.renew_allowance();
+    }
+    assert_eq!(receive(&mut connection, &get(2 * at + 1)).len(), 1, "a patient client is served");
+}
+
+#[test]
+fn useful_work_earns_an_allowance() {
+    let mut connection = connected();
+    for at in 0..2 * limits::CONTROL_FRAMES_PER_INTERVAL {
+        let id = 2 * at + 1;
+        let input = [get(id), window_update(0, 1), frame(kind::PING, 0, 0, &[0; 8])].concat();
+        assert_eq!(receive(&mut connection, &input), [format!("{id} GET /, end")]);
+        answer(&mut connection, id, true);
+        connection.output().clear();
+    }
+}
+
+#[test]
+fn header_blocks_are_limited() {
+    // CVE-2024-27316, and CVE-2019-9516 (no names) among them.
+    let mut connection = connected();
+    receive(&mut connection, &frame(kind::HEADERS, 0, 1, GET));
+    let (count, fault) = flood(&mut connection, |_| frame(kind::CONTINUATION, 0, 1, &[]));
+    assert_eq!((count, fault.as_str()), (limits::CONTINUATION_FRAMES, "fault ENHANCE_YOUR_CALM"));
+    let mut connection = connected();
+    receive(&mut connection, &frame(kind::HEADERS, 0, 1, GET));
+    let (count, fault) = flood(&mut connection, |_| frame(kind::CONTINUATION, 0, 1, &[0; 16_384]));
+    assert_eq!((count, fault.as_str()), (15, "fault ENHANCE_YOUR_CALM"));
+}
+
+#[test]
+fn streams_are_limited() {
+    let mut connection = connected();
+    for at in 0..limits::STREAMS_PER_CONNECTION {
+        assert_eq!(receive(&mut connection, &get(2 * at + 1)).len(), 1);
+    }
+    let id = 2 * limits::STREAMS_PER_CONNECTION + 1;
+    assert!(receive(&mut connection, &get(id)).is_empty());
+    assert_eq!(sent(&mut connection), [format!("RST_STREAM {id} REFUSED_STREAM")]);
+    answer(&mut connection, 1, true);
+    assert_eq!(receive(&mut connection, &get(id + 2)).len(), 1, "one ended, one is taken");
+}
