@@ -8,6 +8,7 @@ use super::hpack::Field;
 use crate::net::limits;
 
 /// What a header block came to.
+#[expect(clippy::large_enum_variant, reason = "the largest is the most frequent by far")]
 pub(super) enum Outcome {
     /// A request, and how many bytes its body is going to have, if it says so.
     Request(Request<()>, Option<u64>),

@@ -26,7 +26,6 @@ use crate::net::limits;
 
 /// What the client did.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the largest is the most frequent by far")]
 pub enum Event {
     /// It asks for something. With `end`, the request has no body.
     Request { stream: StreamKey, request: Request<()>, end: bool },

@@ -445,7 +445,7 @@ fn messages() {
                 &[
                     GET,
                     &[&[0x40, 1][..], b"a", &[0x7f, 0xa1, 0x1d], &[b'x'; 3_872]].concat(),
-                    &vec![0xbe; 70],
+                    &[0xbe; 70],
                 ]
                 .concat(),
             ),
