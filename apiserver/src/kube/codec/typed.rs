@@ -72,16 +72,26 @@ struct Decoder<'s> {
 }
 
 impl Decoder<'_> {
-    /// The value, or `Null` where Go would leave the field as it was.
+    /// The value, or `Null` where Go would leave the field as it was. Only what goes deeper stands
+    /// here: the less stack a level needs, the better.
     fn value(&mut self, kind: &FieldKind, node: Node<'_>) -> Result<Value, DecodeError> {
         match (kind, node) {
-            (FieldKind::Any, node) => Ok(node.into_value()),
             (FieldKind::SchemaOr(or, id), node) => self.schema_or(*or, *id, node),
+            (FieldKind::Struct(id), Node::Object(members)) => self.structure(*id, members),
+            (FieldKind::List(_, element), Node::List(list)) => self.list(element, list),
+            (FieldKind::Map { value, .. }, Node::Object(members)) => self.map(value, members),
+            (kind, node) => self.scalar(kind, node),
+        }
+    }
+
+    fn scalar(&mut self, kind: &FieldKind, node: Node<'_>) -> Result<Value, DecodeError> {
+        match (kind, node) {
+            (FieldKind::Any, node) => Ok(node.into_value()),
             (FieldKind::Quantity, node) => quantity(node),
             (_, Node::Null) => Ok(Value::Null),
             (FieldKind::Boolean, Node::Boolean(value)) => Ok(Value::Bool(value)),
             (FieldKind::String, Node::String(text)) => Ok(Value::String(text.into_owned())),
-            (FieldKind::Int32, Node::Number(digits)) => {
+            (FieldKind::Int32 | FieldKind::IntOrString, Node::Number(digits)) => {
                 Ok(self.integer(&digits, i64::from(i32::MIN), i64::from(i32::MAX), "int32"))
             }
             (FieldKind::Int64, Node::Number(digits)) => {
@@ -95,12 +105,6 @@ impl Decoder<'_> {
             (FieldKind::Time, Node::String(text)) => timestamp(&text, Precision::Seconds),
             (FieldKind::MicroTime, Node::String(text)) => timestamp(&text, Precision::Micros),
             (FieldKind::IntOrString, Node::String(text)) => Ok(Value::String(text.into_owned())),
-            (FieldKind::IntOrString, Node::Number(digits)) => {
-                Ok(self.integer(&digits, i64::from(i32::MIN), i64::from(i32::MAX), "int32"))
-            }
-            (FieldKind::Struct(id), Node::Object(members)) => self.structure(*id, members),
-            (FieldKind::List(_, element), Node::List(list)) => self.list(element, list),
-            (FieldKind::Map { value, .. }, Node::Object(members)) => self.map(value, members),
             (kind, node) => Ok(self.wrong_type(node.word(), &go_type(self.schema, kind))),
         }
     }

@@ -83,27 +83,31 @@ impl<'t> Reader<'t> {
         let before = self.nodes;
         self.count(1)?;
         let (anchor, node) = match event {
-            Event::Alias(id) => {
-                let Some((node, size)) = self.anchors.get(&id).cloned() else {
-                    return Err(DecodeError::new("yaml: anchor contains itself"));
-                };
-                self.count(size)?;
-                return Ok(node);
-            }
+            Event::SequenceStart(_, anchor, _) => (anchor, self.nested(Reader::list)?),
+            Event::MappingStart(_, anchor, _) => (anchor, self.nested(Reader::mapping)?),
             Event::Scalar(text, style, anchor, tag) => {
                 (anchor, scalar(text, style, tag.as_deref())?)
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, self.nested(Reader::list)?),
-            Event::MappingStart(_, anchor, _) => (anchor, self.nested(Reader::mapping)?),
-            _ => {
-                let line = span.start.line();
-                return Err(DecodeError::new(format!("yaml: line {line}: unexpected content")));
-            }
+            Event::Alias(id) => return self.alias(id),
+            _ => return Err(problem_at(span.start.line(), "unexpected content")),
         };
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), self.nodes - before));
         }
         Ok(node)
+    }
+
+    fn alias(&mut self, id: usize) -> Result<Node<'static>, DecodeError> {
+        match self.anchors.get(&id).cloned() {
+            Some((node, size)) => self.count(size).map(|()| node),
+            None => Err(DecodeError::new("yaml: anchor contains itself")),
+        }
+    }
+
+    /// The node of the next event.
+    fn next_node(&mut self) -> Result<Node<'static>, DecodeError> {
+        let (event, span) = self.next()?;
+        self.node(event, span)
     }
 
     fn count(&mut self, nodes: usize) -> Result<(), DecodeError> {
@@ -138,64 +142,90 @@ impl<'t> Reader<'t> {
     }
 
     fn mapping(&mut self) -> Result<Node<'static>, DecodeError> {
-        let mut members: Vec<(Cow<'static, str>, Node<'static>)> = Vec::new();
-        let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
-        let mut merged = Vec::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::MappingEnd {
-                break;
-            }
-            let is_merge =
-                matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
-            let line = span.start.line();
-            let key = self.node(event, span)?;
-            let (event, span) = self.next()?;
-            let value = self.node(event, span)?;
-            if is_merge {
-                merged.push(value);
-                continue;
-            }
-            let key = key_text(key)?;
-            match places.get(&key) {
-                // The last value stays, as it does in JSON.
-                Some(place) => {
-                    self.duplicates.push(format!("line {line}: key {key:?} already set in map"));
-                    members[*place].1 = value;
+        let mut mapping = Mapping::default();
+        while let Some((key, line)) = self.key()? {
+            let value = self.next_node()?;
+            match key {
+                Key::Text(key) => {
+                    if let Some(key) = mapping.put(key, value) {
+                        let problem = format!("line {line}: key {key:?} already set in map");
+                        self.duplicates.push(problem);
+                    }
                 }
-                None => {
-                    places.insert(key.clone(), members.len());
-                    members.push((key, value));
-                }
+                Key::Merge => mapping.merged.push(value),
             }
         }
-        for node in merged {
-            merge(node, &mut members, &mut places)?;
+        mapping.finish()
+    }
+
+    /// The next key and its line, or that the mapping ends.
+    fn key(&mut self) -> Result<Option<(Key, usize)>, DecodeError> {
+        let (event, span) = self.next()?;
+        if event == Event::MappingEnd {
+            return Ok(None);
         }
-        Ok(Node::Object(members))
+        let line = span.start.line();
+        if matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<") {
+            return Ok(Some((Key::Merge, line)));
+        }
+        let key = self.node(event, span)?;
+        Ok(Some((Key::Text(key_text(key)?), line)))
     }
 }
 
-/// Adds the members of a merge key's value that are not there yet.
-fn merge(
-    node: Node<'static>,
-    members: &mut Vec<(Cow<'static, str>, Node<'static>)>,
-    places: &mut HashMap<Cow<'static, str>, usize>,
-) -> Result<(), DecodeError> {
-    match node {
-        Node::Object(others) => {
-            for (key, value) in others {
-                if !places.contains_key(&key) {
-                    places.insert(key.clone(), members.len());
-                    members.push((key, value));
+enum Key {
+    Text(Cow<'static, str>),
+    /// `<<`
+    Merge,
+}
+
+/// A mapping that is being read.
+#[derive(Default)]
+struct Mapping {
+    members: Vec<(Cow<'static, str>, Node<'static>)>,
+    places: HashMap<Cow<'static, str>, usize>,
+    /// Values of merge keys.
+    merged: Vec<Node<'static>>,
+}
+
+impl Mapping {
+    /// Adds a member, or gives back a key that is there already; the last value stays, as in JSON.
+    fn put(&mut self, key: Cow<'static, str>, value: Node<'static>) -> Option<Cow<'static, str>> {
+        if let Some(place) = self.places.get(&key) {
+            self.members[*place].1 = value;
+            return Some(key);
+        }
+        self.places.insert(key.clone(), self.members.len());
+        self.members.push((key, value));
+        None
+    }
+
+    fn finish(mut self) -> Result<Node<'static>, DecodeError> {
+        for node in std::mem::take(&mut self.merged) {
+            self.merge(node)?;
+        }
+        Ok(Node::Object(self.members))
+    }
+
+    /// Adds the members of a merge key's value that are not there yet.
+    fn merge(&mut self, node: Node<'static>) -> Result<(), DecodeError> {
+        let is_object = |node: &Node<'_>| matches!(node, Node::Object(_));
+        match node {
+            Node::Object(others) => {
+                for (key, value) in others {
+                    if !self.places.contains_key(&key) {
+                        self.put(key, value);
+                    }
                 }
+                Ok(())
             }
-            Ok(())
+            Node::List(list) if list.iter().all(is_object) => {
+                list.into_iter().try_for_each(|node| self.merge(node))
+            }
+            _ => Err(DecodeError::new(
+                "yaml: map merge requires map or sequence of maps as the value",
+            )),
         }
-        Node::List(list) if list.iter().all(|node| matches!(node, Node::Object(_))) => {
-            list.into_iter().try_for_each(|node| merge(node, members, places))
-        }
-        _ => Err(DecodeError::new("yaml: map merge requires map or sequence of maps as the value")),
     }
 }
 

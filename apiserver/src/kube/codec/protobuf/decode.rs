@@ -77,23 +77,40 @@ impl Decoder<'_> {
         object: &mut Map<String, Value>,
     ) -> Result<(), DecodeError> {
         match &field.kind {
-            FieldKind::List(_, element) => {
-                let list = object.entry(field.json_name.as_str()).or_insert(Value::Array(vec![]));
-                if let Value::Array(list) = list {
-                    self.elements(element, wire, list)?;
-                }
-            }
-            FieldKind::Map { value, .. } => {
-                let (key, value) = self.entry(value, wire.bytes()?)?;
-                let map =
-                    object.entry(field.json_name.as_str()).or_insert(Value::Object(Map::new()));
-                map[&key] = value;
-            }
+            FieldKind::List(_, element) => self.list_field(field, element, wire, object),
+            FieldKind::Map { value, .. } => self.map_field(field, value, wire, object),
             kind => {
                 let value = self.value(kind, wire)?;
                 object.insert(field.json_name.clone(), value);
+                Ok(())
             }
         }
+    }
+
+    fn list_field(
+        &mut self,
+        field: &Field,
+        element: &FieldKind,
+        wire: Wire<'_>,
+        object: &mut Map<String, Value>,
+    ) -> Result<(), DecodeError> {
+        let list = object.entry(field.json_name.as_str()).or_insert(Value::Array(vec![]));
+        match list {
+            Value::Array(list) => self.elements(element, wire, list),
+            _ => Ok(()),
+        }
+    }
+
+    fn map_field(
+        &mut self,
+        field: &Field,
+        kind: &FieldKind,
+        wire: Wire<'_>,
+        object: &mut Map<String, Value>,
+    ) -> Result<(), DecodeError> {
+        let (key, value) = self.entry(kind, wire.bytes()?)?;
+        let map = object.entry(field.json_name.as_str()).or_insert(Value::Object(Map::new()));
+        map[&key] = value;
         Ok(())
     }
 
@@ -141,27 +158,13 @@ impl Decoder<'_> {
         Ok(Value::Array(list))
     }
 
+    /// Only what goes deeper stands here: the less stack a level needs, the better.
     fn value(&mut self, kind: &FieldKind, wire: Wire<'_>) -> Result<Value, DecodeError> {
-        Ok(match kind {
-            FieldKind::Boolean => Value::Bool(wire.varint()? != 0),
-            FieldKind::Int32 => Value::Number(Number::from(wire.varint()? as i32)),
-            FieldKind::Int64 => Value::Number(Number::from(wire.varint()? as i64)),
-            FieldKind::Double => {
-                node::number(&wire.double()?.to_string()).map_or(Value::Null, Value::Number)
-            }
-            FieldKind::String => Value::String(wire.text()?),
-            FieldKind::Bytes => Value::String(STANDARD.encode(wire.bytes()?)),
-            FieldKind::Time => timestamp(wire.bytes()?, Precision::Seconds)?,
-            FieldKind::MicroTime => timestamp(wire.bytes()?, Precision::Micros)?,
-            FieldKind::Quantity => Value::String(quantity(wire.bytes()?)?),
-            FieldKind::IntOrString => int_or_string(wire.bytes()?)?,
-            FieldKind::Any => raw(wire.bytes()?)?,
-            FieldKind::SchemaOr(or, id) => self.schema_or(*or, *id, wire.bytes()?)?,
-            FieldKind::Struct(id) => self.structure(*id, wire.bytes()?)?,
-            FieldKind::List(..) | FieldKind::Map { .. } => {
-                return Err(DecodeError::new("a list or map stands where protobuf has none"));
-            }
-        })
+        match kind {
+            FieldKind::SchemaOr(or, id) => self.schema_or(*or, *id, wire.bytes()?),
+            FieldKind::Struct(id) => self.structure(*id, wire.bytes()?),
+            kind => scalar(kind, wire),
+        }
     }
 
     fn schema_or(
@@ -197,6 +200,30 @@ impl Decoder<'_> {
             (None, _) => Value::Array(list),
         })
     }
+}
+
+fn scalar(kind: &FieldKind, wire: Wire<'_>) -> Result<Value, DecodeError> {
+    Ok(match kind {
+        FieldKind::Boolean => Value::Bool(wire.varint()? != 0),
+        FieldKind::Int32 => Value::Number(Number::from(wire.varint()? as i32)),
+        FieldKind::Int64 => Value::Number(Number::from(wire.varint()? as i64)),
+        FieldKind::Double => {
+            node::number(&wire.double()?.to_string()).map_or(Value::Null, Value::Number)
+        }
+        FieldKind::String => Value::String(wire.text()?),
+        FieldKind::Bytes => Value::String(STANDARD.encode(wire.bytes()?)),
+        FieldKind::Time => timestamp(wire.bytes()?, Precision::Seconds)?,
+        FieldKind::MicroTime => timestamp(wire.bytes()?, Precision::Micros)?,
+        FieldKind::Quantity => Value::String(quantity(wire.bytes()?)?),
+        FieldKind::IntOrString => int_or_string(wire.bytes()?)?,
+        FieldKind::Any => raw(wire.bytes()?)?,
+        FieldKind::Struct(_)
+        | FieldKind::SchemaOr(..)
+        | FieldKind::List(..)
+        | FieldKind::Map { .. } => {
+            return Err(DecodeError::new("a list or map stands where protobuf has none"));
+        }
+    })
 }
 
 /// Zero is no time at all.

@@ -179,6 +179,36 @@ fn recorded_objects_are_in_normal_form() {
     golden::say("recorded objects in normal form", compared, 500);
 }
 
+/// The deepest documents must fit the stack that a thread has when nobody says otherwise.
+#[test]
+fn the_deepest_documents_fit_a_thread() {
+    const STACK_BYTES: usize = 2 << 20;
+    let type_name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    let depth = crate::kube::codec::limits::DEPTH - 1;
+    let schemas = "{\"not\":".repeat(depth) + "{}" + &"}".repeat(depth);
+    let lists = format!("{{\"default\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let work = move || {
+        for text in [schemas, lists] {
+            let decoded = decode(type_name, &text).unwrap();
+            let message = crate::kube::codec::protobuf::encode_message(
+                Schema::builtin(),
+                type_id(type_name),
+                &decoded.value,
+            );
+            let back = crate::kube::codec::protobuf::decode_message(
+                Schema::builtin(),
+                type_id(type_name),
+                &message,
+            );
+            assert_eq!(back.unwrap(), decoded.value);
+            let yaml = crate::kube::codec::yaml_text::write(&decoded.value);
+            assert!(yaml.len() > depth);
+            let _ = crate::kube::codec::yaml::parse(text.as_bytes());
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work).unwrap().join().unwrap();
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(text in r#"[\[\]{}":,a-z0-9 .-]{0,60}"#) {
