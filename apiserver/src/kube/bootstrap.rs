@@ -59,7 +59,13 @@ async fn create_all(registry: &Registry, options: &KubeOptions) -> Result<(), Ap
             }],
         },
     });
-    create(registry, "services", "default", "kubernetes", service).await
+    create(registry, "services", "default", "kubernetes", service).await?;
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [options.service_addresses.to_string()]},
+    });
+    create_in(registry, "networking.k8s.io", "servicecidrs", "", "kubernetes", range).await
 }
 
 async fn create(
@@ -69,7 +75,18 @@ async fn create(
     name: &str,
     object: Value,
 ) -> Result<(), ApiError> {
-    let entry = registry.catalog.entry("", "v1", plural).ok_or_else(ApiError::no_such_path)?;
+    create_in(registry, "", plural, namespace, name, object).await
+}
+
+async fn create_in(
+    registry: &Registry,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+    object: Value,
+) -> Result<(), ApiError> {
+    let entry = registry.catalog.entry(group, "v1", plural).ok_or_else(ApiError::no_such_path)?;
     let target = Target {
         entry: entry.clone(),
         namespace: namespace.to_owned(),

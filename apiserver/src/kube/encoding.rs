@@ -61,11 +61,34 @@ pub fn decode_object(
     {
         return Err(refused(codec::ObjectError::cannot_be_handled(kind, &kind.kind, problem)));
     }
+    Ok(checked(decoded, validation))
+}
+
+fn checked(decoded: codec::Decoded, validation: FieldValidation) -> Decoded {
     let warnings = match validation {
-        FieldValidation::Warn => decoded.strict_errors,
+        FieldValidation::Warn => decoded.warnings(),
         FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
     };
-    Ok(Decoded { object: into_object(decoded.value), warnings })
+    Decoded { object: into_object(decoded.value), warnings }
+}
+
+/// Like [`decode_object`] for what a patch leads to; the error is the bare reason.
+pub fn decode_untold(
+    schema: &Schema,
+    type_id: TypeId,
+    kind: &GroupVersionKind,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, String> {
+    let decoded = codec::decode_object(schema, type_id, kind, codec::Format::Json, body);
+    let decoded = decoded.map_err(|error| match error {
+        codec::ObjectError::CannotBeHandled { problem, .. }
+        | codec::ObjectError::Unrecognized { problem, .. } => problem,
+    })?;
+    match decoded.strict_problem() {
+        Some(problem) if validation == FieldValidation::Strict => Err(problem),
+        _ => Ok(checked(decoded, validation)),
+    }
 }
 
 /// Reads any JSON or YAML.

@@ -8,11 +8,11 @@ use super::update::{Change, Saved, check_name, check_version, requested_version}
 use super::{Registry, Target, managed};
 use crate::kube::encoding::{self, BodyFormat};
 use crate::kube::limits::UPDATE_TRIES;
-use crate::kube::object::Object;
+use crate::kube::object::{self, Object};
 use crate::kube::patch::json::{JsonPatchError, UNPROCESSABLE_MESSAGE};
 use crate::kube::patch::strategic::StrategicError;
 use crate::kube::patch::{json, merge, strategic};
-use crate::kube::status::ApiError;
+use crate::kube::status::{ApiError, FieldError, Named};
 use http::StatusCode;
 
 /// The four ways to patch, by content type.
@@ -78,6 +78,7 @@ impl Registry {
             let merged = managed::apply(schema, target, live, &applied, context)?;
             let mut new = self.read_patched(target, Value::Object(merged), context)?;
             let Some((old, stored)) = &found else {
+                object::metadata_mut(&mut new).remove("resourceVersion");
                 check_name(target, &mut new)?;
                 check_namespace(target, &mut new)?;
                 let object = self.create_tracked(target, new, context).await?;
@@ -110,14 +111,19 @@ impl Registry {
         context: &WriteContext,
     ) -> Result<Object, ApiError> {
         let entry = &target.entry;
-        let decoded = encoding::decode_object(
+        let text = patched.to_string();
+        let decoded = encoding::decode_untold(
             self.catalog.schema,
             entry.resource.type_id,
             &entry.gvk(),
-            patched.to_string().as_bytes(),
-            BodyFormat::Json,
+            text.as_bytes(),
             context.options.field_validation,
-        )?;
+        )
+        .map_err(|why| {
+            let nothing = Named { group: "", kind: "" };
+            let errors = [FieldError::invalid("patch", text.as_str(), why)];
+            ApiError::invalid(nothing, "", &errors)
+        })?;
         for warning in decoded.warnings {
             context.warnings.add(warning);
         }

@@ -191,8 +191,16 @@ impl Registry {
         match target.subresource.as_str() {
             "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),
             _ => {
-                errors.extend((entry.strategy.validate_update)(new, old));
-                errors.extend((entry.strategy.validate)(new));
+                let row = &entry.resource;
+                let mut change = (entry.strategy.validate_update)(new, old);
+                change.extend(resources::immutable::check(&row.group, &row.plural, new, old));
+                let state = (entry.strategy.validate)(new);
+                let (first, second) = match entry.strategy.checks_change_last {
+                    true => (state, change),
+                    false => (change, state),
+                };
+                errors.extend(first);
+                errors.extend(second);
             }
         }
         if errors.is_empty() {

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::node_ports;
 use crate::kube::object::{self, Object};
 use crate::kube::registry::catalog::Entry;
 use crate::kube::registry::context::WriteContext;
@@ -38,10 +39,21 @@ pub async fn for_create(
     object: &mut Object,
     context: &WriteContext,
 ) -> Result<Allocated, ApiError> {
-    if !is_service(entry) || !needs_address(object) {
+    if !is_service(entry) {
         return Ok(Allocated::default());
     }
-    give_address(registry, entry, object, context).await
+    let dry_run = context.options.dry_run;
+    let allocated = match needs_address(object) {
+        true => give_address(registry, entry, object, context).await?,
+        false => Allocated::default(),
+    };
+    match node_ports::give(registry, object, None, dry_run).await {
+        Ok(()) => Ok(allocated),
+        Err(error) => {
+            give_back(registry, &allocated).await;
+            Err(error)
+        }
+    }
 }
 
 /// Gives a changed object what it newly needs.
@@ -53,7 +65,18 @@ pub async fn for_update(
     context: &WriteContext,
 ) -> Result<Allocated, ApiError> {
     let had = |object: &Object| !object::text_at(object, &["spec", "clusterIP"]).is_empty();
-    if !is_service(entry) || !needs_address(new) || had(old) {
+    if !is_service(entry) {
+        return Ok(Allocated::default());
+    }
+    node_ports::give(registry, new, Some(old), context.options.dry_run).await?;
+    if !needs_address(new) {
+        let spec = object::map_mut(new, "spec");
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            spec.remove(field);
+        }
+        return Ok(Allocated::default());
+    }
+    if had(old) {
         return Ok(Allocated::default());
     }
     give_address(registry, entry, new, context).await
@@ -66,6 +89,7 @@ pub async fn after_update(registry: &Registry, entry: &Entry, new: &Object, old:
         if before != object::text_at(new, &["spec", "clusterIP"]) {
             free(registry, before).await;
         }
+        node_ports::free(registry, old, Some(new)).await;
     }
 }
 
@@ -73,6 +97,7 @@ pub async fn after_update(registry: &Registry, entry: &Entry, new: &Object, old:
 pub async fn after_delete(registry: &Registry, entry: &Entry, object: &Object) {
     if is_service(entry) {
         free(registry, object::text_at(object, &["spec", "clusterIP"])).await;
+        node_ports::free(registry, object, None).await;
     }
 }
 

@@ -17,12 +17,18 @@ pub(super) fn strategy(plural: &str) -> Strategy {
     match plural {
         "deployments" => Strategy {
             defaults: default_deployment,
-            generation_counts_annotations: true,
+            generation_counts: &["annotations"],
+            checks_change_last: true,
             ..workload
         },
         "replicasets" => Strategy { defaults: default_replica_set, ..workload },
         "statefulsets" => Strategy { defaults: default_stateful_set, ..workload },
-        "daemonsets" => Strategy { defaults: default_daemon_set, ..workload },
+        "daemonsets" => Strategy {
+            defaults: default_daemon_set,
+            prepare_create: count_template,
+            prepare_update: keep_template_count,
+            ..workload
+        },
         _ => Strategy::default(),
     }
 }
@@ -89,9 +95,24 @@ fn default_daemon_set(object: &mut Object) {
         object::default(rolling, "maxSurge", 0);
     }
     default_template(spec);
-    let metadata = object::metadata_mut(object);
-    let annotations = object::map_mut(metadata, "annotations");
-    object::default(annotations, "deprecated.daemonset.template.generation", "1");
+}
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn count_template(object: &mut Object) {
+    let annotations = object::map_mut(object::metadata_mut(object), "annotations");
+    annotations.insert(TEMPLATE_GENERATION.to_owned(), "1".into());
+}
+
+/// The annotation counts changes of the template.
+fn keep_template_count(new: &mut Object, old: &Object) {
+    let path = ["metadata", "annotations", TEMPLATE_GENERATION];
+    let before: i64 = object::text_at(old, &path).parse().unwrap_or(1);
+    let template = ["spec", "template"];
+    let changed = !object::same(object::at(new, &template), object::at(old, &template));
+    let annotations = object::map_mut(object::metadata_mut(new), "annotations");
+    let count = before + i64::from(changed);
+    annotations.insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 
 fn validate_workload(object: &Object) -> Vec<FieldError> {

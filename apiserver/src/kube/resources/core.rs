@@ -44,7 +44,9 @@ pub(super) fn strategy(plural: &str) -> Strategy {
         "serviceaccounts" => Strategy { returns_deleted: true, ..usual },
         "events" => Strategy { create_on_update: true, ttl_seconds: EVENT_TTL_SECONDS, ..usual },
         "endpoints" => Strategy { defaults: default_endpoints, create_on_update: true, ..usual },
-        "limitranges" => Strategy { create_on_update: true, ..usual },
+        "limitranges" => {
+            Strategy { defaults: default_limit_range, create_on_update: true, ..usual }
+        }
         "podtemplates" => Strategy {
             defaults: |object| default_pod_template(object::map_mut(object, "template")),
             create_on_update: true,
@@ -256,6 +258,26 @@ fn default_endpoints(object: &mut Object) {
         let Some(Value::Array(ports)) = subset.get_mut("ports") else { continue };
         for port in ports.iter_mut().filter_map(Value::as_object_mut) {
             object::default_text(port, "protocol", "TCP");
+        }
+    }
+}
+
+/// A container's default limits are its maxima, its default requests its default limits.
+fn default_limit_range(object: &mut Object) {
+    let spec = object::map_mut(object, "spec");
+    let Some(Value::Array(limits)) = spec.get_mut("limits") else { return };
+    for limit in limits.iter_mut().filter_map(Value::as_object_mut) {
+        if object::text(limit, "type") != "Container" {
+            continue;
+        }
+        for (from, to) in
+            [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")]
+        {
+            let Some(quantities) = object::map(limit, from).cloned() else { continue };
+            let target = object::map_mut(limit, to);
+            for (name, quantity) in quantities {
+                object::default(target, &name, quantity);
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ mod batch;
 pub mod convert;
 mod core;
 pub mod fields;
+pub mod immutable;
+mod node_ports;
 mod pods;
 mod policies;
 pub mod services;
@@ -46,8 +48,10 @@ pub struct Strategy {
     pub generation: bool,
     /// ... no changes at all: it is 1 for ever.
     pub generation_is_fixed: bool,
-    /// ... and changes of annotations.
-    pub generation_counts_annotations: bool,
+    /// ... and changes of these fields of metadata.
+    pub generation_counts: &'static [&'static str],
+    /// What an update changes is checked after what it leads to: the order of messages.
+    pub checks_change_last: bool,
     /// A deletion answers with the object, not with a `Status`.
     pub returns_deleted: bool,
     /// A deletion that says nothing of dependents leaves them behind.
@@ -78,7 +82,8 @@ impl Default for Strategy {
             unconditional_update: true,
             generation: false,
             generation_is_fixed: false,
-            generation_counts_annotations: false,
+            generation_counts: &[],
+            checks_change_last: false,
             returns_deleted: false,
             orphans_by_default: false,
             keeps_status_on_create: false,

@@ -26,9 +26,12 @@ pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
         ("coordination.k8s.io", "leases") => {
             Strategy { create_on_update: true, unconditional_update: false, ..usual }
         }
-        ("discovery.k8s.io", "endpointslices") => {
-            Strategy { defaults: default_endpoint_slice, generation: true, ..usual }
-        }
+        ("discovery.k8s.io", "endpointslices") => Strategy {
+            defaults: default_endpoint_slice,
+            generation: true,
+            generation_counts: &["labels"],
+            ..usual
+        },
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Strategy {
             defaults: |schema| {
                 object::default(object::map_mut(schema, "spec"), "matchingPrecedence", 1000);

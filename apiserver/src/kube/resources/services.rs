@@ -16,6 +16,12 @@ pub struct AddressRange {
     prefix_bits: u32,
 }
 
+impl std::fmt::Display for AddressRange {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", Ipv4Addr::from(self.network), self.prefix_bits)
+    }
+}
+
 /// Why a range can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no IPv4 range of at least 4 addresses such as 10.96.0.0/12")]

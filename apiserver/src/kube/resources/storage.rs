@@ -48,7 +48,7 @@ pub(super) fn strategy(plural: &str) -> Strategy {
             returns_deleted: true,
             ..usual
         },
-        "csidrivers" => Strategy { defaults: default_driver, generation: true, ..usual },
+        "csidrivers" => Strategy { defaults: default_driver, ..usual },
         "volumeattributesclasses" => Strategy {
             prepare_create: |class| protect(class, "kubernetes.io/vac-protection"),
             returns_deleted: true,
