@@ -71,7 +71,9 @@ pub fn store(flags: &StoreFlags) -> Result<(), ServeError> {
 
 /// `mainstay serve`: the etcd door and the Kubernetes door.
 pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
-    run(&flags.store, Some(flags))
+    let address = listener::probe(SocketAddr::new(flags.bind_address, flags.secure_port))?;
+    let flags = ServeFlags { secure_port: address.port(), ..flags.clone() };
+    run(&flags.store, Some(&flags))
 }
 
 fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeError> {
@@ -162,7 +164,7 @@ fn etcd_ports(
 }
 
 fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
-    let address = listener::probe(SocketAddr::new(flags.bind_address, flags.secure_port))?;
+    let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     let own = |file: &Option<PathBuf>, own: &Vec<u8>| match file {
         Some(path) => read(path),
         None => Ok(own.clone()),

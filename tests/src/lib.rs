@@ -2,4 +2,5 @@
 
 pub mod etcdctl;
 pub mod grpc;
+pub mod kubectl;
 pub mod process;

@@ -91,6 +91,15 @@ impl Mainstay {
         Mainstay::spawn(command)
     }
 
+    /// `mainstay serve`: etcd and Kubernetes, on free ports.
+    pub fn serve(directory: &Path, flags: &[&str]) -> Mainstay {
+        let mut command = Command::new(binary());
+        command.arg("serve").arg("--data-dir").arg(directory);
+        command.args(["--listen-client-urls=http://127.0.0.1:0", "--secure-port=0"]);
+        command.args(flags);
+        Mainstay::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Mainstay {
         let mut child = command
             .stdin(Stdio::null())

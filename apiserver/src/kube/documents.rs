@@ -1,6 +1,7 @@
 //! Paths that are no resource: discovery, version, health, metrics.
 
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};
@@ -12,6 +13,7 @@ use super::discovery::openapi::OpenApi;
 use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
 use super::health;
 use super::request::negotiation::{Encoding, Offer};
+use super::schema::Schema;
 use super::server::Kube;
 use super::status::ApiError;
 use crate::metrics;
@@ -124,10 +126,38 @@ fn reencoded(
     Ok(answer::document(StatusCode::OK, &value, representation))
 }
 
+/// The descriptions of the API, made when they are first asked for.
+fn openapi(call: &Call) -> Result<Answer, ApiError> {
+    static OPENAPI: OnceLock<OpenApi> = OnceLock::new();
+    let openapi = OPENAPI.get_or_init(|| OpenApi::new(Schema::builtin()));
+    let path = call.info.path.trim_end_matches('/');
+    let representation = call.representation(Offer::Document)?;
+    if path == "/openapi/v3" {
+        return Ok(answer::document(StatusCode::OK, &openapi.index(&[]), representation));
+    }
+    let document = match path {
+        "/openapi/v2" => Some(openapi.swagger()),
+        _ => path.strip_prefix("/openapi/v3/").and_then(|rest| openapi.document(rest)),
+    };
+    match document {
+        Some(document) => Ok(with_etag(call, document, Encoding::Json.content_type())),
+        None => Ok(answer::page_not_found()),
+    }
+}
+
 /// All paths, for people who look around.
 fn root(kube: &Kube, call: &Call) -> Result<Answer, ApiError> {
-    const OTHERS: [&str; 7] =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"];
+    const OTHERS: [&str; 9] = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
     let mut paths: Vec<String> = OTHERS.iter().map(|path| (*path).to_owned()).collect();
     for entry in kube.registry.catalog.entries() {
         let row = &entry.resource;

@@ -312,13 +312,12 @@ fn set_generation(target: &Target, new: &mut Object, old: &Object) {
         object::copy_field(before, object::metadata_mut(new), "generation");
         return;
     }
-    let counts_annotations = target.entry.strategy.generation_counts_annotations
-        && target.subresource.is_empty()
-        && !object::same(
-            object::at(new, &["metadata", "annotations"]),
-            object::at(old, &["metadata", "annotations"]),
-        );
-    let changed = counts_annotations
+    let counted = target.entry.strategy.generation_counts.iter();
+    let metadata_changed = target.subresource.is_empty()
+        && counted
+            .map(|field| ["metadata", *field])
+            .any(|path| !object::same(object::at(new, &path), object::at(old, &path)));
+    let changed = metadata_changed
         || new
             .iter()
             .any(|(name, value)| is_wanted(name) && !object::same(Some(value), old.get(name)))
