@@ -1,7 +1,6 @@
 //! Paths that are no resource: discovery, version, health, metrics.
 
 use std::rc::Rc;
-use std::sync::OnceLock;
 
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};
@@ -13,7 +12,6 @@ use super::discovery::openapi::OpenApi;
 use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
 use super::health;
 use super::request::negotiation::{Encoding, Offer};
-use super::schema::Schema;
 use super::server::Kube;
 use super::status::ApiError;
 use crate::metrics;
@@ -124,25 +122,6 @@ fn reencoded(
     let value: Value = serde_json::from_slice(&document.bytes)
         .map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(answer::document(StatusCode::OK, &value, representation))
-}
-
-/// The descriptions of the API, made when they are first asked for.
-fn openapi(call: &Call) -> Result<Answer, ApiError> {
-    static OPENAPI: OnceLock<OpenApi> = OnceLock::new();
-    let openapi = OPENAPI.get_or_init(|| OpenApi::new(Schema::builtin()));
-    let path = call.info.path.trim_end_matches('/');
-    let representation = call.representation(Offer::Document)?;
-    if path == "/openapi/v3" {
-        return Ok(answer::document(StatusCode::OK, &openapi.index(&[]), representation));
-    }
-    let document = match path {
-        "/openapi/v2" => Some(openapi.swagger()),
-        _ => path.strip_prefix("/openapi/v3/").and_then(|rest| openapi.document(rest)),
-    };
-    match document {
-        Some(document) => Ok(with_etag(call, document, Encoding::Json.content_type())),
-        None => Ok(answer::page_not_found()),
-    }
 }
 
 /// All paths, for people who look around.
