@@ -12,6 +12,7 @@ mod object;
 pub mod protobuf;
 mod typed;
 pub mod yaml;
+mod yaml_scalar;
 pub mod yaml_text;
 
 use thiserror::Error;

@@ -9,6 +9,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag}
 use super::DecodeError;
 use super::limits::{DEPTH, YAML_NODES};
 use super::node::Node;
+use super::yaml_scalar::plain;
 
 /// A document and what a strict reader says of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -254,85 +255,6 @@ fn scalar(
         Some(node) => node,
         None => Node::String(Cow::Owned(text.into_owned())),
     })
-}
-
-/// A plain scalar that is not text.
-fn plain(text: &str) -> Option<Node<'static>> {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => Some(Node::Null),
-        "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
-            Some(Node::Boolean(true))
-        }
-        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            Some(Node::Boolean(false))
-        }
-        _ if text.starts_with(['-', '+', '.'])
-            || text.starts_with(|c: char| c.is_ascii_digit()) =>
-        {
-            number(&text.replace('_', ""))
-        }
-        _ => None,
-    }
-}
-
-/// Whether a plain scalar is read as text by everyone: not as another kind, nor as a timestamp or
-/// YAML 1.1's base 60 number.
-pub(super) fn is_plain_text(text: &str) -> bool {
-    let one_letter_booleans = ["y", "Y", "n", "N"];
-    let others =
-        [".inf", ".Inf", ".INF", "+.inf", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", "<<"];
-    let is_base_60 = text.contains(':')
-        && text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_digit() || "+-_:.".contains(c));
-    plain(text).is_none()
-        && !one_letter_booleans.contains(&text)
-        && !others.contains(&text)
-        && !is_base_60
-        && !is_timestamp(text)
-}
-
-/// `2006-01-02`, perhaps followed by a time.
-fn is_timestamp(text: &str) -> bool {
-    let mut parts = text.splitn(3, '-');
-    let is_number = |part: Option<&str>, lengths: std::ops::RangeInclusive<usize>| {
-        part.is_some_and(|part| {
-            lengths.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-        })
-    };
-    if !is_number(parts.next(), 4..=4) || !is_number(parts.next(), 1..=2) {
-        return false;
-    }
-    let rest = parts.next().unwrap_or("");
-    let day = rest.split(['T', 't', ' ']).next();
-    let time = day.map_or("", |day| &rest[day.len()..]);
-    is_number(day, 1..=2) && (time.is_empty() || time.len() > 1 && time.contains(':'))
-}
-
-fn number(text: &str) -> Option<Node<'static>> {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let negative = text.starts_with('-');
-    let radix = |prefixes: &[&str], radix| {
-        let digits = prefixes.iter().find_map(|prefix| unsigned.strip_prefix(prefix))?;
-        if digits.starts_with(['-', '+']) {
-            return None;
-        }
-        let value = i64::from_str_radix(digits, radix).ok()?;
-        Some(if negative { -value } else { value })
-    };
-    let whole = radix(&["0b", "0B"], 2)
-        .or_else(|| radix(&["0x", "0X"], 16))
-        .or_else(|| radix(&["0o", "0O"], 8))
-        .or_else(|| radix(&["0"], 8))
-        .or_else(|| text.parse::<i64>().ok());
-    if let Some(value) = whole {
-        return Some(Node::Number(Cow::Owned(value.to_string())));
-    }
-    let is_float = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && unsigned.contains(|c: char| c.is_ascii_digit())
-        && unsigned.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
-    let value = text.parse::<f64>().ok().filter(|value| is_float && value.is_finite())?;
-    let number = super::node::number(&value.to_string())?;
-    Some(Node::Number(Cow::Owned(number.to_string())))
 }
 
 /// A problem as go-yaml tells it: without the context, and with lines counted from zero by its

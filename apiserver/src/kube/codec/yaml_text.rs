@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::yaml::is_plain_text;
+use super::yaml_scalar::is_plain_text;
 
 /// The document as YAML text, ending in a line break.
 pub fn write(value: &Value) -> String {
