@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::duration;
 
 /// What `--version` prints after the name. etcd's tools look for the second line.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\netcd Version: 3.6.13");
@@ -54,6 +57,9 @@ pub struct StoreFlags {
     /// Refuse etcd clients without a certificate (https client URLs only)
     #[arg(long)]
     pub client_cert_auth: bool,
+    /// How often a silent watcher that asked for it hears how far it has come
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
+    pub watch_progress_notify_interval: Duration,
     /// Cores to use; 0 for all that this process may
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cores: usize,
@@ -137,6 +143,11 @@ fn parse_url(text: &str) -> Result<ListenUrl, String> {
         "must name an IP address and a port to bind, as in http://127.0.0.1:2379".to_owned()
     })?;
     Ok(ListenUrl { tls, address })
+}
+
+/// Shorter intervals would keep a server with many watchers busy; etcd has the same bound.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    Ok(duration::parse(text)?.max(Duration::from_millis(100)))
 }
 
 /// Addresses with a common prefix.

@@ -1,6 +1,7 @@
 //! The doors of Mainstay: etcd v3 and Kubernetes.
 
 pub mod cli;
+pub mod duration;
 pub mod etcd;
 pub mod kube;
 pub mod log;

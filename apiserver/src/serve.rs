@@ -12,7 +12,7 @@ use mainstay_engine::runtime::{self, Core, Options, StartError, net::TcpListener
 use time::OffsetDateTime;
 
 use crate::cli::{ListenUrl, ServeFlags, StoreFlags};
-use crate::etcd::{Door, Member};
+use crate::etcd::{Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
 use crate::net::listener::{self, PortError};
@@ -60,7 +60,7 @@ struct EtcdPort {
 struct Doors {
     etcd: Vec<EtcdPort>,
     kubernetes: Option<KubePort>,
-    member: Member,
+    options: DoorOptions,
     banner: Arc<Banner>,
 }
 
@@ -71,7 +71,7 @@ pub fn store(flags: &StoreFlags) -> Result<(), ServeError> {
 
 /// `mainstay serve`: the etcd door and the Kubernetes door.
 pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
-    let address = listener::probe(SocketAddr::new(flags.bind_address, flags.secure_port))?;
+    let address = check_free(SocketAddr::new(flags.bind_address, flags.secure_port))?;
     let flags = ServeFlags { secure_port: address.port(), ..flags.clone() };
     run(&flags.store, Some(&flags))
 }
@@ -87,7 +87,7 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         _ => None,
     };
     let doors = Doors {
-        member: member(flags, &urls),
+        options: door_options(flags, &urls),
         banner: Arc::new(Banner {
             text: banner(flags, &urls, kubernetes.as_ref().zip(pki.as_ref())),
             ready_cores: AtomicUsize::new(0),
@@ -106,11 +106,14 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     }
 }
 
+/// `address`, with a free port for port 0, unless something else listens there.
+fn check_free(address: SocketAddr) -> Result<SocketAddr, PortError> {
+    runtime::net::check_free(address).map_err(|error| PortError::new(address, error))
+}
+
 /// Checks that every port is free, and turns port 0 into one that is.
 fn reserve(urls: &[ListenUrl]) -> Result<Vec<ListenUrl>, ServeError> {
-    urls.iter()
-        .map(|url| Ok(ListenUrl { address: listener::probe(url.address)?, ..*url }))
-        .collect()
+    urls.iter().map(|url| Ok(ListenUrl { address: check_free(url.address)?, ..*url })).collect()
 }
 
 fn prepare_pki(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<Pki, ServeError> {
@@ -199,15 +202,16 @@ fn runs(controllers: &[String], name: &str) -> bool {
     }
 }
 
-fn member(flags: &StoreFlags, urls: &[ListenUrl]) -> Member {
+fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
     let own = || urls.iter().map(ListenUrl::to_string).collect();
-    Member {
+    DoorOptions {
         name: flags.name.clone(),
         client_urls: Some(flags.advertise_client_urls.clone())
             .filter(|urls| !urls.is_empty())
             .unwrap_or_else(own),
         // etcd's default. Nothing listens there: this member is alone.
         peer_urls: vec!["http://localhost:2380".to_owned()],
+        progress_interval: flags.watch_progress_notify_interval,
     }
 }
 
@@ -218,7 +222,7 @@ async fn open(core: Core, doors: Doors) {
         let Some(listener) = bind(&core, &doors.banner, port.url.address) else { return };
         let door = Door::new(
             core.store.clone(),
-            doors.member.clone(),
+            doors.options.clone(),
             core.shutdown.clone(),
             metrics::of_core(core.number),
         );
@@ -295,8 +299,14 @@ fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<(&KubePort,
         text += &format!("  Kubernetes:     https://{}\n", port.options.advertise_address);
         text += &format!("  kubeconfig:     {}\n", absolute(&pki.kubeconfig).display());
     }
+    text += "ready to serve client requests\n\nTry:\n";
+    if let Some((_, pki)) = kubernetes {
+        let kubeconfig = absolute(&pki.kubeconfig);
+        text +=
+            &format!("  export KUBECONFIG={}\n  kubectl get namespaces\n", kubeconfig.display());
+    }
     text += &format!(
-        "ready to serve client requests\n\nTry:\n  etcdctl --endpoints={} get --prefix /registry/ --keys-only\n",
+        "  etcdctl --endpoints={} get --prefix /registry/ --keys-only\n",
         endpoints.join(","),
     );
     text

@@ -21,6 +21,7 @@ pub fn is_present() -> bool {
 #[derive(Debug, Clone)]
 pub struct Etcdctl {
     endpoint: String,
+    flags: Vec<String>,
 }
 
 /// How a command ended.
@@ -34,7 +35,12 @@ pub struct Said {
 impl Etcdctl {
     /// `endpoint` as in `127.0.0.1:2379`.
     pub fn new(endpoint: &str) -> Etcdctl {
-        Etcdctl { endpoint: endpoint.to_owned() }
+        Etcdctl { endpoint: endpoint.to_owned(), flags: Vec::new() }
+    }
+
+    /// Gives `flags` to every command.
+    pub fn with(self, flags: Vec<String>) -> Etcdctl {
+        Etcdctl { flags, ..self }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -43,6 +49,7 @@ impl Etcdctl {
             .env("ETCDCTL_API", "3")
             .arg("--command-timeout=20s")
             .arg(format!("--endpoints={}", self.endpoint))
+            .args(&self.flags)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -131,4 +131,8 @@ fn a_process_has_manners() {
     let begun = Instant::now();
     assert_eq!(server.stop().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    // The kernel still remembers that connection; the port is free all the same.
+    let again = Mainstay::store(directory.path(), &[&format!("--listen-client-urls={taken}")]);
+    assert_eq!(format!("http://{}", again.etcd), taken);
 }

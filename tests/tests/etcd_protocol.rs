@@ -343,6 +343,40 @@ fn progress_never_overtakes_an_event() {
 }
 
 #[test]
+fn silent_watchers_hear_of_progress_from_time_to_time() {
+    let directory = Directory::new();
+    let flags = ["--cores=2", "--watch-progress-notify-interval=200ms"];
+    let server = Mainstay::store(directory.path(), &flags);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        let mut stream: WatchStream = client.stream(WATCH).await;
+        send_create(&mut stream, WatchCreateRequest { progress_notify: true, ..prefix("a", "b") });
+        send_create(&mut stream, prefix("a", "b"));
+        for _ in 0..2 {
+            assert!(stream.next().await.expect("created").created);
+        }
+        let mut told = 0;
+        for round in 0..3 {
+            let newest = put(&client, &format!("other/{round}"), "x").await.revision;
+            while told < newest {
+                let notice = stream.next().await.expect("a notice");
+                assert!(notice.events.is_empty());
+                assert_eq!(notice.watch_id, 0, "the other did not ask");
+                told = notice.header.expect("a header").revision;
+            }
+        }
+        let newest = put(&client, "a", "x").await.revision;
+        let mut events = 0;
+        while events < 2 {
+            let response = stream.next().await.expect("open");
+            let revision = response.header.expect("a header").revision;
+            assert_eq!(response.events.is_empty(), revision < newest, "{response:?}");
+            events += response.events.len();
+        }
+    });
+}
+
+#[test]
 fn a_client_that_does_not_read_holds_nobody_up() {
     let (_directory, server) = start();
     block_on(async {

@@ -18,9 +18,9 @@ impl Door {
     fn member(&self) -> proto::Member {
         proto::Member {
             id: self.store.status().member_id,
-            name: self.member.name.clone(),
-            peer_urls: self.member.peer_urls.clone(),
-            client_urls: self.member.client_urls.clone(),
+            name: self.options.name.clone(),
+            peer_urls: self.options.peer_urls.clone(),
+            client_urls: self.options.client_urls.clone(),
             is_learner: false,
         }
     }

@@ -19,10 +19,6 @@ pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
 /// that reads slowly. Events of one revision stay together and may exceed it.
 pub(super) const WATCH_BATCH_BYTES: usize = 256 << 10;
 
-/// How often a silent watcher that asked for it hears how far it has come:
-/// etcd's `--watch-progress-notify-interval` default.
-pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
-
 /// Seconds: no lease is shorter, whatever was asked for. etcd derives the same figure from its
 /// default election timeout (1.5 x 1 s, rounded up).
 pub(super) const LEASE_TTL_MIN: i64 = 2;

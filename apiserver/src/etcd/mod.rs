@@ -17,6 +17,7 @@ mod methods;
 mod validate;
 mod watch;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -39,30 +40,39 @@ pub const ETCD_VERSION: &str = "3.6.13";
 /// The version of the cluster as a whole, in etcd's sense.
 pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 
-/// What this member tells about itself.
+/// What the door is told: about the member it speaks for, and how to behave.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub struct DoorOptions {
     pub name: String,
     pub client_urls: Vec<String>,
     pub peer_urls: Vec<String>,
+    /// How often a silent watcher that asked for it hears how far it has come.
+    pub progress_interval: Duration,
 }
 
 /// The door of one core.
 pub struct Door {
     store: Store,
-    member: Member,
+    options: DoorOptions,
     shutdown: Shutdown,
     metrics: &'static CoreMetrics,
+    /// Watch streams opened so far.
+    streams: Cell<u32>,
 }
 
 impl Door {
     pub fn new(
         store: Store,
-        member: Member,
+        options: DoorOptions,
         shutdown: Shutdown,
         metrics: &'static CoreMetrics,
     ) -> Rc<Door> {
-        Rc::new(Door { store, member, shutdown, metrics })
+        Rc::new(Door { store, options, shutdown, metrics, streams: Cell::new(0) })
+    }
+
+    /// The number of a new watch stream.
+    fn count_stream(&self) -> u32 {
+        self.streams.replace(self.streams.get().wrapping_add(1))
     }
 
     /// What an answer begins with: who we are, and `revision`.

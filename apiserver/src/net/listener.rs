@@ -45,16 +45,6 @@ impl PortError {
     }
 }
 
-/// Whether nobody listens on `address`; gives it back, with a free port instead of port 0.
-///
-/// The cores share a port (SO_REUSEPORT), and so would a second process of the same user, in
-/// silence: this looks first.
-pub fn probe(address: SocketAddr) -> Result<SocketAddr, PortError> {
-    std::net::TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| PortError::new(address, error))
-}
-
 /// Connections open on this core; counts down when dropped.
 struct Open(Rc<Cell<usize>>);
 

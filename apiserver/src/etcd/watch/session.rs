@@ -86,6 +86,8 @@ struct Session {
     progress: Option<ProgressDue>,
     /// Runs while some watcher wants notices of progress.
     interval: Option<LocalBoxFuture<'static, ()>>,
+    /// This stream's part of a tenth of the interval, in sixteenths.
+    apart: u32,
     stopping: LocalBoxFuture<'static, ()>,
     /// Encoded and not yet taken: the messages of one step.
     outgoing: VecDeque<Bytes>,
@@ -115,6 +117,7 @@ impl Session {
             parked: Vec::new(),
             progress: None,
             interval: None,
+            apart: door.count_stream() % 16,
             stopping: Box::pin(async move { shutdown.requested().await }),
             outgoing: VecDeque::new(),
             _counted: Gauge::up(&door.metrics.watch_streams),
@@ -209,7 +212,7 @@ impl Session {
                 self.ids.insert(serial, watch_id);
                 self.start(Cursor { serial, watcher, interrupt });
                 if progress_notify && self.interval.is_none() {
-                    self.interval = Some(Box::pin(timer::sleep(limits::PROGRESS_INTERVAL)));
+                    self.start_interval();
                 }
                 Ok(())
             }
@@ -325,6 +328,12 @@ impl Session {
         self.outgoing.push_back(message::compacted(header, watch_id, compacted));
     }
 
+    /// Streams that a client opened together tell their progress a little apart.
+    fn start_interval(&mut self) {
+        let interval = self.door.options.progress_interval;
+        self.interval = Some(Box::pin(timer::sleep(interval + interval / 160 * self.apart)));
+    }
+
     fn progress_due(&mut self, requested: bool) {
         let target = self.door.store.revision();
         let before = self.progress;
@@ -378,7 +387,7 @@ impl Session {
             }
         }
         if self.entries.values().any(|entry| entry.progress_notify) {
-            self.interval = Some(Box::pin(timer::sleep(limits::PROGRESS_INTERVAL)));
+            self.start_interval();
         }
     }
 }
