@@ -1,9 +1,10 @@
 //! SIGINT and SIGTERM, and the wish to stop that they cause.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 /// The signals that mean "stop, cleanly".
@@ -16,21 +17,49 @@ pub struct Shutdown(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     requested: AtomicBool,
-    /// Everybody who waits. Grows with the waiters (a few per door and core) and is emptied once.
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Everybody who waits: each connection and each stream that lives until the end.
+#[derive(Debug, Default)]
+struct Waiting {
+    next_id: u64,
+    wakers: BTreeMap<u64, Waker>,
+}
+
+/// One who waits; forgotten when dropped, so that there are as many as there are waiters.
+struct Waiter<'a> {
+    state: &'a State,
+    id: u64,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.state.lock().wakers.remove(&self.id);
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shutdown {
     /// Resolves once somebody (a signal, a door that can't go on) wants everything to stop.
     pub async fn requested(&self) {
+        let id = {
+            let mut waiting = self.0.lock();
+            waiting.next_id += 1;
+            waiting.next_id
+        };
+        let waiter = Waiter { state: &self.0, id };
         poll_fn(|context| {
-            let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = waiter.state.lock();
             if self.is_requested() {
                 return Poll::Ready(());
             }
-            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                waiting.push(context.waker().clone());
-            }
+            waiting.wakers.insert(waiter.id, context.waker().clone());
             Poll::Pending
         })
         .await;
@@ -43,9 +72,8 @@ impl Shutdown {
     /// Asks all cores to stop.
     pub fn request(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
-        let waiting =
-            std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        for waker in waiting {
+        let wakers = std::mem::take(&mut self.0.lock().wakers);
+        for waker in wakers.into_values() {
             waker.wake();
         }
     }
@@ -65,4 +93,33 @@ pub(super) async fn watch_signals(shutdown: Shutdown) -> io::Result<()> {
     shutdown.request();
     let second = signals.recv().await.map_err(io::Error::from)?;
     std::process::exit(128 + second);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    #[test]
+    fn who_does_not_wait_any_more_is_forgotten() {
+        let shutdown = Shutdown::default();
+        let waiting = || shutdown.0.lock().wakers.len();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut stays = pin!(shutdown.requested());
+        assert!(stays.as_mut().poll(&mut context).is_pending());
+        for _ in 0..3 {
+            let mut goes = Box::pin(shutdown.requested());
+            assert!(goes.as_mut().poll(&mut context).is_pending());
+            assert!(goes.as_mut().poll(&mut context).is_pending());
+            assert_eq!(waiting(), 2);
+        }
+        assert_eq!(waiting(), 1);
+        shutdown.request();
+        assert!(stays.as_mut().poll(&mut context).is_ready());
+        assert!(shutdown.requested().now_or_never().is_some());
+        assert_eq!(waiting(), 0);
+    }
 }
