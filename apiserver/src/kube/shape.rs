@@ -49,7 +49,7 @@ pub fn shape_object(context: &ShapeContext<'_>, object: Object, shape: Shape) ->
                 Some(revision) => json!({"resourceVersion": revision}),
                 None => json!({}),
             };
-            table(context, version, metadata, vec![row(context, object)])
+            table(context, version, metadata, vec![row(context, version, object)])
         }
     }
 }
@@ -61,10 +61,10 @@ pub fn shape_list(
     objects: Vec<Object>,
     shape: Shape,
 ) -> Object {
-    let row_of = |object| row(context, object);
     match shape {
         Shape::Table(version) => {
-            table(context, version, metadata, objects.into_iter().map(row_of).collect())
+            let rows = objects.into_iter().map(|object| row(context, version, object));
+            table(context, version, metadata, rows.collect())
         }
         Shape::PartialMetadata(version) => {
             let items: Vec<Value> =
@@ -117,13 +117,13 @@ fn table(
     }))
 }
 
-fn row(context: &ShapeContext<'_>, object: Object) -> Value {
+fn row(context: &ShapeContext<'_>, version: MetaVersion, object: Object) -> Value {
     let resource = &context.entry.resource;
     let cells = table::cells(&resource.group, &resource.plural, &object, context.now_unix_seconds);
     let conditions = table::conditions(&resource.group, &resource.plural, &object);
     let included = match context.include {
         IncludeObject::Nothing => Value::Null,
-        IncludeObject::Metadata => Value::Object(partial(object, MetaVersion::V1)),
+        IncludeObject::Metadata => Value::Object(partial(object, version)),
         IncludeObject::Whole => Value::Object(object),
     };
     let mut row = into_object(json!({"cells": cells, "object": included}));

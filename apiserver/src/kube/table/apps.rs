@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{AGE, Cells, Column, Layout, NAME, age_cell, containers_and_images, name_cell};
+use super::{AGE, Cells, Column, Layout, NAME, age_cell, column, containers_and_images, name_cell};
 use crate::kube::object::{self, Object};
 use crate::kube::resources::selector_text;
 
-const CONTAINERS: Column = Column("Containers", "string", 1, "The names of its containers.");
-const IMAGES: Column = Column("Images", "string", 1, "The images of its containers.");
-const SELECTOR: Column = Column("Selector", "string", 1, "The labels of its pods.");
+const CONTAINERS: Column = column("Containers", "string", 1, "The names of its containers.");
+const IMAGES: Column = column("Images", "string", 1, "The images of its containers.");
+const SELECTOR: Column = column("Selector", "string", 1, "The labels of its pods.");
 
 pub(super) fn layout(plural: &str) -> Option<Layout> {
     Some(match plural {
@@ -31,14 +31,21 @@ fn selector(object: &Object) -> Value {
 
 const DEPLOYMENT: &[Column] = &[
     NAME,
-    Column("Ready", "string", 0, "Ready pods of those that are wanted."),
-    Column("Up-to-date", "string", 0, "Pods that are as the template is now."),
-    Column("Available", "string", 0, "Pods that have been ready for long enough."),
+    column("Ready", "string", 0, "Ready pods of those that are wanted."),
+    column("Up-to-date", "string", 0, "Pods that are as the template is now.")
+        .of("io.k8s.api.apps.v1.DeploymentStatus", "updatedReplicas"),
+    column("Available", "string", 0, "Pods that have been ready for long enough.")
+        .of("io.k8s.api.apps.v1.DeploymentStatus", "availableReplicas"),
     AGE,
     CONTAINERS,
     IMAGES,
-    SELECTOR,
+    DEPLOYMENT_SELECTOR,
 ];
+
+const DEPLOYMENT_SELECTOR: Column = column("Selector", "string", 1, "The labels of its pods.")
+    .of("io.k8s.api.apps.v1.DeploymentSpec", "selector");
+const REPLICA_SET_SELECTOR: Column = column("Selector", "string", 1, "The labels of its pods.")
+    .of("io.k8s.api.apps.v1.ReplicaSetSpec", "selector");
 
 fn deployment(object: &Object, now: i64) -> Cells {
     let (containers, images) = containers_and_images(object);
@@ -58,13 +65,16 @@ fn deployment(object: &Object, now: i64) -> Cells {
 
 const REPLICA_SET: &[Column] = &[
     NAME,
-    Column("Desired", "integer", 0, "Pods that are wanted."),
-    Column("Current", "integer", 0, "Pods that there are."),
-    Column("Ready", "integer", 0, "Pods that are ready."),
+    column("Desired", "integer", 0, "Pods that are wanted.")
+        .of("io.k8s.api.apps.v1.ReplicaSetSpec", "replicas"),
+    column("Current", "integer", 0, "Pods that there are.")
+        .of("io.k8s.api.apps.v1.ReplicaSetStatus", "replicas"),
+    column("Ready", "integer", 0, "Pods that are ready.")
+        .of("io.k8s.api.apps.v1.ReplicaSetStatus", "readyReplicas"),
     AGE,
     CONTAINERS,
     IMAGES,
-    SELECTOR,
+    REPLICA_SET_SELECTOR,
 ];
 
 fn replica_set(object: &Object, now: i64) -> Cells {
@@ -83,7 +93,7 @@ fn replica_set(object: &Object, now: i64) -> Cells {
 
 const STATEFUL_SET: &[Column] = &[
     NAME,
-    Column("Ready", "string", 0, "Ready pods of those that are wanted."),
+    column("Ready", "string", 0, "Ready pods of those that are wanted."),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -104,12 +114,12 @@ fn stateful_set(object: &Object, now: i64) -> Cells {
 
 const DAEMON_SET: &[Column] = &[
     NAME,
-    Column("Desired", "integer", 0, "Nodes that should run the pod."),
-    Column("Current", "integer", 0, "Nodes that run the pod."),
-    Column("Ready", "integer", 0, "Nodes whose pod is ready."),
-    Column("Up-to-date", "integer", 0, "Nodes whose pod is as the template is now."),
-    Column("Available", "integer", 0, "Nodes whose pod has been ready for long enough."),
-    Column("Node Selector", "string", 0, "The labels of the nodes."),
+    column("Desired", "integer", 0, "Nodes that should run the pod."),
+    column("Current", "integer", 0, "Nodes that run the pod."),
+    column("Ready", "integer", 0, "Nodes whose pod is ready."),
+    column("Up-to-date", "integer", 0, "Nodes whose pod is as the template is now."),
+    column("Available", "integer", 0, "Nodes whose pod has been ready for long enough."),
+    column("Node Selector", "string", 0, "The labels of the nodes."),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -137,8 +147,9 @@ fn daemon_set(object: &Object, now: i64) -> Cells {
 
 const REVISION: &[Column] = &[
     NAME,
-    Column("Controller", "string", 0, "Whose revision it is."),
-    Column("Revision", "string", 0, "The number of the revision."),
+    column("Controller", "string", 0, "Whose revision it is."),
+    column("Revision", "string", 0, "The number of the revision.")
+        .of("io.k8s.api.apps.v1.ControllerRevision", "revision"),
     AGE,
 ];
 

@@ -2,33 +2,46 @@
 
 use serde_json::Value;
 
-use super::{AGE, Cells, Column, Layout, NAME, age_cell, age_of_time, name_cell, text_or_none};
+use super::{
+    AGE, Cells, Column, Layout, META, NAME, age_cell, age_of_time, column, name_cell, text_or_none,
+};
 use crate::kube::object::{self, Object};
 use crate::kube::resources::selector_text;
 
 pub(super) fn layout(plural: &str) -> Option<Layout> {
     Some(match plural {
         "namespaces" => Layout {
-            columns: &[NAME, Column("Status", "string", 0, "Active or Terminating."), AGE],
+            columns: const { &[NAME, column("Status", "string", 0, "Active or Terminating."), AGE] },
             cells: |object, now| {
                 let phase = object::text_at(object, &["status", "phase"]);
                 vec![name_cell(object), phase.into(), age_cell(object, now)]
             },
         },
         "configmaps" => Layout {
-            columns: &[NAME, Column("Data", "string", 0, "The number of entries."), AGE],
+            columns: const {
+                &[
+                    NAME,
+                    column("Data", "string", 0, "The number of entries.")
+                        .of("io.k8s.api.core.v1.ConfigMap", "data"),
+                    AGE,
+                ]
+            },
             cells: |object, now| {
                 let count = entries(object, "data") + entries(object, "binaryData");
                 vec![name_cell(object), count.into(), age_cell(object, now)]
             },
         },
         "secrets" => Layout {
-            columns: &[
-                NAME,
-                Column("Type", "string", 0, "What the data is for."),
-                Column("Data", "string", 0, "The number of entries."),
-                AGE,
-            ],
+            columns: const {
+                &[
+                    NAME,
+                    column("Type", "string", 0, "What the data is for.")
+                        .of("io.k8s.api.core.v1.Secret", "type"),
+                    column("Data", "string", 0, "The number of entries.")
+                        .of("io.k8s.api.core.v1.Secret", "data"),
+                    AGE,
+                ]
+            },
             cells: |object, now| {
                 let kind = object::text(object, "type");
                 let count = entries(object, "data");
@@ -36,7 +49,14 @@ pub(super) fn layout(plural: &str) -> Option<Layout> {
             },
         },
         "serviceaccounts" => Layout {
-            columns: &[NAME, Column("Secrets", "string", 0, "The number of its secrets."), AGE],
+            columns: const {
+                &[
+                    NAME,
+                    column("Secrets", "string", 0, "The number of its secrets.")
+                        .of("io.k8s.api.core.v1.ServiceAccount", "secrets"),
+                    AGE,
+                ]
+            },
             cells: |object, now| {
                 let count = object::list(object, "secrets").len();
                 vec![name_cell(object), count.into(), age_cell(object, now)]
@@ -46,7 +66,14 @@ pub(super) fn layout(plural: &str) -> Option<Layout> {
         "nodes" => Layout { columns: NODE, cells: node },
         "events" => Layout { columns: EVENT, cells: event },
         "endpoints" => Layout {
-            columns: &[NAME, Column("Endpoints", "string", 0, "Addresses and ports."), AGE],
+            columns: const {
+                &[
+                    NAME,
+                    column("Endpoints", "string", 0, "Addresses and ports.")
+                        .of("io.k8s.api.core.v1.Endpoints", "subsets"),
+                    AGE,
+                ]
+            },
             cells: |object, now| {
                 vec![name_cell(object), endpoints(object).into(), age_cell(object, now)]
             },
@@ -56,7 +83,7 @@ pub(super) fn layout(plural: &str) -> Option<Layout> {
 }
 
 pub(super) const LEASES: Layout = Layout {
-    columns: &[NAME, Column("Holder", "string", 0, "Who holds the lease."), AGE],
+    columns: const { &[NAME, column("Holder", "string", 0, "Who holds the lease."), AGE] },
     cells: |object, now| {
         let holder = object::text_at(object, &["spec", "holderIdentity"]);
         vec![name_cell(object), holder.into(), age_cell(object, now)]
@@ -69,12 +96,17 @@ fn entries(object: &Object, field: &str) -> usize {
 
 const SERVICE: &[Column] = &[
     NAME,
-    Column("Type", "string", 0, "How the service is reached."),
-    Column("Cluster-IP", "string", 0, "Its address in the cluster."),
-    Column("External-IP", "string", 0, "Its addresses outside of the cluster."),
-    Column("Port(s)", "string", 0, "The ports that it serves."),
+    column("Type", "string", 0, "How the service is reached.")
+        .of("io.k8s.api.core.v1.ServiceSpec", "type"),
+    column("Cluster-IP", "string", 0, "Its address in the cluster.")
+        .of("io.k8s.api.core.v1.ServiceSpec", "clusterIP"),
+    column("External-IP", "string", 0, "Its addresses outside of the cluster.")
+        .of("io.k8s.api.core.v1.ServiceSpec", "externalIPs"),
+    column("Port(s)", "string", 0, "The ports that it serves.")
+        .of("io.k8s.api.core.v1.ServiceSpec", "ports"),
     AGE,
-    Column("Selector", "string", 1, "The labels of the pods that it leads to."),
+    column("Selector", "string", 1, "The labels of the pods that it leads to.")
+        .of("io.k8s.api.core.v1.ServiceSpec", "selector"),
 ];
 
 fn service(object: &Object, now: i64) -> Cells {
@@ -131,15 +163,21 @@ fn service_ports(object: &Object) -> String {
 
 const NODE: &[Column] = &[
     NAME,
-    Column("Status", "string", 0, "Whether the node is ready."),
-    Column("Roles", "string", 0, "What the node is for."),
+    column("Status", "string", 0, "Whether the node is ready."),
+    column("Roles", "string", 0, "What the node is for."),
     AGE,
-    Column("Version", "string", 0, "The version of its kubelet."),
-    Column("Internal-IP", "string", 1, "Its address in the cluster."),
-    Column("External-IP", "string", 1, "Its address outside of the cluster."),
-    Column("OS-Image", "string", 1, "Its operating system."),
-    Column("Kernel-Version", "string", 1, "The version of its kernel."),
-    Column("Container-Runtime", "string", 1, "What runs its containers."),
+    column("Version", "string", 0, "The version of its kubelet.")
+        .of("io.k8s.api.core.v1.NodeSystemInfo", "kubeletVersion"),
+    column("Internal-IP", "string", 1, "Its address in the cluster.")
+        .of("io.k8s.api.core.v1.NodeStatus", "addresses"),
+    column("External-IP", "string", 1, "Its address outside of the cluster.")
+        .of("io.k8s.api.core.v1.NodeStatus", "addresses"),
+    column("OS-Image", "string", 1, "Its operating system.")
+        .of("io.k8s.api.core.v1.NodeSystemInfo", "osImage"),
+    column("Kernel-Version", "string", 1, "The version of its kernel.")
+        .of("io.k8s.api.core.v1.NodeSystemInfo", "kernelVersion"),
+    column("Container-Runtime", "string", 1, "What runs its containers.")
+        .of("io.k8s.api.core.v1.NodeSystemInfo", "containerRuntimeVersion"),
 ];
 
 fn node(object: &Object, now: i64) -> Cells {
@@ -201,16 +239,23 @@ fn node_roles(object: &Object) -> String {
 }
 
 const EVENT: &[Column] = &[
-    Column("Last Seen", "string", 0, "The time since it was last observed."),
-    Column("Type", "string", 0, "Normal or Warning."),
-    Column("Reason", "string", 0, "Why it happened, in a word."),
-    Column("Object", "string", 0, "What it is about."),
-    Column("Subobject", "string", 1, "The part of the object that it is about."),
-    Column("Source", "string", 1, "Who reports it."),
-    Column("Message", "string", 0, "What happened, in a sentence."),
-    Column("First Seen", "string", 1, "The time since it was first observed."),
-    Column("Count", "string", 1, "How often it was observed."),
-    Column("Name", "string", 1, "The event's own name."),
+    column("Last Seen", "string", 0, "The time since it was last observed.")
+        .of("io.k8s.api.core.v1.Event", "lastTimestamp"),
+    column("Type", "string", 0, "Normal or Warning.").of("io.k8s.api.core.v1.Event", "type"),
+    column("Reason", "string", 0, "Why it happened, in a word.")
+        .of("io.k8s.api.core.v1.Event", "reason"),
+    column("Object", "string", 0, "What it is about.")
+        .of("io.k8s.api.core.v1.Event", "involvedObject"),
+    column("Subobject", "string", 1, "The part of the object that it is about.")
+        .of("io.k8s.api.core.v1.ObjectReference", "fieldPath"),
+    column("Source", "string", 1, "Who reports it.").of("io.k8s.api.core.v1.Event", "source"),
+    column("Message", "string", 0, "What happened, in a sentence.")
+        .of("io.k8s.api.core.v1.Event", "message"),
+    column("First Seen", "string", 1, "The time since it was first observed.")
+        .of("io.k8s.api.core.v1.Event", "firstTimestamp"),
+    column("Count", "string", 1, "How often it was observed.")
+        .of("io.k8s.api.core.v1.Event", "count"),
+    column("Name", "string", 1, "The event's own name.").of(META, "name"),
 ];
 
 fn event(object: &Object, now: i64) -> Cells {

@@ -2,21 +2,61 @@
 
 mod age;
 mod apps;
+mod batch;
 mod core;
 mod pods;
+mod storage;
 
 use serde_json::{Value, json};
 
 pub use age::{age, age_of_time, duration_text};
 
+use super::discovery::openapi;
 use super::object::{self, Object};
 
-/// One column: name, type, priority (1 is shown with `-o wide` only), what it means.
-pub(crate) struct Column(&'static str, &'static str, u32, &'static str);
+/// One column.
+pub(crate) struct Column {
+    name: &'static str,
+    /// `string`, `integer`, `date`
+    kind: &'static str,
+    /// 1 is shown with `-o wide` only.
+    priority: u32,
+    /// What it means, in a few words.
+    text: &'static str,
+    /// The type and field that it shows, whose own description is the better one.
+    field: Option<(&'static str, &'static str)>,
+}
 
-const NAME: Column = Column("Name", "string", 0, "The object's name, unique in its namespace.");
-const AGE: Column = Column("Age", "string", 0, "The time since the object was created.");
-const CREATED_AT: Column = Column("Created At", "date", 0, "When the object was created.");
+const fn column(
+    name: &'static str,
+    kind: &'static str,
+    priority: u32,
+    text: &'static str,
+) -> Column {
+    Column { name, kind, priority, text, field: None }
+}
+
+impl Column {
+    /// The same column, described as the field that it shows.
+    const fn of(self, type_name: &'static str, field: &'static str) -> Column {
+        Column { field: Some((type_name, field)), ..self }
+    }
+
+    fn description(&self) -> &'static str {
+        let described =
+            self.field.and_then(|(type_name, field)| openapi::field_description(type_name, field));
+        described.unwrap_or(self.text)
+    }
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+const NAME: Column =
+    column("Name", "string", 0, "The object's name, unique in its namespace.").of(META, "name");
+const AGE: Column = column("Age", "string", 0, "The time since the object was created.")
+    .of(META, "creationTimestamp");
+const CREATED_AT: Column =
+    column("Created At", "date", 0, "When the object was created.").of(META, "creationTimestamp");
 
 /// A cell: text or a number.
 type Cells = Vec<Value>;
@@ -45,6 +85,10 @@ const NAME_AND_AGE: Layout = Layout {
 fn layout(group: &str, plural: &str) -> Layout {
     match (group, plural) {
         ("", "pods") => pods::LAYOUT,
+        ("", "persistentvolumes" | "persistentvolumeclaims") | ("storage.k8s.io", _) => {
+            storage::layout(plural).unwrap_or(DEFAULT)
+        }
+        ("batch" | "networking.k8s.io", _) => batch::layout(group, plural).unwrap_or(DEFAULT),
         ("", _) => core::layout(plural).unwrap_or(DEFAULT),
         ("apps", _) => apps::layout(plural).unwrap_or(DEFAULT),
         ("events.k8s.io", "events") => core::layout("events").unwrap_or(DEFAULT),
@@ -57,10 +101,10 @@ fn layout(group: &str, plural: &str) -> Layout {
 /// `columnDefinitions` of a resource's tables.
 pub fn column_definitions(group: &str, plural: &str) -> Value {
     let definition = |column: &Column| {
-        let format = if column.0 == NAME.0 { "name" } else { "" };
+        let format = if column.name == NAME.name { "name" } else { "" };
         json!({
-            "name": column.0, "type": column.1, "format": format, "description": column.3,
-            "priority": column.2,
+            "name": column.name, "type": column.kind, "format": format,
+            "description": column.description(), "priority": column.priority,
         })
     };
     layout(group, plural).columns.iter().map(definition).collect()
@@ -129,6 +173,12 @@ mod tests {
             ("apps", "statefulsets"),
             ("apps", "daemonsets"),
             ("coordination.k8s.io", "leases"),
+            ("", "persistentvolumes"),
+            ("", "persistentvolumeclaims"),
+            ("storage.k8s.io", "storageclasses"),
+            ("batch", "jobs"),
+            ("batch", "cronjobs"),
+            ("networking.k8s.io", "ingresses"),
             ("rbac.authorization.k8s.io", "roles"),
         ] {
             let columns = column_definitions(group, plural);

@@ -2,20 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::{AGE, Cells, Column, Layout, NAME, age_cell, age_of_time, name_cell, text_or_none};
+use super::{AGE, Cells, Layout, NAME, age_cell, age_of_time, column, name_cell, text_or_none};
 use crate::kube::object::{self, Object};
 
 pub(super) const LAYOUT: Layout = Layout {
     columns: &[
         NAME,
-        Column("Ready", "string", 0, "Ready containers of all."),
-        Column("Status", "string", 0, "What the pod is doing, or why not."),
-        Column("Restarts", "string", 0, "How often its containers were restarted, and when last."),
+        column("Ready", "string", 0, "Ready containers of all."),
+        column("Status", "string", 0, "What the pod is doing, or why not."),
+        column("Restarts", "string", 0, "How often its containers were restarted, and when last."),
         AGE,
-        Column("IP", "string", 1, "The pod's address."),
-        Column("Node", "string", 1, "Where the pod runs."),
-        Column("Nominated Node", "string", 1, "Where room is being made for the pod."),
-        Column("Readiness Gates", "string", 1, "Further conditions that are fulfilled, of all."),
+        column("IP", "string", 1, "The pod's address.").of("io.k8s.api.core.v1.PodStatus", "podIP"),
+        column("Node", "string", 1, "Where the pod runs.")
+            .of("io.k8s.api.core.v1.PodSpec", "nodeName"),
+        column("Nominated Node", "string", 1, "Where room is being made for the pod.")
+            .of("io.k8s.api.core.v1.PodStatus", "nominatedNodeName"),
+        column("Readiness Gates", "string", 1, "Further conditions that are fulfilled, of all.")
+            .of("io.k8s.api.core.v1.PodSpec", "readinessGates"),
     ],
     cells,
 };

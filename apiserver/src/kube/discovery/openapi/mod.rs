@@ -148,6 +148,11 @@ impl OpenApi {
     }
 }
 
+/// What a field of a type is for, when descriptions are built in.
+pub fn field_description(type_name: &str, field: &str) -> Option<&'static str> {
+    descriptions::descriptions().of_field(type_name, field)
+}
+
 fn served(schema: &Schema) -> Vec<&Resource> {
     schema.resources().iter().map(AsRef::as_ref).filter(|row| row.served).collect()
 }
