@@ -7,5 +7,6 @@ pub mod kube;
 pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod open_files;
 pub mod pki;
 pub mod serve;

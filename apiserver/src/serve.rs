@@ -19,7 +19,7 @@ use crate::net::listener::{self, PortError};
 use crate::net::tls::{self, TlsError, TlsFiles};
 use crate::net::{Server, tls::Acceptor};
 use crate::pki::{self, Pki, PkiError};
-use crate::{log, metrics};
+use crate::{log, metrics, open_files};
 
 /// Why nothing could be served.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,7 @@ pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
 
 fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeError> {
     log::set_level(flags.log_level);
+    open_files::raise_limit();
     let urls = reserve(&flags.listen_client_urls)?;
     let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
     let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
