@@ -15,8 +15,9 @@ pub const UNCOMMITTED_BYTES: usize = 256 << 20;
 /// transaction of 128 large puts) gets an entry of its own.
 pub const ENTRY_BYTES: usize = 1 << 20;
 
-/// Messages that may wait in a ring between two cores before the sender keeps them at home.
-pub const RING_SLOTS: usize = 4096;
+/// Messages that may wait in a ring between two cores before the sender keeps them at home. A ring
+/// is some 70 KB, and there is one for each ordered pair of cores.
+pub const RING_SLOTS: usize = 512;
 
 /// Bytes of recent committed batches that each store keeps in memory for watchers to catch up
 /// from without reading the log.
