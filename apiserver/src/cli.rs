@@ -60,7 +60,7 @@ pub struct StoreFlags {
     /// How often a silent watcher that asked for it hears how far it has come
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     pub watch_progress_notify_interval: Duration,
-    /// Cores to use; 0 for all that this process may
+    /// Cores to use; 0 for all that this process may, but one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cores: usize,
     /// Least severity of what is written to standard error

@@ -22,7 +22,7 @@ const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 pub struct Options {
     /// Where everything durable lives. Created when it is absent.
     pub data_dir: PathBuf,
-    /// Executors to run; 0 for one on each core that this process may use.
+    /// Executors to run; 0 for one on each processor that this process may use, but one.
     pub cores: usize,
 }
 
@@ -94,14 +94,20 @@ where
     result
 }
 
-/// The processors to pin executors to: the first `wanted` of those that this process may use.
+/// The processors to pin executors to, of those that this process may use.
+///
+/// By default one is left to the log's threads, the kernel and whoever else works here: an executor
+/// can't move to another processor, so one that shares its own waits out somebody's time slice in
+/// the middle of a request. The first is left, which mostly has the interrupts, too.
 fn usable_cpus(wanted: usize) -> Result<Vec<usize>, StartError> {
     let mut cpus = super::affinity::allowed_cpus()?;
-    if wanted > cpus.len() {
-        return Err(StartError::TooManyCores { asked: wanted, available: cpus.len() });
+    let available = cpus.len();
+    if wanted > available {
+        return Err(StartError::TooManyCores { asked: wanted, available });
     }
-    cpus.truncate(if wanted == 0 { crate::limits::CORES } else { wanted });
-    Ok(cpus)
+    let count = if wanted == 0 { (available - 1).max(1) } else { wanted };
+    let count = count.min(crate::limits::CORES);
+    Ok(cpus.split_off(available - count))
 }
 
 /// Runs `future` on this core, beside the caller.
