@@ -1,8 +1,9 @@
 //! One connection as a state machine: bytes in, events out; commands in, bytes out.
 //!
-//! `receive` reads what the client sends, `send` writes what it is answered. Neither knows a
+//! `receive` and `headers` read what the client sends, `send` writes what it is answered. Neither knows a
 //! socket, a clock or a task: who drives a connection has these.
 
+mod headers;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub struct Connection {
     /// The beginning of a frame whose end is not here.
     partial: BytesMut,
     /// The beginning of a header block whose end is not here.
-    block: Option<receive::Block>,
+    block: Option<headers::Block>,
     decoder: Decoder,
     encoder: Encoder,
     client: ClientSettings,

@@ -3,6 +3,7 @@
 mod conformance;
 mod floods;
 mod flow;
+mod messages;
 mod properties;
 
 use bytes::{BufMut, Bytes};

@@ -1,7 +1,10 @@
 //! Gives a [`Connection`] a socket, the time and handlers.
 //!
 //! All of it is one task: the handlers of a connection are polled where the connection is, so that
-//! the answers that are ready at a time leave in one write.
+//! the answers that are ready at a time leave in one write. `streams` is about requests and answers,
+//! the rest about the connection.
+
+mod streams;
 
 use std::future::Future;
 use std::io;
@@ -12,22 +15,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::io::{AsyncRead, AsyncWrite};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::Body;
+use futures_util::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use http::{Request, Response};
 
-use super::body::{self, BodyError, Consumed};
-use super::connection::{Connection, Event, Extra};
+use super::body::{BodyError, Consumed};
+use super::connection::Connection;
 use super::date::DateCache;
-use super::error::{ErrorCode, Fault};
+use super::error::Fault;
 use super::ready::{self, Ready};
 use super::stream::StreamKey;
 use crate::net::body::{BoxedBody, RequestBody};
 use crate::net::limits;
 use crate::net::rt::ReadBuffer;
+use streams::Slot;
 
 /// What a driver needs of the world beside a socket.
 pub struct World {
@@ -68,7 +71,10 @@ where
 {
     let mut driver = Driver::new(stream, world, handler);
     driver.feed(prefix);
-    std::future::poll_fn(|context| driver.poll(context)).await
+    let result = std::future::poll_fn(|context| driver.poll(context)).await;
+    // TLS says that this is the end, if there is room for it; nobody waits to hear it.
+    let _closed_or_not = driver.stream.close().now_or_never();
+    result
 }
 
 /// The numbers of what has a waker.
@@ -83,23 +89,6 @@ const STREAMS: u32 = 4;
 const ROUNDS: usize = 8;
 /// What an idle connection keeps for its next output.
 const IDLE_OUTPUT_BYTES: usize = 16 << 10;
-
-/// What is done for a stream.
-enum Work<F> {
-    Nothing,
-    Handler(Pin<Box<F>>),
-    Answer(BoxedBody),
-}
-
-struct Slot<F> {
-    key: StreamKey,
-    work: Work<F>,
-    /// Where the request's body goes, as long as it comes.
-    body: Option<body::Sender>,
-    /// HEAD: the answer's body is not sent.
-    head_only: bool,
-    waker: Waker,
-}
 
 /// What the timer is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,9 +200,11 @@ where
         if self.read()? || self.look_at_woken()? {
             return Ok(true);
         }
-        for slot in mem::take(&mut self.fresh) {
+        let mut fresh = mem::take(&mut self.fresh);
+        for slot in fresh.drain(..) {
             self.work(slot);
         }
+        self.fresh = fresh;
         self.give_windows_back();
         self.connection.send_pending();
         while let Some(key) = self.connection.next_with_room() {
@@ -254,79 +245,6 @@ where
                     return self.drop_all(BodyError::Closed);
                 }
             }
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Request { stream, request, end } => self.request(stream, request, end),
-            Event::Data { stream, data, end } => {
-                // A body is at most a window, which is below 2^32.
-                let length = data.len() as u32;
-                let taken = match self.slot(stream) {
-                    Some(slot) => slot.body.as_ref().is_some_and(|body| body.data(data, end)),
-                    None => false,
-                };
-                if !taken {
-                    self.connection.consume(stream, length);
-                }
-            }
-            Event::Trailers { stream, trailers } => {
-                if let Some(body) = self.slot(stream).and_then(|slot| slot.body.as_ref()) {
-                    body.trailers(trailers);
-                }
-            }
-            Event::Reset { stream, code } => self.forget(stream, BodyError::Reset(code)),
-        }
-    }
-
-    fn slot(&mut self, key: StreamKey) -> Option<&mut Slot<F>> {
-        self.slots.get_mut(key.slot as usize).filter(|slot| slot.key == key)
-    }
-
-    fn request(&mut self, key: StreamKey, request: Request<()>, end: bool) {
-        let head_only = request.method() == Method::HEAD;
-        let (sender, body) = if end {
-            (None, RequestBody::Empty)
-        } else {
-            let length = content_length(request.headers());
-            let (sender, body) = body::channel(key, length, &self.consumed);
-            (Some(sender), RequestBody::Http2(body))
-        };
-        let handler = Box::pin((self.handler)(request.map(|()| body)));
-        while self.slots.len() <= key.slot as usize {
-            let number = STREAMS + self.slots.len() as u32;
-            self.slots.push(Slot {
-                key,
-                work: Work::Nothing,
-                body: None,
-                head_only: false,
-                waker: ready::waker(&self.ready, number),
-            });
-        }
-        let slot = &mut self.slots[key.slot as usize];
-        assert!(matches!(slot.work, Work::Nothing), "a slot serves one stream at a time");
-        slot.key = key;
-        slot.work = Work::Handler(handler);
-        slot.body = sender;
-        slot.head_only = head_only;
-        self.fresh.push(key.slot);
-    }
-
-    /// Drops what was done for a stream.
-    fn forget(&mut self, key: StreamKey, error: BodyError) {
-        if let Some(slot) = self.slot(key) {
-            let work = mem::replace(&mut slot.work, Work::Nothing);
-            if let Some(body) = slot.body.take() {
-                body.fail(error);
-            }
-            drop(work);
-        }
-    }
-
-    fn drop_all(&mut self, error: BodyError) {
-        for at in 0..self.slots.len() {
-            self.forget(self.slots[at].key, error);
         }
     }
 
@@ -381,74 +299,6 @@ where
         }
     }
 
-    /// Goes on with what is done for a stream.
-    fn work(&mut self, at: u32) {
-        let Some(slot) = self.slots.get_mut(at as usize) else { return };
-        match &mut slot.work {
-            Work::Nothing => {}
-            Work::Handler(handler) => {
-                let mut context = Context::from_waker(&slot.waker);
-                if let Poll::Ready(response) = handler.as_mut().poll(&mut context) {
-                    self.respond(at, response);
-                }
-            }
-            Work::Answer(_) => self.answer(at),
-        }
-    }
-
-    fn respond(&mut self, at: u32, response: Response<BoxedBody>) {
-        let (head, body) = response.into_parts();
-        let date = if is_grpc(&head.headers) { None } else { self.date.get((self.wall_clock)()) };
-        let slot = &mut self.slots[at as usize];
-        let none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let end = slot.head_only || none || body.is_end_stream();
-        let extra = Extra {
-            content_length: body.size_hint().exact().filter(|_| !none && !body.is_end_stream()),
-            date,
-        };
-        let key = slot.key;
-        // The handler goes before the stream does: its part of the request's body too.
-        slot.work = Work::Nothing;
-        self.connection.respond(key, &head, extra, end);
-        if end {
-            return self.forget(key, BodyError::Closed);
-        }
-        self.slots[at as usize].work = Work::Answer(body);
-        self.answer(at);
-    }
-
-    /// Sends what there is of an answer's body, as far as there is room.
-    fn answer(&mut self, at: u32) {
-        let slot = &mut self.slots[at as usize];
-        let Work::Answer(body) = &mut slot.work else { return };
-        let key = slot.key;
-        let mut context = Context::from_waker(&slot.waker);
-        loop {
-            if !body.is_whole() && !self.connection.has_room(key) {
-                return self.connection.want_room(key);
-            }
-            match Pin::new(&mut *body).poll_frame(&mut context) {
-                Poll::Pending => return,
-                Poll::Ready(None) => self.connection.send_data(key, Bytes::new(), true),
-                Poll::Ready(Some(Err(_))) => self.connection.reset(key, ErrorCode::INTERNAL_ERROR),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        let end = body.is_end_stream();
-                        self.connection.send_data(key, data, end);
-                        if !end {
-                            continue;
-                        }
-                    }
-                    Err(frame) => {
-                        let trailers = frame.into_trailers().unwrap_or_default();
-                        self.connection.send_trailers(key, trailers);
-                    }
-                },
-            }
-            return self.forget(key, BodyError::Closed);
-        }
-    }
-
     fn give_windows_back(&mut self) {
         let mut list = mem::take(&mut self.consumed_list);
         self.consumed.take(&mut list);
@@ -485,13 +335,4 @@ where
         }
         Ok(())
     }
-}
-
-/// gRPC's answers have no date.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

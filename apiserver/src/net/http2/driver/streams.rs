@@ -1,0 +1,194 @@
+//! From a request to its handler, and from the handler's answer to the connection.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::io::{AsyncRead, AsyncWrite};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use super::{Driver, STREAMS};
+use crate::net::body::{BoxedBody, RequestBody};
+use crate::net::http2::body::{self, BodyError};
+use crate::net::http2::connection::{Event, Extra};
+use crate::net::http2::error::ErrorCode;
+use crate::net::http2::ready;
+use crate::net::http2::stream::StreamKey;
+
+/// What is done for a stream.
+pub(super) enum Work<F> {
+    Nothing,
+    Handler(Pin<Box<F>>),
+    Answer(BoxedBody),
+}
+
+pub(super) struct Slot<F> {
+    key: StreamKey,
+    work: Work<F>,
+    /// Where the request's body goes, as long as it comes.
+    body: Option<body::Sender>,
+    /// HEAD: the answer's body is not sent.
+    head_only: bool,
+    waker: Waker,
+}
+
+impl<S, H, F> Driver<S, H, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request<RequestBody>) -> F,
+    F: Future<Output = Response<BoxedBody>>,
+{
+    pub(super) fn event(&mut self, event: Event) {
+        match event {
+            Event::Request { stream, request, end } => self.request(stream, request, end),
+            Event::Data { stream, data, end } => {
+                // A body is at most a window, which is below 2^32.
+                let length = data.len() as u32;
+                let taken = match self.slot(stream) {
+                    Some(slot) => slot.body.as_ref().is_some_and(|body| body.data(data, end)),
+                    None => false,
+                };
+                if !taken {
+                    self.connection.consume(stream, length);
+                }
+            }
+            Event::Trailers { stream, trailers } => {
+                if let Some(body) = self.slot(stream).and_then(|slot| slot.body.as_ref()) {
+                    body.trailers(trailers);
+                }
+            }
+            Event::Reset { stream, code } => self.forget(stream, BodyError::Reset(code)),
+        }
+    }
+
+    fn slot(&mut self, key: StreamKey) -> Option<&mut Slot<F>> {
+        self.slots.get_mut(key.slot as usize).filter(|slot| slot.key == key)
+    }
+
+    fn request(&mut self, key: StreamKey, request: Request<()>, end: bool) {
+        let head_only = request.method() == Method::HEAD;
+        let (sender, body) = if end {
+            (None, RequestBody::Empty)
+        } else {
+            let length = content_length(request.headers());
+            let (sender, body) = body::channel(key, length, &self.consumed);
+            (Some(sender), RequestBody::Http2(body))
+        };
+        let handler = Box::pin((self.handler)(request.map(|()| body)));
+        while self.slots.len() <= key.slot as usize {
+            let number = STREAMS + self.slots.len() as u32;
+            self.slots.push(Slot {
+                key,
+                work: Work::Nothing,
+                body: None,
+                head_only: false,
+                waker: ready::waker(&self.ready, number),
+            });
+        }
+        let slot = &mut self.slots[key.slot as usize];
+        assert!(matches!(slot.work, Work::Nothing), "a slot serves one stream at a time");
+        slot.key = key;
+        slot.work = Work::Handler(handler);
+        slot.body = sender;
+        slot.head_only = head_only;
+        self.fresh.push(key.slot);
+    }
+
+    /// Drops what was done for a stream.
+    fn forget(&mut self, key: StreamKey, error: BodyError) {
+        if let Some(slot) = self.slot(key) {
+            let work = mem::replace(&mut slot.work, Work::Nothing);
+            if let Some(body) = slot.body.take() {
+                body.fail(error);
+            }
+            drop(work);
+        }
+    }
+
+    pub(super) fn drop_all(&mut self, error: BodyError) {
+        for at in 0..self.slots.len() {
+            self.forget(self.slots[at].key, error);
+        }
+    }
+
+    /// Goes on with what is done for a stream.
+    pub(super) fn work(&mut self, at: u32) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        match &mut slot.work {
+            Work::Nothing => {}
+            Work::Handler(handler) => {
+                let mut context = Context::from_waker(&slot.waker);
+                if let Poll::Ready(response) = handler.as_mut().poll(&mut context) {
+                    self.respond(at, response);
+                }
+            }
+            Work::Answer(_) => self.answer(at),
+        }
+    }
+
+    fn respond(&mut self, at: u32, response: Response<BoxedBody>) {
+        let (head, body) = response.into_parts();
+        let date = if is_grpc(&head.headers) { None } else { self.date.get((self.wall_clock)()) };
+        let slot = &mut self.slots[at as usize];
+        let none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let end = slot.head_only || none || body.is_end_stream();
+        let extra = Extra {
+            content_length: body.size_hint().exact().filter(|_| !none && !body.is_end_stream()),
+            date,
+        };
+        let key = slot.key;
+        // The handler goes before the stream does: its part of the request's body too.
+        slot.work = Work::Nothing;
+        self.connection.respond(key, &head, extra, end);
+        if end {
+            return self.forget(key, BodyError::Closed);
+        }
+        self.slots[at as usize].work = Work::Answer(body);
+        self.answer(at);
+    }
+
+    /// Sends what there is of an answer's body, as far as there is room.
+    fn answer(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        let Work::Answer(body) = &mut slot.work else { return };
+        let key = slot.key;
+        let mut context = Context::from_waker(&slot.waker);
+        loop {
+            if !body.is_whole() && !self.connection.has_room(key) {
+                return self.connection.want_room(key);
+            }
+            match Pin::new(&mut *body).poll_frame(&mut context) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.connection.send_data(key, Bytes::new(), true),
+                Poll::Ready(Some(Err(_))) => self.connection.reset(key, ErrorCode::INTERNAL_ERROR),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        let end = body.is_end_stream();
+                        self.connection.send_data(key, data, end);
+                        if !end {
+                            continue;
+                        }
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.connection.send_trailers(key, trailers);
+                    }
+                },
+            }
+            return self.forget(key, BodyError::Closed);
+        }
+    }
+}
+
+/// gRPC's answers have no date.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
