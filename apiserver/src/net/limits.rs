@@ -32,10 +32,6 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// ... and closed when the answer takes longer than this (grpc-go's server waits 20 s).
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Streams that a client reset and that we have not seen yet (CVE-2023-44487): more close the
-/// connection. A client that cancels many watches at once stays below.
-pub const PENDING_RESET_STREAMS: usize = 1024;
-
 /// What a client may send on one stream before we have read it: one whole large request.
 pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 
