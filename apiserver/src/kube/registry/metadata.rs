@@ -113,7 +113,7 @@ fn annotations(annotations: Option<&Object>) -> Vec<FieldError> {
     for (key, value) in annotations.into_iter().flatten() {
         let lower_case = key.to_lowercase();
         for why in names::qualified_name(&lower_case) {
-            errors.push(FieldError::invalid(FIELD, lower_case.as_str(), why));
+            errors.push(FieldError::invalid(FIELD, key.as_str(), why));
         }
         bytes += key.len() + value.as_str().map_or(0, str::len);
     }

@@ -190,6 +190,7 @@ impl Registry {
         errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
             "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),
+            "ephemeralcontainers" | "finalize" | "resize" => {}
             _ => {
                 let row = &entry.resource;
                 let mut change = (entry.strategy.validate_update)(new, old);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::pod_rules::validate_template;
 use super::pods::default_pod_template;
 use super::{Strategy, selector_matches};
 use crate::kube::object::{self, Object};
@@ -124,25 +125,48 @@ fn validate_workload(object: &Object) -> Vec<FieldError> {
         let why = "must be greater than or equal to 0";
         errors.push(FieldError::invalid("spec.replicas", replicas, why));
     }
-    let Some(selector) = object::map(spec, "selector") else {
-        errors.push(FieldError::required("spec.selector", ""));
-        return errors;
-    };
-    let is_empty = object::map(selector, "matchLabels").is_none_or(Object::is_empty)
-        && object::list(selector, "matchExpressions").is_empty();
-    if is_empty {
-        let why = "empty selector is invalid for deployment";
-        errors.push(FieldError::invalid("spec.selector", json!({}), why));
-        return errors;
+    for field in ["minReadySeconds", "revisionHistoryLimit"] {
+        let value = object::integer_at(spec, &[field]);
+        if value < 0 {
+            let why = "must be greater than or equal to 0";
+            errors.push(FieldError::invalid(format!("spec.{field}"), value, why));
+        }
     }
-    let labels = object::at(spec, &["template", "metadata", "labels"]).and_then(Value::as_object);
-    let labels = labels.unwrap_or(&empty);
-    if !selector_matches(selector, labels) {
+    let deadline = spec.get("progressDeadlineSeconds").and_then(Value::as_i64);
+    if let Some(deadline) = deadline
+        && deadline <= object::integer_at(spec, &["minReadySeconds"])
+    {
+        let why = "must be greater than minReadySeconds";
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
+    }
+    let template_labels = object::at(spec, &["template", "metadata", "labels"]).cloned();
+    let selects = match object::map(spec, "selector") {
+        None => {
+            errors.push(FieldError::required("spec.selector", ""));
+            false
+        }
+        Some(selector) if is_empty_selector(selector) => {
+            let why = "empty selector is invalid for deployment";
+            errors.push(FieldError::invalid("spec.selector", json!({}), why));
+            true
+        }
+        Some(selector) => {
+            let labels = template_labels.as_ref().and_then(Value::as_object);
+            selector_matches(selector, labels.unwrap_or(&empty))
+        }
+    };
+    if !selects {
         let why = "`selector` does not match template `labels`";
         let field = "spec.template.metadata.labels";
-        errors.push(FieldError::invalid(field, labels.clone(), why));
+        errors.push(FieldError::invalid(field, template_labels.unwrap_or(Value::Null), why));
     }
+    errors.extend(validate_template(object));
     errors
+}
+
+fn is_empty_selector(selector: &Object) -> bool {
+    object::map(selector, "matchLabels").is_none_or(Object::is_empty)
+        && object::list(selector, "matchExpressions").is_empty()
 }
 
 fn validate_selector_update(new: &Object, old: &Object) -> Vec<FieldError> {
@@ -172,16 +196,21 @@ mod tests {
 
     #[test]
     fn the_selector_selects_the_template() {
+        let template = |labels: Value| {
+            json!({"metadata": {"labels": labels}, "spec": {
+                "restartPolicy": "Always", "dnsPolicy": "Default",
+                "containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always"}],
+            }})
+        };
+        let selector = json!({"matchLabels": {"a": "b"}});
         for (spec, errors) in [
-            (
-                json!({"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}}),
-                0,
-            ),
-            (json!({"selector": {"matchLabels": {"a": "b"}}, "template": {}}), 1),
-            (json!({"selector": {}}), 1),
-            (json!({"replicas": -1}), 2),
+            (json!({"selector": selector, "template": template(json!({"a": "b"}))}), 0),
+            (json!({"selector": selector, "template": template(json!({}))}), 1),
+            (json!({"selector": {}, "template": template(json!({}))}), 1),
+            (json!({"replicas": -1, "template": template(json!({"a": "b"}))}), 3),
         ] {
-            assert_eq!(validate_workload(&into_object(json!({"spec": spec}))).len(), errors);
+            let found = validate_workload(&into_object(json!({"spec": spec})));
+            assert_eq!(found.len(), errors, "{spec}: {found:?}");
         }
     }
 }

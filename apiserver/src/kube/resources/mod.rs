@@ -9,6 +9,7 @@ mod core;
 pub mod fields;
 pub mod immutable;
 mod node_ports;
+mod pod_rules;
 mod pods;
 mod policies;
 pub mod services;

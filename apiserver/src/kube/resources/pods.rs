@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Strategy;
+use super::pod_rules::{validate_pod_update, validate_spec};
 use crate::kube::object::{self, Object};
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -13,7 +14,11 @@ pub(super) fn strategy() -> Strategy {
     Strategy {
         defaults: default_pod,
         prepare_create: prepare_pod,
-        prepare_update: |_, _| {},
+        validate: |pod| {
+            let empty = Object::new();
+            validate_spec(object::map(pod, "spec").unwrap_or(&empty), "spec")
+        },
+        validate_update: validate_pod_update,
         generation: true,
         returns_deleted: true,
         grace_seconds: |pod, asked| Some(grace_seconds(pod, asked)),
