@@ -46,7 +46,11 @@ impl Registry {
         body: &[u8],
         context: &WriteContext,
     ) -> Result<Saved, ApiError> {
-        let patch = encoding::decode_value(body, BodyFormat::Json)?;
+        let patch = encoding::decode_value(body, BodyFormat::Json);
+        let patch = match kind {
+            PatchKind::Merge => patch.map_err(|error| error.prefixed("error decoding patch"))?,
+            _ => patch?,
+        };
         for _ in 0..UPDATE_TRIES {
             let (old, stored) = self.load(target).await?;
             let patched = self.patched(target, kind, &patch, &old)?;
@@ -68,7 +72,9 @@ impl Registry {
         context: &WriteContext,
     ) -> Result<Saved, ApiError> {
         let schema = self.catalog.schema;
-        let applied = encoding::decode_value(body, BodyFormat::Yaml)?;
+        let applied = encoding::decode_value(body, BodyFormat::Yaml).map_err(|error| {
+            error.prefixed("error decoding YAML: error converting YAML to JSON")
+        })?;
         for _ in 0..UPDATE_TRIES {
             let found = self.find(target).await?;
             let live = found.as_ref().map(|(old, _)| old);

@@ -18,6 +18,12 @@ pub(super) fn strategy(plural: &str) -> Strategy {
     match plural {
         "deployments" => Strategy {
             defaults: default_deployment,
+            // Labels are no part of a deployment's status.
+            prepare_status_update: |new, old| {
+                let empty = Object::new();
+                let before = object::metadata(old).unwrap_or(&empty);
+                object::copy_field(before, object::metadata_mut(new), "labels");
+            },
             generation_counts: &["annotations"],
             checks_change_last: true,
             ..workload
@@ -26,7 +32,6 @@ pub(super) fn strategy(plural: &str) -> Strategy {
         "statefulsets" => Strategy { defaults: default_stateful_set, ..workload },
         "daemonsets" => Strategy {
             defaults: default_daemon_set,
-            prepare_create: count_template,
             prepare_update: keep_template_count,
             ..workload
         },
@@ -96,14 +101,11 @@ fn default_daemon_set(object: &mut Object) {
         object::default(rolling, "maxSurge", 0);
     }
     default_template(spec);
+    let annotations = object::map_mut(object::metadata_mut(object), "annotations");
+    object::default(annotations, TEMPLATE_GENERATION, "1");
 }
 
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
-
-fn count_template(object: &mut Object) {
-    let annotations = object::map_mut(object::metadata_mut(object), "annotations");
-    annotations.insert(TEMPLATE_GENERATION.to_owned(), "1".into());
-}
 
 /// The annotation counts changes of the template.
 fn keep_template_count(new: &mut Object, old: &Object) {
