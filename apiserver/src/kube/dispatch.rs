@@ -226,17 +226,16 @@ impl Work<'_> {
     async fn patch(&self, body: &Bytes) -> Result<Answer, ApiError> {
         let content_type = self.call.header(http::header::CONTENT_TYPE);
         let Some(kind) = PatchKind::of_content_type(content_type) else {
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "UnsupportedMediaType",
-                "415: Unsupported Media Type",
-            )
-            .with_details(Default::default()));
+            return Err(unsupported_patch());
         };
+        let scale = self.call.info.subresource == "scale";
+        if scale && kind == PatchKind::Apply {
+            return Err(unsupported_patch());
+        }
         let options = WriteOptions::read_patch(&self.call.query, kind == PatchKind::Apply)?;
         let context = self.context(options);
         let registry = &self.kube.registry;
-        if self.call.info.subresource == "scale" {
+        if scale {
             let scale = registry.patch_scale(&self.target, kind, body, &context).await?;
             return self.plain(StatusCode::OK, scale);
         }
@@ -298,6 +297,15 @@ fn deprecation(target: &Target) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn unsupported_patch() -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "UnsupportedMediaType",
+        "415: Unsupported Media Type",
+    )
+    .with_details(Default::default())
 }
 
 fn code_of(created: bool) -> StatusCode {

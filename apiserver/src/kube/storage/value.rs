@@ -5,6 +5,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
+use crate::kube::codec;
+use crate::kube::codec::node::Node;
 use crate::kube::object::{self, Object};
 
 /// What stored protobuf begins with.
@@ -59,7 +61,8 @@ pub fn decode(key: &[u8], value: &[u8], revision: i64) -> Result<Object, ValueEr
     if value.starts_with(PROTOBUF_PREFIX) {
         return Err(ValueError::Protobuf { key: key_text() });
     }
-    match serde_json::from_slice(value) {
+    // The codec's reader: whatever it let in, it can read again.
+    match codec::json::parse(value).map(Node::into_value) {
         Ok(Value::Object(mut object)) => {
             set_revision(&mut object, revision);
             Ok(object)
@@ -150,6 +153,13 @@ mod tests {
         let mut out = BytesMut::new();
         assert!(!splice.write(b"{\"apiVersion\":\"v1\"}", 9, true, &mut out));
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn what_is_deep_can_be_read_again() {
+        const LEVELS: usize = 200;
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(LEVELS), "]".repeat(LEVELS));
+        assert!(decode(b"/k", deep.as_bytes(), 1).is_ok());
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub async fn open(
         changes: None,
         start_revision,
         columns_sent: false,
-        deadline_ms: now_ms + seconds * 1000,
+        deadline_ms: now_ms.saturating_add(seconds.saturating_mul(1000)),
         next_bookmark_ms: now_ms + BOOKMARK_INTERVAL.as_millis() as u64,
         waiting: Vec::new(),
         ended: false,
