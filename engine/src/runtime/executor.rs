@@ -13,8 +13,9 @@ use super::store::Store;
 /// buffers of its own, so this is glommio's minimum and not its 10 MiB.
 const IO_MEMORY_BYTES: usize = 256 << 10;
 
-/// How long an idle core looks for work before it sleeps in the kernel. Waking it again costs
-/// about as much, so a busy exchange of messages stays awake and an idle one costs nothing.
+/// How long a core without work looks for messages of other cores before it sleeps in the kernel.
+/// Waking it again costs about as much, so a busy exchange of messages stays awake and an idle one
+/// costs nothing. A single core has nobody to look out for.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 
 /// What a store needs to know to start.
@@ -70,7 +71,7 @@ where
         let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
             .name(&format!("mainstay-{number}"))
             .io_memory(IO_MEMORY_BYTES)
-            .spin_before_park(SPIN_BEFORE_PARK)
+            .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
             .spawn(move || async move {
                 // A task that panics unwinds through its executor: the other cores can't go on
                 // without this one.
