@@ -1,7 +1,7 @@
 //! The order of everything that happens to a request.
 //!
-//! A panic has no guard here: a broken invariant ends the process (`panic = "abort"`), which
-//! restarts in milliseconds, rather than one request of it.
+//! The panic guard stands around all of it, in `net::http`: a request that panics is answered with
+//! 500 and costs nobody else anything.
 
 use std::rc::Rc;
 

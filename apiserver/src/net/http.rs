@@ -8,13 +8,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use mainstay_engine::runtime::signal::Shutdown;
@@ -105,6 +107,7 @@ impl Server {
                 .await
                 .ok_or(ConnectionError::Silent)??,
         };
+        let handler = move |request, info| guarded(handler(request, info));
         match protocol {
             Protocol::Http1 => self.serve_http1(stream, prefix, info, handler).await,
             Protocol::Http2 => {
@@ -158,6 +161,22 @@ impl Server {
     }
 }
 
+/// Lets a handler that panics cost its own request and nothing else. What must not be used after a
+/// panic guards itself: the store ends the process.
+async fn guarded<F>(answer: F) -> Response<BoxedBody>
+where
+    F: Future<Output = Response<BoxedBody>>,
+{
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let mut answer = Response::new(BoxedBody::full("the server made a mistake\n"));
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+    }
+}
+
 /// The rest of a connection that was asked to end, as long as it may take.
 async fn bounded<C>(connection: C) -> Result<(), ConnectionError>
 where
@@ -186,8 +205,16 @@ async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<(Protoc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
     use futures_util::io::Cursor;
+
+    #[test]
+    fn a_panic_costs_one_request() {
+        let panics = guarded(async { panic!("on purpose") });
+        let answer = panics.now_or_never().expect("no waiting");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let works = guarded(async { Response::new(BoxedBody::empty()) });
+        assert_eq!(works.now_or_never().expect("no waiting").status(), StatusCode::OK);
+    }
 
     #[test]
     fn the_preface_tells_http2_from_http1() {

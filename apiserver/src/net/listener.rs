@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use http::{Request, Response};
 use mainstay_engine::runtime::net::{TcpListener, TcpStream};
@@ -106,7 +108,9 @@ async fn accept<H, F>(
                 let (server, acceptor, handler) =
                     (server.clone(), acceptor.clone(), handler.clone());
                 spawn_local(async move {
-                    connection(server, stream, acceptor, handler).await;
+                    // A streamed answer that panics takes its connection along, and no other.
+                    let connection = connection(server, stream, acceptor, handler);
+                    let _panicked = AssertUnwindSafe(connection).catch_unwind().await;
                     drop(guard);
                 });
             }
