@@ -8,6 +8,7 @@ mod cluster;
 mod convert;
 mod endpoints;
 mod errors;
+mod gateway;
 mod health;
 mod kv;
 mod lease;
@@ -89,6 +90,9 @@ impl Door {
     /// Answers one request, gRPC or plain HTTP.
     pub async fn handle(self: Rc<Door>, request: Request<RequestBody>) -> Response<BoxedBody> {
         let is_grpc = grpc::is_grpc(request.headers());
+        if !is_grpc && gateway::is_path(request.uri().path()) {
+            return gateway::handle(self, request).await;
+        }
         if !is_grpc && !is_service_path(request.uri().path()) {
             return self.endpoint(&request).await;
         }
@@ -99,8 +103,17 @@ impl Door {
             },
             Err(response) => return *response,
         };
+        self.call(method, timeout, request.into_body()).await
+    }
+
+    /// Calls a method with the messages of `body`.
+    async fn call(
+        self: Rc<Door>,
+        method: Method,
+        timeout: Option<Duration>,
+        body: RequestBody,
+    ) -> Response<BoxedBody> {
         let call = self.metrics.call(method);
-        let body = request.into_body();
         match method {
             Method::Watch => watch::serve(self, body, call),
             Method::LeaseKeepAlive => lease::keep_alive(self, body, call),

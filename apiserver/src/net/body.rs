@@ -123,6 +123,8 @@ pub enum RequestBody {
     Empty,
     Http1(Incoming),
     Http2(ReceivedBody),
+    /// Not a client's own: made of what one sent.
+    Made(BoxedBody),
 }
 
 impl Body for RequestBody {
@@ -141,6 +143,7 @@ impl Body for RequestBody {
             RequestBody::Http2(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|frame| frame.map(|result| result.map_err(BoxError::from))),
+            RequestBody::Made(body) => Pin::new(body).poll_frame(context),
         }
     }
 
@@ -149,6 +152,7 @@ impl Body for RequestBody {
             RequestBody::Empty => true,
             RequestBody::Http1(body) => body.is_end_stream(),
             RequestBody::Http2(body) => body.is_end_stream(),
+            RequestBody::Made(body) => body.is_end_stream(),
         }
     }
 
@@ -157,6 +161,7 @@ impl Body for RequestBody {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Http1(body) => body.size_hint(),
             RequestBody::Http2(body) => body.size_hint(),
+            RequestBody::Made(body) => body.size_hint(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Body;
 use prost::Message;
 
@@ -25,6 +26,15 @@ pub fn encode(message: &impl Message) -> Bytes {
     buffer.freeze()
 }
 
+/// As [`encode`], for a message that is bytes already.
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    buffer.put_u8(0);
+    buffer.put_u32(u32::try_from(message.len()).expect("a message is smaller than 4 GiB"));
+    buffer.put_slice(message);
+    buffer.freeze()
+}
+
 /// The messages that a client sends, one after the other.
 ///
 /// Holds at most one message of at most the limit, and what came with it in one frame.
@@ -36,6 +46,8 @@ pub struct Messages<B> {
     partial: BytesMut,
     limit: usize,
     ended: bool,
+    /// What came behind the last message.
+    trailers: Option<HeaderMap>,
 }
 
 impl<B> Messages<B>
@@ -45,7 +57,8 @@ where
 {
     /// Reads messages of at most `limit` bytes.
     pub fn new(body: B, limit: usize) -> Messages<B> {
-        Messages { body, chunk: Bytes::new(), partial: BytesMut::new(), limit, ended: false }
+        let (chunk, partial) = (Bytes::new(), BytesMut::new());
+        Messages { body, chunk, partial, limit, ended: false, trailers: None }
     }
 
     /// The next message; `None` when the client has sent all it wanted to.
@@ -67,20 +80,18 @@ where
             }
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => self.ended = true,
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.push(data);
-                    }
-                }
-                Some(Err(error)) => {
-                    let reason: BoxError = error.into();
-                    return Poll::Ready(Err(Status::new(
-                        Code::Canceled,
-                        format!("the request broke off: {reason}"),
-                    )));
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.push(data),
+                    Err(other) => self.trailers = other.into_trailers().ok(),
+                },
+                Some(Err(error)) => return Poll::Ready(Err(broken_by(error.into()))),
             }
         }
+    }
+
+    /// The trailers, once they have come.
+    pub(super) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// Whether nothing more can come.
@@ -116,6 +127,14 @@ where
         let message = joined.split_to(length);
         self.chunk = joined;
         Ok(Some(message))
+    }
+}
+
+/// What a body's error means: a body made here may say it itself.
+fn broken_by(error: BoxError) -> Status {
+    match error.downcast::<Status>() {
+        Ok(status) => *status,
+        Err(reason) => Status::new(Code::Canceled, format!("the request broke off: {reason}")),
     }
 }
 

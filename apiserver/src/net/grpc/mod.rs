@@ -1,12 +1,14 @@
 //! gRPC over HTTP: message framing, statuses, deadlines, unary and streaming calls.
 //!
 //! [`Head::of`] checks a request's headers, [`unary`] and [`Messages`] read what the client sends,
-//! [`answer`], [`stream`] and [`refuse`] make responses. Knows nothing of any service.
+//! [`answer`], [`stream`] and [`refuse`] make responses, [`Replies`] reads one. Knows nothing of any service.
 
 mod call;
 mod frame;
+mod replies;
 mod status;
 
 pub use call::{Head, answer, decode, is_grpc, method_not_allowed, refuse, stream, unary};
-pub use frame::{Messages, encode};
+pub use frame::{Messages, encode, frame};
+pub use replies::Replies;
 pub use status::{Code, Status};

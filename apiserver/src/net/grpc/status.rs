@@ -85,6 +85,13 @@ impl Status {
             headers.insert("grpc-message", message);
         }
     }
+
+    /// What [`write_to`](Status::write_to) wrote.
+    pub(super) fn read_from(headers: &HeaderMap) -> Option<Status> {
+        let number: usize = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        let message = headers.get("grpc-message").map_or(&[][..], |value| value.as_bytes());
+        Some(Status::new(*Code::ALL.get(number)?, percent_decode(message)))
+    }
 }
 
 /// gRPC's encoding of texts in header fields: printable ASCII but `%` stays.
@@ -99,6 +106,26 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// The text of [`percent_encode`]; what is no escape stays as it is.
+fn percent_decode(text: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, after @ ..] = rest {
+        let escape = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(escaped) if *byte == b'%' => {
+                decoded.push(escaped);
+                rest = &after[2..];
+            }
+            _ => {
+                decoded.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]
@@ -116,6 +143,7 @@ mod tests {
             ("\u{7f}", "%7F"),
         ] {
             assert_eq!(percent_encode(text), expected);
+            assert_eq!(percent_decode(expected.as_bytes()), text);
             assert!(HeaderValue::from_str(&percent_encode(text)).is_ok());
         }
     }
