@@ -8,6 +8,16 @@ pub(super) const REQUEST_BYTES: usize = mainstay_engine::limits::REQUEST_BYTES;
 /// The largest gRPC message taken from a client: a write request and etcd's overhead for it.
 pub(super) const MESSAGE_BYTES: usize = REQUEST_BYTES + (512 << 10);
 
+/// The largest JSON text of one request to the gateway, bytes: base64 makes the largest message a
+/// third larger, and there is some room for names and white space.
+pub(super) const GATEWAY_BYTES: usize = 2 * MESSAGE_BYTES;
+
+/// Messages within each other in an answer that becomes JSON: as deep as prost decodes requests.
+pub(super) const GATEWAY_DEPTH: usize = 100;
+
+/// Bytes of a wrong value that the gateway shows in its answer; etcd shows all of it.
+pub(super) const GATEWAY_SHOWN_BYTES: usize = 256;
+
 /// Operations in one branch of a transaction, nested ones included: etcd's `--max-txn-ops`.
 pub(super) const TRANSACTION_OPERATIONS: usize = 128;
 

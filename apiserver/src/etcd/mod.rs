@@ -1,4 +1,4 @@
-//! The etcd v3 door: gRPC services and HTTP endpoints on one port.
+//! The etcd v3 door: gRPC services, their JSON gateway and HTTP endpoints on one port.
 //!
 //! [`Door::handle`] routes a request; each service has a file. A request is validated, turned
 //! into the store's vocabulary, and its answer turned back; nothing is kept in between.

@@ -9,9 +9,7 @@ use prost::bytes::Buf as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::shape::{Field, Kind, Shape};
-
-/// Messages within each other: as deep as prost decodes.
-const DEPTH: usize = 100;
+use crate::etcd::limits;
 
 /// The bytes are not a message of this shape. Those of our own services always are.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +18,7 @@ pub(super) struct Malformed;
 
 /// Appends `bytes`, a message of `shape`, to `out`.
 pub(super) fn message(bytes: &[u8], shape: &Shape, out: &mut String) -> Result<(), Malformed> {
-    nested(bytes, shape, DEPTH, out)
+    nested(bytes, shape, limits::GATEWAY_DEPTH, out)
 }
 
 /// Writes fields as they come: those that repeat come together.

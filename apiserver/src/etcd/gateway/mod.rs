@@ -33,10 +33,6 @@ use crate::net::body::{CollectError, collect};
 use crate::net::grpc::{self, Code, Replies, Status};
 use crate::net::{BoxedBody, RequestBody};
 
-/// The largest JSON text of one request, bytes: base64 makes the largest message a third larger,
-/// and there is some room for names and white space.
-const GATEWAY_BYTES: usize = 2 * limits::MESSAGE_BYTES;
-
 /// Whether a path belongs to the gateway.
 pub(super) fn is_path(path: &str) -> bool {
     path.starts_with("/v3/")
@@ -68,7 +64,7 @@ pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Res
 
 /// The one message of a request. Only the first value of a body counts, and none is an empty one.
 async fn whole(body: RequestBody, shape: &Shape) -> Result<Bytes, Status> {
-    let text = collect(body, GATEWAY_BYTES).await.map_err(|error| match error {
+    let text = collect(body, limits::GATEWAY_BYTES).await.map_err(|error| match error {
         CollectError::TooLarge { .. } => too_large(),
         broken @ CollectError::Broken(_) => Status::new(Code::Canceled, broken.to_string()),
     })?;
@@ -137,7 +133,7 @@ fn decode_error(error: DecodeError) -> Status {
 fn too_large() -> Status {
     Status::new(
         Code::ResourceExhausted,
-        format!("the request is larger than {GATEWAY_BYTES} bytes of JSON"),
+        format!("the request is larger than {} bytes of JSON", limits::GATEWAY_BYTES),
     )
 }
 

@@ -4,11 +4,9 @@ use std::borrow::Cow;
 
 use super::decode::DecodeError;
 use super::scan;
+use crate::etcd::limits;
 use crate::kube::codec::json;
 use crate::kube::codec::node::Node;
-
-/// Bytes of a wrong value that a message shows; etcd shows all of it.
-const SHOWN_BYTES: usize = 256;
 
 /// A place in a text. Every step is safe on text that is not JSON after all: it ends early.
 #[derive(Debug)]
@@ -107,8 +105,8 @@ impl<'a> Token<'a> {
 
 /// A token as a message shows it.
 fn shown(raw: &[u8]) -> Cow<'_, str> {
-    match raw.get(..SHOWN_BYTES) {
-        Some(beginning) if raw.len() > SHOWN_BYTES => {
+    match raw.get(..limits::GATEWAY_SHOWN_BYTES) {
+        Some(beginning) if raw.len() > limits::GATEWAY_SHOWN_BYTES => {
             Cow::Owned(format!("{}...", String::from_utf8_lossy(beginning)))
         }
         _ => String::from_utf8_lossy(raw),

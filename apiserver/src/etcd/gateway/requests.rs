@@ -8,7 +8,8 @@ use http_body::{Body, Frame};
 
 use super::scan::{Extent, Scanner};
 use super::shape::Shape;
-use super::{GATEWAY_BYTES, decode, decode_error, too_large};
+use super::{decode, decode_error, too_large};
+use crate::etcd::limits;
 use crate::net::grpc::{Code, Status, frame};
 use crate::net::{BoxError, RequestBody};
 
@@ -32,7 +33,7 @@ impl Requests {
         let whole = match self.scanner.extent(&self.received) {
             Extent::Nothing => return Ok(None),
             Extent::Unfinished if !self.ended => {
-                let too_much = self.received.len() > GATEWAY_BYTES;
+                let too_much = self.received.len() > limits::GATEWAY_BYTES;
                 return if too_much { Err(too_large()) } else { Ok(None) };
             }
             // What is missing will be told.
