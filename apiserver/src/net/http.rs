@@ -155,8 +155,9 @@ impl Server {
             .timer(self.timer.clone())
             .header_read_timeout(limits::HEADER_READ_TIMEOUT)
             .max_buf_size(limits::HTTP1_HEADER_BYTES)
-            // Go clients may close their sending side early and still read.
-            .half_close(true);
+            // As Go's server: who closes has gone, and what streams to him ends. Nothing else would
+            // tell when there is nothing to write, and a watch may be silent for days.
+            .half_close(false);
         builder
     }
 }

@@ -16,11 +16,12 @@ mod tests;
 mod value;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 
 use self::decode::DecodeError;
@@ -46,6 +47,10 @@ pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Res
     if request.method() != http::Method::POST {
         return refuse(&Status::new(Code::Unimplemented, "Method Not Allowed"));
     }
+    let timeout = match timeout(request.headers()) {
+        Ok(timeout) => timeout,
+        Err(status) => return refuse(&status),
+    };
     let body = request.into_body();
     let body = match route.method.kind() {
         Kind::BidiStream => BoxedBody::new(Requests::new(body, route.request)),
@@ -54,12 +59,22 @@ pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Res
             Err(status) => return refuse(&status),
         },
     };
-    let response = door.call(route.method, None, RequestBody::Made(body)).await;
+    let response = door.call(route.method, timeout, RequestBody::Made(body)).await;
     let replies = Replies::new(response);
     match route.method.kind() {
         Kind::Unary => unary(route, replies).await,
         Kind::BidiStream | Kind::ServerStream => streamed(route, replies).await,
     }
+}
+
+/// How long the client is going to wait for a single answer, if it says so.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let timeout = grpc::parse_timeout(value.as_bytes()).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        Status::new(Code::InvalidArgument, format!("invalid grpc-timeout: {value}"))
+    })?;
+    Ok(Some(timeout))
 }
 
 /// The one message of a request. Only the first value of a body counts, and none is an empty one.

@@ -182,6 +182,20 @@ fn every_path_is_routed() {
     assert!(routes::find("/v3/kv").is_none() && routes::find("/v3/kv/range/").is_none());
 }
 
+#[test]
+fn a_body_is_bounded() {
+    let text = Bytes::from(vec![b' '; limits::GATEWAY_BYTES + 1]);
+    for (body, code) in [
+        (BoxedBody::full(text.slice(1..)), None),
+        (BoxedBody::full(text.clone()), Some(Code::ResourceExhausted)),
+        (BoxedBody::stream(stream::iter([Ok(text)])), Some(Code::ResourceExhausted)),
+    ] {
+        let read = whole(RequestBody::Made(body), &kv::RANGE_REQUEST);
+        let read = read.now_or_never().expect("nothing to wait for");
+        assert_eq!(read.err().map(|status| status.code), code);
+    }
+}
+
 /// All that a stream of requests makes of `chunks`, until it ends or fails.
 fn streamed_requests(chunks: Vec<Bytes>) -> (Vec<Bytes>, Option<Status>) {
     let chunks = stream::iter(chunks.into_iter().map(Ok));

@@ -85,7 +85,7 @@ impl<'a> Head<'a> {
 }
 
 /// At most eight digits and a unit, as in `20S` or `100m`.
-fn parse_timeout(text: &[u8]) -> Option<Duration> {
+pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -8,7 +8,9 @@ mod frame;
 mod replies;
 mod status;
 
-pub use call::{Head, answer, decode, is_grpc, method_not_allowed, refuse, stream, unary};
+pub use call::{
+    Head, answer, decode, is_grpc, method_not_allowed, parse_timeout, refuse, stream, unary,
+};
 pub use frame::{Messages, encode, frame};
 pub use replies::Replies;
 pub use status::{Code, Status};
