@@ -18,8 +18,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("etcd-auth/permissions", USERS),
     ("etcd-auth/roles", USERS),
     ("etcd-auth/users", USERS),
-    ("etcd-election/basic", "there is no election service"),
-    ("etcd-lock/basic", "there is no lock service"),
 ];
 
 /// How one scenario went.

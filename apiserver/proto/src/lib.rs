@@ -5,10 +5,12 @@
 
 pub mod auth;
 pub mod cluster;
+pub mod election;
 pub mod header;
 pub mod health;
 pub mod kv;
 pub mod lease;
+pub mod lock;
 pub mod maintenance;
 pub mod mvcc;
 pub mod watch;

@@ -18,7 +18,7 @@ impl From<EtcdError> for Status {
 
 use Code::{
     FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
-    Unimplemented,
+    Unimplemented, Unknown,
 };
 
 pub(super) const EMPTY_KEY: EtcdError =
@@ -77,6 +77,12 @@ pub(super) const ROLE_NOT_FOUND: EtcdError =
 pub(super) const AUTH_NOT_ENABLED: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: authentication is not enabled");
 
+pub(super) const SESSION_EXPIRED: EtcdError = EtcdError(Unknown, "mutex: session is expired");
+pub(super) const NOT_LEADER: EtcdError = EtcdError(Unknown, "election: not leader");
+pub(super) const NO_LEADER: EtcdError = EtcdError(Unknown, "election: no leader");
+pub(super) const LEADER_MISSING: EtcdError =
+    EtcdError(Unknown, "\"leader\" field must be provided");
+
 pub(super) const TOO_MANY_REQUESTS: EtcdError =
     EtcdError(ResourceExhausted, "etcdserver: too many requests");
 pub(super) const STOPPED: EtcdError = EtcdError(Unavailable, "etcdserver: server stopped");
@@ -103,7 +109,7 @@ pub(super) fn from_store(error: StoreError) -> Status {
         StoreError::KeyNotFound => KEY_NOT_FOUND.into(),
         StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
         StoreError::Stopped => STOPPED.into(),
-        other => Status::new(Code::Unknown, format!("etcdserver: {other}")),
+        other => Status::new(Unknown, format!("etcdserver: {other}")),
     }
 }
 

@@ -33,5 +33,8 @@ pub(super) const WATCH_BATCH_BYTES: usize = 256 << 10;
 /// default election timeout (1.5 x 1 s, rounded up).
 pub(super) const LEASE_TTL_MIN: i64 = 2;
 
+/// Seconds: the lease of a lock or a candidate that brings none. As in etcd's client library.
+pub(super) const CANDIDATE_TTL: i64 = 60;
+
 /// How long a health check waits for the store.
 pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -96,6 +96,13 @@ methods! {
     RoleDelete: Unary "etcdserverpb.Auth" "RoleDelete",
     RoleGrantPermission: Unary "etcdserverpb.Auth" "RoleGrantPermission",
     RoleRevokePermission: Unary "etcdserverpb.Auth" "RoleRevokePermission",
+    Lock: Unary "v3lockpb.Lock" "Lock",
+    Unlock: Unary "v3lockpb.Lock" "Unlock",
+    Campaign: Unary "v3electionpb.Election" "Campaign",
+    Proclaim: Unary "v3electionpb.Election" "Proclaim",
+    Leader: Unary "v3electionpb.Election" "Leader",
+    Observe: ServerStream "v3electionpb.Election" "Observe",
+    Resign: Unary "v3electionpb.Election" "Resign",
     HealthCheck: Unary "grpc.health.v1.Health" "Check",
     HealthWatch: ServerStream "grpc.health.v1.Health" "Watch",
 }

@@ -4,8 +4,10 @@
 //! into the store's vocabulary, and its answer turned back; nothing is kept in between.
 
 mod auth;
+mod candidates;
 mod cluster;
 mod convert;
+mod election;
 mod endpoints;
 mod errors;
 mod gateway;
@@ -13,6 +15,7 @@ mod health;
 mod kv;
 mod lease;
 mod limits;
+mod lock;
 mod maintenance;
 mod methods;
 mod validate;
@@ -117,6 +120,7 @@ impl Door {
         match method {
             Method::Watch => watch::serve(self, body, call),
             Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
+            Method::Observe => election::observe(self, body, call).await,
             Method::HealthWatch => health::watch(self, body, call).await,
             Method::Snapshot => {
                 let status = maintenance::snapshot();
@@ -174,10 +178,18 @@ impl Door {
             Method::RoleDelete => call.run(auth::role_delete).await,
             Method::RoleGrantPermission => call.run(auth::role_grant_permission).await,
             Method::RoleRevokePermission => call.run(auth::role_revoke_permission).await,
+            Method::Lock => call.run(lock::lock).await,
+            Method::Unlock => call.run(lock::unlock).await,
+            Method::Campaign => call.run(election::campaign).await,
+            Method::Proclaim => call.run(election::proclaim).await,
+            Method::Leader => call.run(election::leader).await,
+            Method::Resign => call.run(election::resign).await,
             Method::HealthCheck => call.run(health::check).await,
-            Method::Watch | Method::LeaseKeepAlive | Method::HealthWatch | Method::Snapshot => {
-                unreachable!("streams are routed before")
-            }
+            Method::Watch
+            | Method::LeaseKeepAlive
+            | Method::Observe
+            | Method::HealthWatch
+            | Method::Snapshot => unreachable!("streams are routed before"),
         }
     }
 }
@@ -269,7 +281,8 @@ mod tests {
                 "RangeStream",
                 Err("unknown method RangeStream for service etcdserverpb.KV"),
             ),
-            ("v3lockpb.Lock", "Lock", Err("unknown service v3lockpb.Lock")),
+            ("v3lockpb.Lock", "Lock", Ok(Method::Lock)),
+            ("v3lockpb.Locks", "Lock", Err("unknown service v3lockpb.Locks")),
         ] {
             let found = find(&Head { service, method, timeout: None });
             assert_eq!(found.map_err(|status| status.message), expected.map_err(str::to_owned));

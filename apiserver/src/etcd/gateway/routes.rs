@@ -63,6 +63,14 @@ routes! {
     "/v3/maintenance/downgrade" =>
         Downgrade(admin::DOWNGRADE_REQUEST) -> admin::DOWNGRADE_RESPONSE;
 
+    "/v3/lock/lock" => Lock(admin::LOCK_REQUEST) -> admin::LOCK_RESPONSE;
+    "/v3/lock/unlock" => Unlock(admin::UNLOCK_REQUEST) -> DONE;
+    "/v3/election/campaign" => Campaign(admin::CAMPAIGN_REQUEST) -> admin::CAMPAIGN_RESPONSE;
+    "/v3/election/proclaim" => Proclaim(admin::PROCLAIM_REQUEST) -> DONE;
+    "/v3/election/leader" => Leader(admin::LEADER_REQUEST) -> admin::LEADER_RESPONSE;
+    "/v3/election/observe" => Observe(admin::LEADER_REQUEST) -> admin::LEADER_RESPONSE;
+    "/v3/election/resign" => Resign(admin::RESIGN_REQUEST) -> DONE;
+
     "/v3/auth/enable" => AuthEnable(EMPTY) -> DONE;
     "/v3/auth/disable" => AuthDisable(EMPTY) -> DONE;
     "/v3/auth/status" => AuthStatus(EMPTY) -> admin::AUTH_STATUS_RESPONSE;

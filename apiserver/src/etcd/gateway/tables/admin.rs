@@ -1,6 +1,7 @@
-//! Services Lease, Cluster, Maintenance and Auth.
+//! Services Lease, Cluster, Maintenance, Lock, Election and Auth.
 
 use super::HEADER;
+use super::kv::KEY_VALUE;
 use crate::etcd::gateway::shape::{
     Names, Shape, bool, bytes, int64, message, names, string, uint32, uint64,
 };
@@ -91,6 +92,17 @@ shapes! {
         string(4, "version"),
     ];
     MOVE_LEADER_REQUEST: [uint64(1, "targetID")];
+
+    LOCK_REQUEST: [bytes(1, "name"), int64(2, "lease")];
+    LOCK_RESPONSE: [message(1, "header", &HEADER), bytes(2, "key")];
+    UNLOCK_REQUEST: [bytes(1, "key")];
+    LEADER_KEY: [bytes(1, "name"), bytes(2, "key"), int64(3, "rev"), int64(4, "lease")];
+    CAMPAIGN_REQUEST: [bytes(1, "name"), int64(2, "lease"), bytes(3, "value")];
+    CAMPAIGN_RESPONSE: [message(1, "header", &HEADER), message(2, "leader", &LEADER_KEY)];
+    PROCLAIM_REQUEST: [message(1, "leader", &LEADER_KEY), bytes(2, "value")];
+    LEADER_REQUEST: [bytes(1, "name")];
+    LEADER_RESPONSE: [message(1, "header", &HEADER), message(2, "kv", &KEY_VALUE)];
+    RESIGN_REQUEST: [message(1, "leader", &LEADER_KEY)];
 
     AUTH_STATUS_RESPONSE: [
         message(1, "header", &HEADER), bool(2, "enabled"), uint64(3, "authRevision"),

@@ -10,7 +10,7 @@ static COMPARE_TARGET: &Names = &["VERSION", "CREATE", "MOD", "VALUE", "LEASE"];
 static EVENT_TYPE: &Names = &["PUT", "DELETE"];
 static FILTER_TYPE: &Names = &["NOPUT", "NODELETE"];
 
-static KEY_VALUE: Shape = Shape(&[
+pub(in crate::etcd::gateway) static KEY_VALUE: Shape = Shape(&[
     bytes(1, "key"),
     int64(2, "create_revision"),
     int64(3, "mod_revision"),

@@ -1,7 +1,7 @@
 //! Holds the tables against the prost types: each field must survive the type, and each field of
 //! the type must be in the table.
 
-use mainstay_proto::{auth, cluster, kv, lease, maintenance, watch};
+use mainstay_proto::{auth, cluster, election, kv, lease, lock, maintenance, watch};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
@@ -97,6 +97,20 @@ fn the_tables_are_those_of_the_types() {
     check::<maintenance::HashKvResponse>(&admin::HASH_KV_RESPONSE);
     check::<maintenance::SnapshotResponse>(&admin::SNAPSHOT_RESPONSE);
     check::<maintenance::MoveLeaderRequest>(&admin::MOVE_LEADER_REQUEST);
+}
+
+#[test]
+fn the_tables_of_locks_and_elections_are_those_of_the_types() {
+    check::<lock::LockRequest>(&admin::LOCK_REQUEST);
+    check::<lock::LockResponse>(&admin::LOCK_RESPONSE);
+    check::<lock::UnlockRequest>(&admin::UNLOCK_REQUEST);
+    check::<lock::UnlockResponse>(&DONE);
+    check::<election::CampaignRequest>(&admin::CAMPAIGN_REQUEST);
+    check::<election::CampaignResponse>(&admin::CAMPAIGN_RESPONSE);
+    check::<election::ProclaimRequest>(&admin::PROCLAIM_REQUEST);
+    check::<election::LeaderRequest>(&admin::LEADER_REQUEST);
+    check::<election::LeaderResponse>(&admin::LEADER_RESPONSE);
+    check::<election::ResignRequest>(&admin::RESIGN_REQUEST);
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Service v3electionpb.Election: the oldest of the keys below an election's name leads.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use futures_util::stream;
+use http::Response;
+use mainstay_engine::request::{KeyRange, WatchRequest};
+use mainstay_engine::{Revision, StoreError};
+use mainstay_proto::election::{
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
+    ProclaimResponse, ResignRequest, ResignResponse,
+};
+
+use super::candidates::{self, Candidate, prefix_of};
+use super::{Door, convert, errors, limits};
+use crate::metrics::CallGuard;
+use crate::net::grpc::{self, Code, Messages, Status};
+use crate::net::{BoxedBody, RequestBody};
+
+/// Answers when the caller leads. Who hangs up while waiting is no candidate any more.
+pub(super) async fn campaign(
+    door: Rc<Door>,
+    request: CampaignRequest,
+) -> Result<CampaignResponse, Status> {
+    let prefix = prefix_of(&request.name);
+    let value = request.value.clone();
+    let candidate = Candidate::join(&door, &prefix, request.lease, value).await?;
+    if candidate.before.as_ref().is_some_and(|before| *before != request.value) {
+        let (key, lease) = (&candidate.key, candidate.lease);
+        let created = candidate.created;
+        let written = candidates::rewrite(&door, key, created, request.value, lease).await?;
+        if !written.succeeded {
+            return Err(errors::NOT_LEADER.into());
+        }
+    }
+    candidate.wait(&prefix).await?;
+    let (header, lease) = (Some(door.header(candidate.revision)), candidate.lease);
+    let (key, rev) = candidate.keep();
+    let leader = Some(LeaderKey { name: request.name, key, rev, lease });
+    Ok(CampaignResponse { header, leader })
+}
+
+pub(super) async fn proclaim(
+    door: Rc<Door>,
+    request: ProclaimRequest,
+) -> Result<ProclaimResponse, Status> {
+    let leader = request.leader.ok_or(errors::LEADER_MISSING)?;
+    let LeaderKey { key, rev, lease, .. } = leader;
+    let written = candidates::rewrite(&door, &key, rev, request.value, lease).await?;
+    if !written.succeeded {
+        return Err(errors::NOT_LEADER.into());
+    }
+    Ok(ProclaimResponse { header: Some(door.header(written.revision)) })
+}
+
+/// Who is not the leader any more has nothing to resign from, and that is no error.
+pub(super) async fn resign(
+    door: Rc<Door>,
+    request: ResignRequest,
+) -> Result<ResignResponse, Status> {
+    let leader = request.leader.ok_or(errors::LEADER_MISSING)?;
+    let revision = candidates::remove(&door, &leader.key, leader.rev).await?;
+    Ok(ResignResponse { header: Some(door.header(revision)) })
+}
+
+pub(super) async fn leader(
+    door: Rc<Door>,
+    request: LeaderRequest,
+) -> Result<LeaderResponse, Status> {
+    match current(&door, &prefix_of(&request.name)).await? {
+        (_, Some(leader)) => Ok(leader),
+        (_, None) => Err(errors::NO_LEADER.into()),
+    }
+}
+
+/// The leader, if there is one, and the revision at which that was so.
+async fn current(door: &Door, prefix: &[u8]) -> Result<(Revision, Option<LeaderResponse>), Status> {
+    let answer = candidates::oldest(door, prefix).await?;
+    let leader = answer.records.first().map(|record| LeaderResponse {
+        header: Some(door.header(answer.revision)),
+        kv: Some(convert::key_value(record, false)),
+    });
+    Ok((answer.revision, leader))
+}
+
+/// Tells who leads and what is proclaimed, now and whenever that changes. Proclamations that come
+/// faster than they are read are passed over: the last one is always told.
+pub(super) async fn observe(
+    door: Rc<Door>,
+    body: RequestBody,
+    call: CallGuard,
+) -> Response<BoxedBody> {
+    let request = match Messages::new(body, limits::MESSAGE_BYTES).next().await {
+        Ok(Some(bytes)) => grpc::decode::<LeaderRequest>(bytes),
+        Ok(None) => Err(Status::new(Code::Internal, "the call has no request message")),
+        Err(status) => Err(status),
+    };
+    let prefix = match request {
+        Ok(request) => prefix_of(&request.name),
+        Err(status) => {
+            call.end(status.code);
+            return grpc::refuse(&status);
+        }
+    };
+    let observer = Observer { door, prefix, told: 0, call };
+    grpc::stream(stream::unfold(Some(observer), |observer| async {
+        let mut observer = observer?;
+        match observer.next().await {
+            Ok(answer) => {
+                observer.call.sent(answer.len());
+                Some((Ok(answer), Some(observer)))
+            }
+            Err(status) => {
+                observer.call.end(status.code);
+                Some((Err(status), None))
+            }
+        }
+    }))
+}
+
+struct Observer {
+    door: Rc<Door>,
+    prefix: Vec<u8>,
+    /// The revision of the last proclamation told; 0 for none.
+    told: Revision,
+    call: CallGuard,
+}
+
+impl Observer {
+    async fn next(&mut self) -> Result<Bytes, Status> {
+        loop {
+            let (revision, leader) = current(&self.door, &self.prefix).await?;
+            let written = leader.as_ref().and_then(|leader| leader.kv.as_ref());
+            let written = written.map_or(0, |kv| kv.mod_revision);
+            if let Some(leader) = leader
+                && written != self.told
+            {
+                self.told = written;
+                return Ok(grpc::encode(&leader));
+            }
+            let changed = pin!(changed(&self.door, &self.prefix, revision + 1));
+            match select(changed, pin!(self.door.shutdown.requested())).await {
+                // Look anew at what is there.
+                Either::Left((Ok(()) | Err(StoreError::Compacted { .. }), _)) => {}
+                Either::Left((Err(error), _)) => return Err(errors::from_store(error)),
+                Either::Right(_) => return Err(errors::STOPPED.into()),
+            }
+        }
+    }
+}
+
+/// Waits for a change below `prefix`, at `from` or later.
+async fn changed(door: &Door, prefix: &[u8], from: Revision) -> Result<(), StoreError> {
+    let request = WatchRequest {
+        range: KeyRange::prefix(prefix),
+        start_revision: from,
+        previous: false,
+        no_put: false,
+        no_delete: false,
+    };
+    let mut watcher = door.store.watch(request).await?;
+    while watcher.next(limits::WATCH_BATCH_BYTES).await?.events.is_empty() {}
+    Ok(())
+}
