@@ -19,6 +19,9 @@ pub enum StoreError {
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key not found")]
     KeyNotFound,
+    /// More than [`DELETE_KEY_BYTES`](crate::limits::DELETE_KEY_BYTES) in one transaction.
+    #[error("the keys to delete are too many for one request; delete them in several ranges")]
+    TooLarge,
     #[error("too many requests are waiting for the disk")]
     TooManyRequests,
     #[error("the store is stopping")]

@@ -27,6 +27,10 @@ pub const WATCH_RING_BYTES: usize = 64 << 20;
 /// millisecond's worth. Only a watcher that begins in the past meets changes that it does not want.
 pub const WATCH_STEP_CHANGES: usize = 16_384;
 
+/// Bytes of keys that one effect may delete: half of what a frame of the log holds, so that the
+/// rest of an entry has room. `DeleteRange` beyond it is refused, a lease's end is cut up.
+pub const DELETE_KEY_BYTES: usize = LOG_PAYLOAD_BYTES / 2;
+
 /// Bytes of the log that a watcher which lags behind the ring reads at once.
 pub const WATCH_LOG_BYTES: usize = 4 << 20;
 

@@ -107,6 +107,7 @@ pub(super) fn from_store(error: StoreError) -> Status {
         StoreError::LeaseExists(_) => LEASE_EXISTS.into(),
         StoreError::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE.into(),
         StoreError::KeyNotFound => KEY_NOT_FOUND.into(),
+        StoreError::TooLarge => REQUEST_TOO_LARGE.into(),
         StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
         StoreError::Stopped => STOPPED.into(),
         other => Status::new(Unknown, format!("etcdserver: {other}")),

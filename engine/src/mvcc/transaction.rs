@@ -10,6 +10,7 @@ use super::index::check_revision;
 use super::range::answer;
 use crate::effect::Change;
 use crate::error::StoreError;
+use crate::limits::DELETE_KEY_BYTES;
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
     Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
@@ -60,7 +61,8 @@ pub fn evaluate(
     let mut branches = Vec::new();
     choose_branches(&looked, transaction, &mut branches);
     let mut path = branches.iter().copied();
-    if let Err(error) = check(&looked, committed, transaction, &mut path, &mut Vec::new()) {
+    let mut so_far = SoFar { operations: Vec::new(), room: DELETE_KEY_BYTES };
+    if let Err(error) = check(&looked, committed, transaction, &mut path, &mut so_far) {
         return Evaluation {
             result: Err(error),
             changes: Vec::new(),
@@ -177,13 +179,20 @@ fn holds_for(compare: &Compare, record: Option<&Record>) -> bool {
     }
 }
 
-/// Finds the first operation, in order, that cannot be done. `earlier` holds those before it.
+/// The operations that were found possible, in order.
+struct SoFar<'a> {
+    operations: Vec<&'a Operation>,
+    /// Bytes of keys that may still be deleted.
+    room: usize,
+}
+
+/// Finds the first operation, in order, that cannot be done.
 fn check<'a, V: View>(
     looked: &Looked<'_, V>,
     committed: Revision,
     transaction: &'a Transaction,
     path: &mut impl Iterator<Item = bool>,
-    earlier: &mut Vec<&'a Operation>,
+    so_far: &mut SoFar<'a>,
 ) -> Result<(), StoreError> {
     for operation in next_branch(transaction, path).1 {
         match operation {
@@ -193,20 +202,26 @@ fn check<'a, V: View>(
             Operation::Range(_) => {}
             Operation::Put(put) => {
                 let keeps = put.ignore_value || put.ignore_lease;
-                if keeps && !will_exist(looked, &put.key, earlier) {
+                if keeps && !will_exist(looked, &put.key, &so_far.operations) {
                     return Err(StoreError::KeyNotFound);
                 }
                 if !put.ignore_lease && put.lease != 0 && !looked.view.lease_exists(put.lease) {
                     return Err(StoreError::LeaseNotFound(put.lease));
                 }
             }
-            Operation::DeleteRange(_) => {}
+            Operation::DeleteRange(delete) => {
+                let mut bytes = 0;
+                looked.view.newest_in(&delete.range, &mut |record| {
+                    bytes += if record.is_tombstone() { 0 } else { record.key().len() };
+                });
+                so_far.room = so_far.room.checked_sub(bytes).ok_or(StoreError::TooLarge)?;
+            }
             Operation::Transaction(nested) => {
-                check(looked, committed, nested, path, earlier)?;
+                check(looked, committed, nested, path, so_far)?;
                 continue;
             }
         }
-        earlier.push(operation);
+        so_far.operations.push(operation);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::{Mail, Ticket};
 use crate::effect::{Change, Effect};
 use crate::error::StoreError;
 use crate::lease::LeaseTable;
+use crate::limits;
 use crate::message::{Answer, Gather, Gathered, Message, Outcome};
 use crate::mvcc;
 use crate::record::{LeaseId, Record, Revision};
@@ -196,9 +197,10 @@ impl Coordinator {
             }
             Work::Revoke { leases } => {
                 for (place, (lease, ticket)) in leases.iter().enumerate() {
-                    let effect = deletions(&gathered, place, shared);
-                    let after = effect.as_ref().map_or(0, |effect| effect.revision);
-                    current.effects.extend(effect);
+                    current.effects.extend(deletions(&gathered, place, shared));
+                    // Behind everything that has a revision by now: also behind the deletion of a
+                    // key that is not attached any more, so that no key outlives its lease.
+                    let after = shared.taken_revision();
                     let revoked = Finished::Revoked { lease: *lease, ticket: *ticket, after };
                     current.finished.push(revoked);
                 }
@@ -260,19 +262,26 @@ fn attached(gathered: &[(usize, Gathered)], place: usize) -> impl Iterator<Item 
     gathered.iter().flat_map(move |(_, gathered)| &gathered.attached[place])
 }
 
-/// The end of all keys attached to a lease, at a revision of its own, in key order.
-fn deletions(gathered: &[(usize, Gathered)], place: usize, shared: &Shared) -> Option<Effect> {
+/// The end of all keys attached to a lease, in key order: at one revision of its own, or at
+/// several when the keys are too large for one effect.
+fn deletions(gathered: &[(usize, Gathered)], place: usize, shared: &Shared) -> Vec<Effect> {
     let mut records: Vec<&Record> = attached(gathered, place).collect();
-    if records.is_empty() {
-        return None;
-    }
     records.sort_unstable_by(|left, right| left.key().cmp(right.key()));
-    let revision = shared.take_revision();
-    let change = |record: &&Record| Change {
-        record: Record::tombstone(record.key(), revision),
-        previous: Some((*record).clone()),
-    };
-    Some(Effect { revision, changes: records.iter().map(change).collect() })
+    let mut effects: Vec<Effect> = Vec::new();
+    let mut bytes = limits::DELETE_KEY_BYTES;
+    for record in records {
+        bytes += record.key().len();
+        if bytes > limits::DELETE_KEY_BYTES {
+            bytes = record.key().len();
+            effects.push(Effect { revision: shared.take_revision(), changes: Vec::new() });
+        }
+        let effect = effects.last_mut().expect("the first record begins one");
+        effect.changes.push(Change {
+            record: Record::tombstone(record.key(), effect.revision),
+            previous: Some(record.clone()),
+        });
+    }
+    effects
 }
 
 /// The state of all that a transaction concerns, put together from all shards.

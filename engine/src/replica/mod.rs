@@ -109,8 +109,12 @@ pub struct Replica {
     ending_leases: HashMap<LeaseId, shard::Token>,
     /// Index of the newest batch applied here.
     applied_index: u64,
-    reads: HashMap<Token, Gathering>,
+    /// Reads in progress. They have numbers of their own: one that starts again is another.
+    reads: HashMap<u64, Gathering>,
+    next_read: u64,
     interested: bool,
+    /// Since [`take_interest_rose`](Replica::take_interest_rose) was asked.
+    interest_rose: bool,
 }
 
 impl Replica {
@@ -139,7 +143,9 @@ impl Replica {
             ending_leases: HashMap::new(),
             applied_index,
             reads: HashMap::new(),
+            next_read: 1,
             interested: false,
+            interest_rose: false,
         }
     }
 
@@ -181,7 +187,7 @@ impl Replica {
     /// A door of this core asks. The answer comes in some output, under the same token.
     pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
         match request {
-            Request::Range(request) => self.range(token, request, out),
+            Request::Range(request) => self.range(token, request, 1, out),
             Request::Transact(transaction) => self.transact(token, transaction, out),
             request => {
                 let message = Message::Forward { token, request };
@@ -214,6 +220,17 @@ impl Replica {
             out.pump |= leader.has_work();
         }
         self.show_interest();
+    }
+
+    /// Whether this core has begun to wait for commits. What came before lies in its rings without
+    /// a wake-up, so it has to look at them.
+    pub fn take_interest_rose(&mut self) -> bool {
+        std::mem::take(&mut self.interest_rose)
+    }
+
+    /// Nobody waits for the answer to this request any more: a read of many slices ends.
+    pub fn forget(&mut self, token: Token) {
+        self.reads.retain(|_, read| read.token != token);
     }
 
     /// Whether nothing waits: no request, nothing to order.
@@ -334,10 +351,6 @@ impl Replica {
     }
 
     fn transact(&mut self, token: Token, transaction: Transaction, out: &mut Output) {
-        if self.shared.is_overloaded() && owner::writes(&transaction) {
-            out.answers.push((token, Err(StoreError::TooManyRequests)));
-            return;
-        }
         match owner::of_transaction(&transaction, self.cores) {
             Owner::One(core) if core == self.core => {
                 self.evaluate(Ticket { core, token }, transaction, out);
@@ -351,6 +364,10 @@ impl Replica {
     }
 
     fn evaluate(&mut self, ticket: Ticket, transaction: Transaction, out: &mut Output) {
+        if self.shared.is_overloaded() && owner::writes(&transaction) {
+            let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
+            return self.finish(ticket, refused, out);
+        }
         let committed = self.shared.committed_revision();
         let shared = Arc::clone(&self.shared);
         let mut take = || shared.take_revision();
@@ -474,6 +491,7 @@ impl Replica {
             !self.hidden.is_empty() || !self.unknown_lease.is_empty() || !self.hub.is_empty();
         if interested != self.interested {
             self.interested = interested;
+            self.interest_rose |= interested;
             self.shared.set_interested(self.core, interested);
         }
     }
@@ -514,26 +532,29 @@ impl Replica {
         }
     }
 
-    fn range(&mut self, token: Token, request: RangeRequest, out: &mut Output) {
+    fn range(&mut self, token: Token, request: RangeRequest, attempt: u32, out: &mut Output) {
         let committed = self.shared.committed_revision();
         let compacted = self.shared.compacted_revision();
         let revision = match reads::read_revision(request.revision, committed, compacted) {
             Ok(revision) => revision,
             Err(error) => return out.answers.push((token, Err(error))),
         };
-        if let KeyRange::Single(key) = &request.range {
-            let core = owner::of_key(key, self.cores);
-            if core == self.core {
-                let answer = self.point_read(&request, key, revision, committed);
-                return out.answers.push((token, answer));
-            }
-            let read = Gathering::new(request, revision, committed, std::iter::once(core));
-            self.reads.insert(token, read);
-        } else {
-            let read = Gathering::new(request, revision, committed, 0..self.cores);
-            self.reads.insert(token, read);
+        let owner = match &request.range {
+            KeyRange::Single(key) => Some(owner::of_key(key, self.cores)),
+            _ => None,
+        };
+        if let KeyRange::Single(key) = &request.range
+            && owner == Some(self.core)
+        {
+            let answer = self.point_read(&request, key, revision, committed);
+            return out.answers.push((token, answer));
         }
-        self.advance_read(token, out, |_| Ok(()));
+        let shards = owner.map_or(0..self.cores, |owner| owner..owner + 1);
+        let read = Gathering::new((token, attempt), request, revision, committed, shards);
+        let number = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(number, read);
+        self.advance_read(number, out, |_| Ok(()));
     }
 
     fn point_read(
@@ -553,34 +574,45 @@ impl Replica {
     /// Lets a read in progress take a shard's contribution, and ask for the next or answer.
     fn advance_read(
         &mut self,
-        token: Token,
+        number: u64,
         out: &mut Output,
         contribute: impl FnOnce(&mut Gathering) -> Result<(), StoreError>,
     ) {
-        // A read that failed on one shard may still get the slices of others.
-        let Some(read) = self.reads.get_mut(&token) else { return };
+        // A read that is over may still get slices that were on their way.
+        let Some(read) = self.reads.get_mut(&number) else { return };
         if let Err(error) = contribute(read) {
-            self.reads.remove(&token);
-            return out.answers.push((token, Err(error)));
+            return self.end_read(number, error, out);
         }
         let mut asks = Vec::new();
         let answer = read.advance(&mut asks);
-        let (range, revision) = (read.request.range.clone(), read.revision);
+        let (token, range, revision) = (read.token, read.request.range.clone(), read.revision);
         for ask in asks {
             let range = range.clone();
             match ask {
                 Ask::Slice { shard, after, max_keys } => {
                     let slice = Slice { range, revision, after, max_keys };
-                    self.send(shard, Message::ReadSlice { token, slice }, out);
+                    self.send(shard, Message::ReadSlice { token: number, slice }, out);
                 }
                 Ask::Count { shard } => {
-                    self.send(shard, Message::Count { token, range, revision }, out);
+                    self.send(shard, Message::Count { token: number, range, revision }, out);
                 }
             }
         }
         if let Some(response) = answer {
-            self.reads.remove(&token);
+            self.reads.remove(&number);
             out.answers.push((token, Ok(Answer::Range(response))));
         }
+    }
+
+    /// A read that can't go on: one of the newest state that a compaction has overtaken starts
+    /// again, as its client named no revision that could be compacted.
+    fn end_read(&mut self, number: u64, error: StoreError, out: &mut Output) {
+        const ATTEMPTS_MAX: u32 = 4;
+        let Some(read) = self.reads.remove(&number) else { return };
+        let overtaken = matches!(error, StoreError::Compacted { .. }) && read.request.revision <= 0;
+        if overtaken && read.attempt < ATTEMPTS_MAX {
+            return self.range(read.token, read.request, read.attempt + 1, out);
+        }
+        out.answers.push((read.token, Err(error)));
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::error::StoreError;
+use crate::message::Token;
 use crate::mvcc::range::{self, Chunk};
 use crate::record::{Record, Revision};
 use crate::request::{RangeRequest, RangeResponse};
@@ -25,6 +26,9 @@ pub(super) enum Ask {
 /// One read in progress.
 #[derive(Debug)]
 pub(super) struct Gathering {
+    /// Whose answer it is, and how often it has begun.
+    pub(super) token: Token,
+    pub(super) attempt: u32,
     pub(super) request: RangeRequest,
     /// The revision that is read; fixed for all slices.
     pub(super) revision: Revision,
@@ -51,6 +55,7 @@ struct Part {
 
 impl Gathering {
     pub(super) fn new(
+        (token, attempt): (Token, u32),
         request: RangeRequest,
         revision: Revision,
         header_revision: Revision,
@@ -64,6 +69,8 @@ impl Gathering {
             ended: false,
         };
         Gathering {
+            token,
+            attempt,
             needed: range::records_needed(&request),
             request,
             revision,
@@ -80,10 +87,12 @@ impl Gathering {
         self.merge();
         let enough = self.needed.is_some_and(|needed| self.merged.len() >= needed);
         if !enough && !self.is_exhausted() {
-            let max_keys = self.needed.map_or(SLICE_KEYS, |needed| needed.min(SLICE_KEYS));
+            let first = self.needed.map_or(SLICE_KEYS, |needed| needed.min(SLICE_KEYS));
             for part in &mut self.parts {
                 if part.buffer.is_empty() && !part.ended && !part.asked {
                     part.asked = true;
+                    // A slice without a live key met deleted ones: take larger steps over them.
+                    let max_keys = if part.after.is_none() { first } else { SLICE_KEYS };
                     let after = part.after.clone();
                     ask.push(Ask::Slice { shard: part.shard, after, max_keys });
                 }

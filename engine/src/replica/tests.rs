@@ -46,7 +46,16 @@ struct History {
 
 impl History {
     fn commit(&mut self, batch: &Batch) {
-        for effect in batch.effects() {
+        for item in &batch.items {
+            let effect = match item {
+                Item::Effect(effect) => effect,
+                Item::Control(Control::LeaseRevoke { id }) => {
+                    let orphan = self.newest.values().find(|record| record.lease() == *id);
+                    assert_eq!(orphan, None, "a key outlives its lease {id}");
+                    continue;
+                }
+                Item::Control(_) => continue,
+            };
             for change in &effect.changes {
                 let key = change.record.key().to_vec();
                 let before = if change.record.is_tombstone() {

@@ -98,8 +98,14 @@ impl CoreState {
     pub(super) fn drive<R>(&self, act: impl FnOnce(&mut Replica, &mut Output) -> R) -> R {
         let _guard = AbortOnPanic;
         let mut out = Output::default();
-        let result = act(&mut self.replica.borrow_mut(), &mut out);
+        let mut replica = self.replica.borrow_mut();
+        let result = act(&mut replica, &mut out);
+        let interest_rose = replica.take_interest_rose();
+        drop(replica);
         self.carry_out(out);
+        if interest_rose {
+            self.mesh.wake_self();
+        }
         result
     }
 
@@ -289,6 +295,9 @@ struct ForgetSlot<'a> {
 
 impl Drop for ForgetSlot<'_> {
     fn drop(&mut self) {
-        self.core.slots.borrow_mut().remove(&self.token);
+        let slot = self.core.slots.borrow_mut().remove(&self.token);
+        if slot.is_some_and(|slot| slot.waker.is_some()) {
+            self.core.replica.borrow_mut().forget(self.token);
+        }
     }
 }

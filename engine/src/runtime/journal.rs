@@ -39,7 +39,8 @@ impl Journal {
     /// then tells why.
     pub(super) fn append(&self, append: Append) {
         let mut writer = self.writer.borrow_mut();
-        let writer = writer.as_mut().expect("nothing is appended behind the end");
+        // Behind the end nothing is logged, and so nothing is acknowledged.
+        let Some(writer) = writer.as_mut() else { return };
         let batch = &append.batch;
         let hard_state = append.hard_state.map(|state| {
             let (term, vote, commit) = (state.term, state.vote, state.commit);

@@ -80,15 +80,18 @@ pub(super) fn mesh<T>(cores: usize) -> Vec<Mesh<T>> {
 }
 
 impl<T> Sender<T> {
-    fn push(&self, message: T) {
+    /// Whether the message found room in the ring.
+    fn push(&self, message: T) -> bool {
         let mut overflow = self.overflow.borrow_mut();
         if !overflow.is_empty() {
             overflow.push_back(message);
-            return;
+            return false;
         }
         if let Err(PushError::Full(message)) = self.ring.borrow_mut().push(message) {
             overflow.push_back(message);
+            return false;
         }
+        true
     }
 
     /// Moves what is kept at home into the ring. Whether anything remains.
@@ -108,7 +111,12 @@ impl<T> Sender<T> {
 impl<T> Mesh<T> {
     /// Sends without waking the receiver: it sees the message when it next looks.
     pub(super) fn send_quietly(&self, to: usize, message: T) {
-        self.senders[to].as_ref().expect("a core has no ring to itself").push(message);
+        let sender = self.senders[to].as_ref().expect("a core has no ring to itself");
+        if !sender.push(message) {
+            // Whoever sleeps here has to flush it, and the receiver to make room.
+            self.own_bell.ring();
+            sender.bell.ring();
+        }
     }
 
     /// Makes sure that `to` looks at its rings soon.
@@ -158,17 +166,19 @@ impl<T> Mesh<T> {
         count
     }
 
-    fn has_messages(&self) -> bool {
+    fn has_work(&self) -> bool {
+        let overflows = |sender: &Sender<T>| !sender.overflow.borrow().is_empty();
         self.receivers.borrow().iter().flatten().any(|ring| !ring.is_empty())
+            || self.senders.iter().flatten().any(overflows)
     }
 
-    /// Resolves when there may be messages. At once when there are some.
+    /// Resolves when there may be messages, or some that found no room. At once when there are.
     pub(super) async fn sleep(&self) {
         std::future::poll_fn(|context| {
             self.own_bell.waker.register(context.waker());
             self.own_bell.asleep.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if self.has_messages() {
+            if self.has_work() {
                 self.own_bell.asleep.store(false, Ordering::Relaxed);
                 return std::task::Poll::Ready(());
             }
@@ -206,6 +216,23 @@ mod tests {
         }
         meshes[1].receive(usize::MAX, |_, message| received.push(message));
         assert_eq!(received, (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_core_with_an_overflow_does_not_sleep() {
+        let meshes = mesh::<usize>(2);
+        let sleeps = |mesh: &Mesh<usize>| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            std::pin::pin!(mesh.sleep()).as_mut().poll(&mut context).is_pending()
+        };
+        assert!(sleeps(&meshes[0]));
+        for message in 0..=limits::RING_SLOTS {
+            meshes[0].send_quietly(1, message);
+        }
+        assert!(!sleeps(&meshes[0]), "one message found no room");
+        meshes[1].receive(usize::MAX, |_, _| ());
+        assert!(!meshes[0].flush());
+        assert!(sleeps(&meshes[0]));
     }
 
     #[test]

@@ -145,6 +145,12 @@ impl Store {
         self.core().shared().committed_revision()
     }
 
+    /// The newest revision that this core's watchers can have seen: at most a moment behind
+    /// [`revision`](Store::revision).
+    pub fn published_revision(&self) -> Revision {
+        self.core().drive(|replica, _| replica.hub().revision())
+    }
+
     /// Facts of this moment. Counts of other cores may be half a second old.
     pub fn status(&self) -> StoreStatus {
         self.core().refresh_facts();

@@ -335,7 +335,8 @@ impl Session {
     }
 
     fn progress_due(&mut self, requested: bool) {
-        let target = self.door.store.revision();
+        // What this core's cursors can have come to by now; the others' commits are on their way.
+        let target = self.door.store.published_revision();
         let before = self.progress;
         self.progress = Some(ProgressDue {
             target,

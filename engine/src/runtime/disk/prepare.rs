@@ -16,6 +16,7 @@ use super::file::{OpenMode, SegmentFile, create_zeroed, install};
 use super::state::Shared;
 use crate::limits;
 use crate::log::segment::file_name;
+use crate::runtime::local::AbortOnPanic;
 
 /// Spares kept; more are deleted.
 const SPARES: usize = 2;
@@ -44,6 +45,7 @@ impl Preparer {
     ) -> io::Result<Preparer> {
         let (sender, receiver) = commands;
         let thread = Builder::new().name("log-prepare".to_owned()).spawn(move || {
+            let _guard = AbortOnPanic;
             while let Ok(command) = receiver.recv() {
                 match command {
                     Command::Prepare { sequence, capacity } => {

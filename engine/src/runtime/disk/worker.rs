@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use super::error::LogFailure;
 use super::priority::prefer_this_thread;
 use super::state::{Shared, Write};
+use crate::runtime::local::AbortOnPanic;
 
 pub(super) fn spawn(
     shared: &Arc<Shared>,
@@ -18,6 +19,8 @@ pub(super) fn spawn(
         .map(|number| {
             let shared = Arc::clone(shared);
             Builder::new().name(format!("log-{number}")).spawn(move || {
+                // A write that nobody reports back would be waited for without an end.
+                let _guard = AbortOnPanic;
                 if prefer {
                     // Whether it may has been tried and is told in `Log::preferred`.
                     let _ = prefer_this_thread();
