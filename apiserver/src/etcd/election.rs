@@ -17,7 +17,7 @@ use mainstay_proto::election::{
 use super::candidates::{self, Candidate, prefix_of};
 use super::{Door, convert, errors, limits};
 use crate::metrics::CallGuard;
-use crate::net::grpc::{self, Code, Messages, Status};
+use crate::net::grpc::{self, Status};
 use crate::net::{BoxedBody, RequestBody};
 
 /// Answers when the caller leads. Who hangs up while waiting is no candidate any more.
@@ -93,12 +93,7 @@ pub(super) async fn observe(
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let request = match Messages::new(body, limits::MESSAGE_BYTES).next().await {
-        Ok(Some(bytes)) => grpc::decode::<LeaderRequest>(bytes),
-        Ok(None) => Err(Status::new(Code::Internal, "the call has no request message")),
-        Err(status) => Err(status),
-    };
-    let prefix = match request {
+    let prefix = match grpc::request::<_, LeaderRequest>(body, limits::MESSAGE_BYTES).await {
         Ok(request) => prefix_of(&request.name),
         Err(status) => {
             call.end(status.code);

@@ -9,7 +9,7 @@ use mainstay_proto::health::{HealthCheckRequest, HealthCheckResponse, ServingSta
 
 use super::{Door, limits};
 use crate::metrics::CallGuard;
-use crate::net::grpc::{self, Code, Messages, Status};
+use crate::net::grpc::{self, Code, Status};
 use crate::net::{BoxedBody, RequestBody};
 
 impl Door {
@@ -42,12 +42,7 @@ pub(super) async fn watch(
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let service = match Messages::new(body, limits::MESSAGE_BYTES).next().await {
-        Ok(Some(bytes)) => grpc::decode::<HealthCheckRequest>(bytes),
-        Ok(None) => Err(Status::new(Code::Internal, "the call has no request message")),
-        Err(status) => Err(status),
-    };
-    let service = match service {
+    let service = match grpc::request::<_, HealthCheckRequest>(body, limits::MESSAGE_BYTES).await {
         Ok(request) => request.service,
         Err(status) => {
             call.end(status.code);

@@ -132,6 +132,16 @@ where
     }
 }
 
+/// The one message of a call that is answered with a stream, of at most `limit` bytes.
+pub async fn request<B, Q>(body: B, limit: usize) -> Result<Q, Status>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+    Q: Message + Default,
+{
+    decode(single(body, limit).await?)
+}
+
 /// The one message of a request.
 async fn single<B>(body: B, limit: usize) -> Result<Bytes, Status>
 where

@@ -9,7 +9,8 @@ mod replies;
 mod status;
 
 pub use call::{
-    Head, answer, decode, is_grpc, method_not_allowed, parse_timeout, refuse, stream, unary,
+    Head, answer, decode, is_grpc, method_not_allowed, parse_timeout, refuse, request, stream,
+    unary,
 };
 pub use frame::{Messages, encode, frame};
 pub use replies::Replies;
