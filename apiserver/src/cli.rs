@@ -51,7 +51,8 @@ pub struct StoreFlags {
     /// Key of --cert-file, PEM
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     pub key_file: Option<PathBuf>,
-    /// CA that vouches for etcd clients, PEM; Mainstay's own unless given
+    /// CA that vouches for etcd clients, PEM; Mainstay's own unless given. Refuses clients without
+    /// a certificate, as --client-cert-auth does (https client URLs only)
     #[arg(long, value_name = "FILE")]
     pub trusted_ca_file: Option<PathBuf>,
     /// Refuse etcd clients without a certificate (https client URLs only)

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use mainstay_engine::runtime::{self, Core, Options, StartError, net::TcpListener};
 use time::OffsetDateTime;
 
-use crate::cli::{ListenUrl, ServeFlags, StoreFlags};
+use crate::cli::{ListenUrl, LogLevel, ServeFlags, StoreFlags};
 use crate::etcd::{Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
@@ -80,6 +80,17 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     log::set_level(flags.log_level);
     open_files::raise_limit();
     let urls = reserve(&flags.listen_client_urls)?;
+    if asks_for_certificates(flags) && !urls.iter().any(|url| url.tls) {
+        log::write(
+            LogLevel::Warn,
+            format_args!(
+                "--client-cert-auth and --trusted-ca-file have no effect on http:// URLs: anyone \
+                 who reaches {} may read and write everything; use https:// in \
+                 --listen-client-urls",
+                urls.iter().map(ListenUrl::to_string).collect::<Vec<_>>().join(", "),
+            ),
+        );
+    }
     let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
     let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
     let etcd = etcd_ports(&urls, flags, pki.as_ref())?;
@@ -151,20 +162,25 @@ fn etcd_ports(
                 Some(path) => read(path),
                 None => Ok(own.clone()),
             };
-            let asks = flags.client_cert_auth || flags.trusted_ca_file.is_some();
+            let asks = asks_for_certificates(flags);
             let files = TlsFiles {
                 certificate: own(&flags.cert_file, &pki.server_certificate)?,
                 key: own(&flags.key_file, &pki.server_key)?,
                 client_authority: asks
                     .then(|| own(&flags.trusted_ca_file, &pki.authority))
                     .transpose()?,
-                client_required: flags.client_cert_auth,
+                client_required: asks,
             };
             Some(tls::server_config(&files)?)
         }
     };
     let port = |url: &ListenUrl| EtcdPort { url: *url, tls: tls.clone().filter(|_| url.tls) };
     Ok(urls.iter().map(port).collect())
+}
+
+/// Whether etcd clients need a certificate: as in etcd, naming who vouches for them asks for it.
+fn asks_for_certificates(flags: &StoreFlags) -> bool {
+    flags.client_cert_auth || flags.trusted_ca_file.is_some()
 }
 
 fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {

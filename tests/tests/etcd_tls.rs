@@ -36,12 +36,16 @@ fn tls_with_certificates_of_our_own() {
     assert!(server.stop().success());
 
     // The same certificates after a restart; and now clients must have one, too.
-    let server = Mainstay::store(directory.path(), &["--cores=2", listen, "--client-cert-auth"]);
-    let etcdctl = Etcdctl::new(&format!("https://{}", server.etcd));
-    let admin = etcdctl.clone().with(flags(directory.path(), Some("admin")));
-    assert_eq!(admin.ok(&["get", "k"]), "k\nv\n");
-    for others in [flags(directory.path(), None), flags(directory.path(), Some("apiserver"))] {
-        etcdctl.clone().with([others, short.clone()].concat()).fails(&["get", "k"]);
+    let authority = format!("--trusted-ca-file={}/pki/ca.crt", directory.path().display());
+    for asking in ["--client-cert-auth", &authority] {
+        let server = Mainstay::store(directory.path(), &["--cores=2", listen, asking]);
+        let etcdctl = Etcdctl::new(&format!("https://{}", server.etcd));
+        let admin = etcdctl.clone().with(flags(directory.path(), Some("admin")));
+        assert_eq!(admin.ok(&["get", "k"]), "k\nv\n", "{asking}");
+        for others in [flags(directory.path(), None), flags(directory.path(), Some("apiserver"))] {
+            etcdctl.clone().with([others, short.clone()].concat()).fails(&["get", "k"]);
+        }
+        assert!(server.stop().success());
     }
 }
 

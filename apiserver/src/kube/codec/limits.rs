@@ -10,5 +10,9 @@ pub const STRICT_ERRORS: usize = 100;
 /// Values that YAML aliases may add to a document, so that few bytes can't become gigabytes.
 pub const YAML_NODES: usize = 1_000_000;
 
+/// Bytes that the anchors and aliases of one document may copy: a long text with an alias to it in
+/// each of a million places would be a terabyte. What people write with anchors is a few KiB.
+pub const YAML_COPIED_BYTES: usize = 8 << 20;
+
 /// Bytes of one body that a message shows in hexadecimal.
 pub const SHOWN_BYTES: usize = 30;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::DecodeError;
-use super::limits::{DEPTH, YAML_NODES};
+use super::limits::{DEPTH, YAML_COPIED_BYTES, YAML_NODES};
 use super::node::Node;
 use super::yaml_scalar::plain;
 
@@ -42,6 +42,8 @@ pub fn parse(bytes: &[u8]) -> Result<Document, DecodeError> {
         anchors: HashMap::new(),
         duplicates: Vec::new(),
         nodes: 0,
+        bytes: 0,
+        copied_bytes: 0,
         depth: 0,
     };
     let node = reader.document()?;
@@ -51,11 +53,21 @@ pub fn parse(bytes: &[u8]) -> Result<Document, DecodeError> {
 struct Reader<'t> {
     text: &'t str,
     parser: Parser<'t, granit_parser::StrInput<'t>>,
-    /// What every anchor names, and how many nodes that is.
-    anchors: HashMap<usize, (Node<'static>, usize)>,
+    anchors: HashMap<usize, Anchored>,
     duplicates: Vec<String>,
     nodes: usize,
+    /// What the nodes read so far take, roughly.
+    bytes: usize,
+    /// Of these, what was copied for anchors and by aliases.
+    copied_bytes: usize,
     depth: usize,
+}
+
+/// What an anchor names, and how much of a document that is.
+struct Anchored {
+    node: Node<'static>,
+    nodes: usize,
+    bytes: usize,
 }
 
 impl<'t> Reader<'t> {
@@ -81,28 +93,35 @@ impl<'t> Reader<'t> {
     }
 
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node<'static>, DecodeError> {
-        let before = self.nodes;
+        let (nodes_before, bytes_before) = (self.nodes, self.bytes);
         self.count(1)?;
+        self.bytes += size_of::<Node<'_>>();
         let (anchor, node) = match event {
             Event::SequenceStart(_, anchor, _) => (anchor, self.nested(Reader::list)?),
             Event::MappingStart(_, anchor, _) => (anchor, self.nested(Reader::mapping)?),
             Event::Scalar(text, style, anchor, tag) => {
+                self.bytes += text.len();
                 (anchor, scalar(text, style, tag.as_deref())?)
             }
             Event::Alias(id) => return self.alias(id),
             _ => return Err(problem_at(span.start.line(), "unexpected content")),
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
+            let (nodes, bytes) = (self.nodes - nodes_before, self.bytes - bytes_before);
+            self.copy(bytes)?;
+            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, bytes });
         }
         Ok(node)
     }
 
     fn alias(&mut self, id: usize) -> Result<Node<'static>, DecodeError> {
-        match self.anchors.get(&id).cloned() {
-            Some((node, size)) => self.count(size).map(|()| node),
-            None => Err(DecodeError::new("yaml: anchor contains itself")),
-        }
+        let Some(&Anchored { nodes, bytes, .. }) = self.anchors.get(&id) else {
+            return Err(DecodeError::new("yaml: anchor contains itself"));
+        };
+        self.count(nodes)?;
+        self.copy(bytes)?;
+        self.bytes += bytes;
+        Ok(self.anchors[&id].node.clone())
     }
 
     /// The node of the next event.
@@ -114,7 +133,16 @@ impl<'t> Reader<'t> {
     fn count(&mut self, nodes: usize) -> Result<(), DecodeError> {
         self.nodes += nodes;
         match self.nodes > YAML_NODES {
-            true => Err(DecodeError::new("yaml: document contains excessive aliasing")),
+            true => Err(excessive_aliasing()),
+            false => Ok(()),
+        }
+    }
+
+    /// Before each copy of what was read: so many bytes.
+    fn copy(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        self.copied_bytes += bytes;
+        match self.copied_bytes > YAML_COPIED_BYTES {
+            true => Err(excessive_aliasing()),
             false => Ok(()),
         }
     }
@@ -228,6 +256,10 @@ impl Mapping {
             )),
         }
     }
+}
+
+fn excessive_aliasing() -> DecodeError {
+    DecodeError::new("yaml: document contains excessive aliasing")
 }
 
 /// Keys that are no text become the text that JSON would show.
@@ -391,6 +423,24 @@ mod tests {
         }
         let error = parse(text.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "yaml: document contains excessive aliasing");
+    }
+
+    #[test]
+    fn copied_bytes_are_bounded() {
+        let long = "x".repeat(1 << 20);
+        let nested: String = (0..200).map(|level| format!("&a{level} [")).collect();
+        for (text, good) in [
+            (format!("a: &a {long}\nb: [{}]\n", ["*a"; 5].join(",")), true),
+            (format!("a: &a {long}\nb: [{}]\n", ["*a"; 10].join(",")), false),
+            (format!("a: &a {{? {long} : 1}}\nb: [{}]\n", ["*a"; 10].join(",")), false),
+            (format!("a: [{}]\n", vec![long.as_str(); 10].join(",")), true),
+            // Every anchor keeps a copy of what is within it.
+            (format!("{nested}{}{}", &long[..100_000], "]".repeat(200)), false),
+        ] {
+            let message = parse(text.as_bytes()).err().map(|error| error.to_string());
+            let expected = (!good).then(|| "yaml: document contains excessive aliasing".to_owned());
+            assert_eq!(message, expected, "{}", &text[..20]);
+        }
     }
 
     proptest::proptest! {
