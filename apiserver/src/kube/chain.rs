@@ -65,7 +65,7 @@ where
     B::Error: Into<BoxError>,
 {
     let mut user = authn::authenticate(connection, &call.head.headers)?;
-    if let Some(wanted) = authn::impersonated(&call.head.headers) {
+    if let Some(wanted) = authn::impersonated(&call.head.headers)? {
         authz::authorize_impersonation(&user, &wanted)?;
         user = wanted;
     }

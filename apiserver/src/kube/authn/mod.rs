@@ -2,9 +2,11 @@
 
 mod certificate;
 
+use std::collections::BTreeMap;
+
 use http::HeaderMap;
 
-use crate::kube::status::ApiError;
+use crate::kube::status::{ApiError, quoted};
 use crate::net::ConnectionInfo;
 
 pub const ANONYMOUS: &str = "system:anonymous";
@@ -46,18 +48,83 @@ pub fn authenticate(connection: &ConnectionInfo, headers: &HeaderMap) -> Result<
     }
 }
 
-/// The user that a request wants to act as. Whether it may is authorization's business.
-pub fn impersonated(headers: &HeaderMap) -> Option<User> {
-    let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
-    let name = headers.get("impersonate-user").and_then(text).filter(|name| !name.is_empty())?;
-    let mut groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(text).collect();
-    if name == ANONYMOUS {
-        groups.push(UNAUTHENTICATED_GROUP.to_owned());
-    } else if !groups.iter().any(|group| group == AUTHENTICATED_GROUP) {
-        groups.push(AUTHENTICATED_GROUP.to_owned());
+/// The user that a request wants to act as; `None` if it says nothing of the kind. Whether it may is
+/// authorization's business. A wish that can't be read is refused: taken for none, it would run with
+/// all that its sender may do.
+pub fn impersonated(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
+    let mut wish = Wish::default();
+    for (name, value) in headers {
+        let known = ["impersonate-user", "impersonate-group", "impersonate-uid"];
+        let extra = name.as_str().strip_prefix("impersonate-extra-");
+        if extra.is_none() && !known.contains(&name.as_str()) {
+            continue;
+        }
+        let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
+            return Err(ApiError::bad_request(format!("the header {name} is not UTF-8 text")));
+        };
+        wish.add(name.as_str(), extra, text);
     }
-    Some(User { name, groups })
+    wish.user()
+}
+
+/// What the headers say about the user to act as.
+#[derive(Default)]
+struct Wish<'a> {
+    name: Option<&'a str>,
+    uid: Option<&'a str>,
+    groups: Vec<&'a str>,
+    extra: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Wish<'a> {
+    fn add(&mut self, header: &str, extra: Option<&'a str>, text: &'a str) {
+        match (header, extra) {
+            (_, Some(key)) => self.extra.entry(key).or_default().push(text),
+            ("impersonate-group", None) => self.groups.push(text),
+            ("impersonate-uid", None) => self.uid = self.uid.or(Some(text)),
+            _ => self.name = self.name.or(Some(text)),
+        }
+    }
+
+    fn user(self) -> Result<Option<User>, ApiError> {
+        let name = self.name.unwrap_or("");
+        let uid = self.uid.unwrap_or("");
+        if name.is_empty() {
+            let nothing = uid.is_empty() && self.groups.is_empty() && self.extra.is_empty();
+            return if nothing { Ok(None) } else { Err(self.nameless()) };
+        }
+        let mut groups: Vec<String> = self.groups.into_iter().map(str::to_owned).collect();
+        if name == ANONYMOUS {
+            groups.push(UNAUTHENTICATED_GROUP.to_owned());
+        } else if !groups.iter().any(|group| group == AUTHENTICATED_GROUP) {
+            groups.push(AUTHENTICATED_GROUP.to_owned());
+        }
+        Ok(Some(User { name: name.to_owned(), groups }))
+    }
+
+    /// kube-apiserver shows the wish as Go prints it.
+    fn nameless(&self) -> ApiError {
+        let list = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+            format!("[]string{{{}}}", texts.join(", "))
+        };
+        let groups = match self.groups.is_empty() {
+            true => "[]string(nil)".to_owned(),
+            false => list(&self.groups),
+        };
+        let fields =
+            self.extra.iter().map(|(key, texts)| format!("{}:{}", quoted(key), list(texts)));
+        let extra = match self.extra.is_empty() {
+            true => "map[string][]string(nil)".to_owned(),
+            false => {
+                format!("map[string][]string{{{}}}", fields.collect::<Vec<_>>().join(", "))
+            }
+        };
+        ApiError::bad_request(format!(
+            "requested &user.DefaultInfo{{Name:\"\", UID:{}, Groups:{groups}, Extra:{extra}}} without impersonating a user name",
+            quoted(self.uid.unwrap_or(""))
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -76,12 +143,60 @@ mod tests {
     #[test]
     fn impersonation_headers() {
         let mut headers = HeaderMap::new();
-        assert_eq!(impersonated(&headers), None);
+        assert_eq!(impersonated(&headers), Ok(None));
         headers.insert("impersonate-user", "alice".parse().unwrap());
         headers.append("impersonate-group", "dev".parse().unwrap());
         headers.append("impersonate-group", "ops".parse().unwrap());
-        let user = impersonated(&headers).unwrap();
+        let user = impersonated(&headers).unwrap().unwrap();
         assert_eq!(user.name, "alice");
         assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
+    }
+    #[test]
+    fn a_wish_that_is_incomplete_or_unreadable_is_refused() {
+        let nameless = |fields: &str| {
+            format!(
+                "requested &user.DefaultInfo{{Name:\"\", {fields}}} without impersonating a user name"
+            )
+        };
+        for (name, value, expected) in [
+            (
+                "impersonate-user",
+                b"al\xffice".as_slice(),
+                "the header impersonate-user is not UTF-8 text".to_owned(),
+            ),
+            (
+                "impersonate-group",
+                b"\x80",
+                "the header impersonate-group is not UTF-8 text".to_owned(),
+            ),
+            (
+                "impersonate-group",
+                b"g",
+                nameless("UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)"),
+            ),
+            (
+                "impersonate-uid",
+                b"x",
+                nameless("UID:\"x\", Groups:[]string(nil), Extra:map[string][]string(nil)"),
+            ),
+            (
+                "impersonate-extra-scopes",
+                b"x",
+                nameless(
+                    "UID:\"\", Groups:[]string(nil), Extra:map[string][]string{\"scopes\":[]string{\"x\"}}",
+                ),
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            let name: http::HeaderName = name.parse().unwrap();
+            headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
+            let error = impersonated(&headers).unwrap_err();
+            assert_eq!(error.code().as_u16(), 400);
+            assert_eq!(error.status().message, expected);
+        }
+        let mut headers = HeaderMap::new();
+        let name = http::HeaderValue::from_bytes("zoë".as_bytes()).unwrap();
+        headers.insert("impersonate-user", name);
+        assert_eq!(impersonated(&headers).unwrap().unwrap().name, "zoë");
     }
 }
