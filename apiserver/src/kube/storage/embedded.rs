@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use mainstay_engine::request::{
-    Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
-    RangeRequest, Transaction, TransactionResponse, WatchRequest,
+    Compare, CompareTarget, Comparison, DeleteRange, Event, KeyRange, Operation, OperationResponse,
+    Put, RangeRequest, Transaction, TransactionResponse, WatchRequest,
 };
 use mainstay_engine::{Record, Store, StoreError, Watcher};
 
@@ -147,19 +147,32 @@ impl ChangeStream for EmbeddedChanges {
     fn next(&mut self) -> LocalFuture<'_, Result<Changes, StorageError>> {
         Box::pin(async move {
             let batch = self.watcher.next(WATCH_BATCH_BYTES).await.map_err(refusal)?;
-            let changes = batch.events.iter().map(|event| Change {
-                key: Bytes::copy_from_slice(event.record.key()),
-                revision: event.record.mod_revision(),
-                value: (!event.record.is_tombstone()).then(|| event.record.value_bytes()),
-                previous: event.previous.as_ref().map(Record::value_bytes),
-            });
-            Ok(Changes { revision: batch.revision, changes: changes.collect() })
+            let changes: Result<Vec<Change>, StorageError> =
+                batch.events.iter().map(change).collect();
+            Ok(Changes { revision: batch.revision, changes: changes? })
         })
     }
 
     fn synced_revision(&self) -> Option<i64> {
         self.watcher.synced_revision()
     }
+}
+
+/// A change is nothing without what was there before: whether it matches a selection is a question
+/// of both. What was there may be compacted by the time that a slow watcher is told; it must then
+/// begin anew, as if the change itself were compacted.
+fn change(event: &Event) -> Result<Change, StorageError> {
+    let record = &event.record;
+    let had_previous = record.is_tombstone() || record.version() > 1;
+    if had_previous && event.previous.is_none() {
+        return Err(StorageError::Compacted { oldest: record.mod_revision() });
+    }
+    Ok(Change {
+        key: Bytes::copy_from_slice(record.key()),
+        revision: record.mod_revision(),
+        value: (!record.is_tombstone()).then(|| record.value_bytes()),
+        previous: event.previous.as_ref().map(Record::value_bytes),
+    })
 }
 
 fn stored(record: &Record) -> Stored {
@@ -178,5 +191,29 @@ fn refusal(error: StoreError) -> StorageError {
         }
         StoreError::TooManyRequests => StorageError::Busy,
         other => StorageError::Unavailable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_whose_past_is_compacted_is_compacted_too() {
+        let record =
+            |create, revision, version| Record::new(b"k", b"v", create, revision, version, 0);
+        let old = record(5, 5, 1);
+        let compacted = Err(StorageError::Compacted { oldest: 7 });
+        for (record, previous, expected) in [
+            (record(7, 7, 1), None, Ok((true, false))),
+            (record(5, 7, 2), Some(old.clone()), Ok((true, true))),
+            (record(5, 7, 2), None, compacted.clone()),
+            (Record::tombstone(b"k", 7), Some(old), Ok((false, true))),
+            (Record::tombstone(b"k", 7), None, compacted),
+        ] {
+            let seen = change(&Event { record, previous });
+            let seen = seen.map(|change| (change.value.is_some(), change.previous.is_some()));
+            assert_eq!(seen, expected);
+        }
     }
 }
