@@ -12,6 +12,7 @@ use super::context::{Now, Random, WriteContext};
 use super::delete::Deleted;
 use super::list::ListReader;
 use super::patch::PatchKind;
+use super::update::Change;
 use super::{Registry, Target, into_object};
 use crate::kube::object::{self, Object};
 use crate::kube::request::options::{DeleteOptions, ListOptions, Propagation, WriteOptions};
@@ -305,4 +306,43 @@ fn services_get_addresses_of_their_own() {
     let target = world.target("", "services", "a");
     done(world.0.delete(&target, &DeleteOptions::default(), now())).unwrap();
     world.create("", "services", service("b", &address)).unwrap();
+}
+
+#[test]
+fn node_ports_of_services_that_were_not_stored_are_free() {
+    let world = World::new();
+    let service = |name: &str, address: &str, port: i64| {
+        json!({"metadata": {"name": name}, "spec": {
+            "type": "NodePort", "clusterIP": address, "ports": [{"port": 80, "nodePort": port}],
+        }})
+    };
+    let is_free = |port: i64| {
+        let name = format!("check-{port}");
+        world.create("", "services", service(&name, "", port)).unwrap();
+    };
+    world.create("", "services", service("a", "", 30_100)).unwrap();
+
+    let exists = message(world.create("", "services", service("a", "", 30_200)));
+    assert_eq!(exists, "services \"a\" already exists");
+    is_free(30_200);
+
+    let external = json!({"metadata": {"name": "b"}, "spec": {"type": "ExternalName", "externalName": "example.com"}});
+    world.create("", "services", external).unwrap();
+    let refused = message(world.update("services", "b", service("b", "192.0.2.1", 30_300)));
+    assert!(refused.contains("is not in the valid range"), "{refused}");
+    is_free(30_300);
+
+    let target = world.target("", "services", "a");
+    let (old, stored) = done(world.0.load(&target)).unwrap();
+    let labels = json!({"metadata": {"labels": {"winner": "other"}}});
+    world.merge(&target, labels).unwrap();
+    let mut late = old.clone();
+    object::map_mut(&mut late, "spec")
+        .insert("ports".to_owned(), json!([{"port": 80, "protocol": "TCP", "nodePort": 30_400}]));
+    let change = Change::Untracked(late);
+    let lost = done(world.0.try_save(&target, change, &old, &stored, &world.context()));
+    assert!(lost.unwrap().is_none());
+    is_free(30_400);
+    let taken = message(world.create("", "services", service("c", "", 30_100)));
+    assert!(taken.contains("provided port is already allocated"), "{taken}");
 }

@@ -136,20 +136,18 @@ impl Registry {
             value: Some(value::encode(&entry.to_stored(new.clone()))),
             ttl_seconds: entry.strategy.ttl_seconds,
         };
-        match self.storage.write(write).await.map_err(storage_error)? {
+        let written = self.storage.write(write).await;
+        if !matches!(written, Ok(Written::Done(_))) {
+            resources::allocate::give_back(self, &allocated).await;
+        }
+        match written.map_err(storage_error)? {
             Written::Done(revision) => {
                 value::set_revision(&mut new, revision);
                 resources::allocate::after_update(self, entry, &new, old).await;
                 Ok(Some(Saved::changed(new)))
             }
-            Written::Lost(Some(_)) => {
-                resources::allocate::give_back(self, &allocated).await;
-                Ok(None)
-            }
-            Written::Lost(None) => {
-                resources::allocate::give_back(self, &allocated).await;
-                Err(target.not_found())
-            }
+            Written::Lost(Some(_)) => Ok(None),
+            Written::Lost(None) => Err(target.not_found()),
         }
     }
 

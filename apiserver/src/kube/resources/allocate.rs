@@ -1,4 +1,4 @@
-//! What a service owns besides its object: its cluster address.
+//! What a service owns besides its object: its cluster address and its node ports.
 //!
 //! An address is taken by creating the `IPAddress` object of its name, as kube-apiserver does: the
 //! store lets one of two creators win, whatever core or server they are on.
@@ -19,10 +19,20 @@ use crate::kube::storage::{Write, Written, keys, value};
 /// Random tries before the whole range is searched for a free address.
 const RANDOM_TRIES: u32 = 16;
 
-/// Keys that were written for an object and that go when it is not stored after all.
+/// What was taken for an object and is given back when it is not stored after all.
 #[derive(Debug, Default)]
 #[must_use = "what is not used must be given back"]
-pub struct Allocated(Vec<String>);
+pub struct Allocated {
+    /// The key of the address object.
+    address_key: Option<String>,
+    node_ports: Vec<i64>,
+}
+
+impl Allocated {
+    fn address(text: &str) -> Allocated {
+        Allocated { address_key: Some(address_key(text)), node_ports: Vec::new() }
+    }
+}
 
 fn is_service(entry: &Entry) -> bool {
     entry.resource.group.is_empty() && entry.resource.plural == "services"
@@ -48,7 +58,7 @@ pub async fn for_create(
         false => Allocated::default(),
     };
     match node_ports::give(registry, object, None, dry_run).await {
-        Ok(()) => Ok(allocated),
+        Ok(node_ports) => Ok(Allocated { node_ports, ..allocated }),
         Err(error) => {
             give_back(registry, &allocated).await;
             Err(error)
@@ -68,18 +78,24 @@ pub async fn for_update(
     if !is_service(entry) {
         return Ok(Allocated::default());
     }
-    node_ports::give(registry, new, Some(old), context.options.dry_run).await?;
+    let node_ports = node_ports::give(registry, new, Some(old), context.options.dry_run).await?;
     if !needs_address(new) {
         let spec = object::map_mut(new, "spec");
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             spec.remove(field);
         }
-        return Ok(Allocated::default());
+        return Ok(Allocated { address_key: None, node_ports });
     }
     if had(old) {
-        return Ok(Allocated::default());
+        return Ok(Allocated { address_key: None, node_ports });
     }
-    give_address(registry, entry, new, context).await
+    match give_address(registry, entry, new, context).await {
+        Ok(allocated) => Ok(Allocated { node_ports, ..allocated }),
+        Err(error) => {
+            node_ports::free_ports(registry, &node_ports).await;
+            Err(error)
+        }
+    }
 }
 
 /// Frees what the old object had and the new one has not.
@@ -102,9 +118,10 @@ pub async fn after_delete(registry: &Registry, entry: &Entry, object: &Object) {
 }
 
 pub async fn give_back(registry: &Registry, allocated: &Allocated) {
-    for key in &allocated.0 {
+    if let Some(key) = &allocated.address_key {
         delete(registry, key).await;
     }
+    node_ports::free_ports(registry, &allocated.node_ports).await;
 }
 
 async fn free(registry: &Registry, address: &str) {
@@ -178,7 +195,7 @@ async fn take_one(
         ));
     }
     if take(registry, service, address, context).await? {
-        Ok((asked.to_owned(), Allocated(vec![address_key(asked)])))
+        Ok((asked.to_owned(), Allocated::address(asked)))
     } else {
         invalid(format!("failed to allocate IP {asked}: provided IP is already allocated"))
     }
@@ -203,8 +220,8 @@ async fn take_any(
         }
         if take(registry, service, address, context).await? {
             let text = address.to_string();
-            let key = address_key(&text);
-            return Ok((text, Allocated(vec![key])));
+            let allocated = Allocated::address(&text);
+            return Ok((text, allocated));
         }
     }
     let message = format!(

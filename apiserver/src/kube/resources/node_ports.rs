@@ -71,42 +71,43 @@ fn ports_of(service: &Object) -> Vec<i64> {
 }
 
 /// Gives `service` the node ports that it wants and has not; `old` is what is stored of it. With
-/// `dry_run` nothing is taken.
+/// `dry_run` nothing is taken. Gives the ports that were taken: they are the caller's to free when
+/// the service is not stored.
 pub(super) async fn give(
     registry: &Registry,
     service: &mut Object,
     old: Option<&Object>,
     dry_run: bool,
-) -> Result<(), ApiError> {
+) -> Result<Vec<i64>, ApiError> {
     if !has_node_ports(service) {
         drop_ports(service);
-        return Ok(());
+        return Ok(Vec::new());
     }
     let had = old.map(ports_of).unwrap_or_default();
     for _ in 0..UPDATE_TRIES {
         let (mut bitmap, revision) = load(registry).await?;
         let mut attempt = service.clone();
         let taken = take(registry, &mut bitmap, &mut attempt, &had)?;
-        if !taken || dry_run || store(registry, &bitmap, revision).await? {
+        if taken.is_empty() || dry_run || store(registry, &bitmap, revision).await? {
             *service = attempt;
-            return Ok(());
+            return Ok(if dry_run { Vec::new() } else { taken });
         }
     }
     Err(ApiError::too_many_requests("too many services want node ports at once", 1))
 }
 
-/// Marks the ports in the bitmap and writes them into the service; gives whether any was free.
+/// Marks the ports in the bitmap and writes them into the service; gives those that are new.
 fn take(
     registry: &Registry,
     bitmap: &mut Bitmap,
     service: &mut Object,
     had: &[i64],
-) -> Result<bool, ApiError> {
+) -> Result<Vec<i64>, ApiError> {
     let name = object::name(service).to_owned();
-    let mut taken = false;
+    let mut taken = Vec::new();
     let start = registry.random.below(u64::from(COUNT)) as usize;
     let spec = object::map_mut(service, "spec");
-    let Some(Value::Array(ports)) = spec.get_mut("ports") else { return Ok(false) };
+    let Some(Value::Array(ports)) = spec.get_mut("ports") else { return Ok(taken) };
     let mut same_service: Vec<i64> = Vec::new();
     for (index, port) in ports.iter_mut().filter_map(Value::as_object_mut).enumerate() {
         let asked = object::integer_at(port, &["nodePort"]);
@@ -117,8 +118,9 @@ fn take(
                 return Err(ApiError::internal("failed to allocate a nodePort: range is full"));
             };
             bitmap.0[place] = true;
-            port.insert("nodePort".to_owned(), (i64::from(FIRST) + place as i64).into());
-            taken = true;
+            let number = i64::from(FIRST) + place as i64;
+            port.insert("nodePort".to_owned(), number.into());
+            taken.push(number);
             continue;
         }
         if had.contains(&asked) || same_service.contains(&asked) {
@@ -139,7 +141,7 @@ fn take(
         }
         bitmap.0[place] = true;
         same_service.push(asked);
-        taken = true;
+        taken.push(asked);
     }
     Ok(taken)
 }
@@ -161,6 +163,11 @@ fn drop_ports(service: &mut Object) {
 pub(super) async fn free(registry: &Registry, before: &Object, after: Option<&Object>) {
     let kept = after.map(ports_of).unwrap_or_default();
     let gone: Vec<i64> = ports_of(before).into_iter().filter(|port| !kept.contains(port)).collect();
+    free_ports(registry, &gone).await;
+}
+
+/// Frees ports. What can't be freed stays taken: its service is gone, so there is nobody to tell.
+pub(super) async fn free_ports(registry: &Registry, gone: &[i64]) {
     if gone.is_empty() {
         return;
     }
@@ -169,7 +176,6 @@ pub(super) async fn free(registry: &Registry, before: &Object, after: Option<&Ob
         for place in gone.iter().filter_map(|port| Bitmap::place(*port)) {
             bitmap.0[place] = false;
         }
-        // What can't be freed now stays taken; the service is gone, so there is nobody to tell.
         match store(registry, &bitmap, revision).await {
             Ok(false) => {}
             Ok(true) | Err(_) => return,
