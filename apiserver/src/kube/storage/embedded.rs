@@ -1,12 +1,16 @@
 //! The store in this process as storage.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use mainstay_engine::request::{
     Compare, CompareTarget, Comparison, DeleteRange, Event, KeyRange, Operation, OperationResponse,
     Put, RangeRequest, Transaction, TransactionResponse, WatchRequest,
 };
+use mainstay_engine::runtime::timer;
 use mainstay_engine::{Record, Store, StoreError, Watcher};
 
+use super::leases::{SharedLease, granted_seconds};
 use super::{
     Change, ChangeStream, Changes, LocalFuture, Page, Storage, StorageError, Stored, Write, Written,
 };
@@ -15,12 +19,46 @@ use crate::kube::limits::WATCH_BATCH_BYTES;
 /// This core's handle on the store.
 pub struct Embedded {
     store: Store,
+    shared_lease: RefCell<SharedLease>,
 }
 
 impl Embedded {
     pub fn new(store: Store) -> Embedded {
-        Embedded { store }
+        Embedded { store, shared_lease: RefCell::default() }
     }
+
+    /// The lease that an object of so many seconds is attached to; a new one at most once a minute.
+    async fn lease_for(&self, ttl_seconds: i64) -> Result<i64, StoreError> {
+        let now_ms = timer::monotonic_ms();
+        if let Some(id) = self.shared_lease.borrow_mut().attach(ttl_seconds, now_ms) {
+            return Ok(id);
+        }
+        let (id, _) = self.store.lease_grant(granted_seconds(ttl_seconds), 0).await?;
+        self.shared_lease.borrow_mut().granted(id, ttl_seconds, now_ms);
+        Ok(id)
+    }
+
+    async fn write_leased(&self, write: Write) -> Result<Written, StoreError> {
+        let ttl_seconds = wanted_ttl_seconds(&write);
+        if ttl_seconds == 0 {
+            return self.store.transact(transaction(write, 0)).await.map(written);
+        }
+        let lease = self.lease_for(ttl_seconds).await?;
+        match self.store.transact(transaction(write.clone(), lease)).await {
+            // A client of the etcd door revoked it.
+            Err(StoreError::LeaseNotFound(_)) => {
+                self.shared_lease.borrow_mut().forget(lease);
+                let lease = self.lease_for(ttl_seconds).await?;
+                self.store.transact(transaction(write, lease)).await.map(written)
+            }
+            result => result.map(written),
+        }
+    }
+}
+
+/// A deletion leaves nothing that could end by itself.
+fn wanted_ttl_seconds(write: &Write) -> i64 {
+    if write.value.is_some() { write.ttl_seconds } else { 0 }
 }
 
 impl Storage for Embedded {
@@ -58,14 +96,7 @@ impl Storage for Embedded {
     }
 
     fn write(&self, write: Write) -> LocalFuture<'_, Result<Written, StorageError>> {
-        Box::pin(async move {
-            let lease = match write.ttl_seconds {
-                0 => 0,
-                ttl => self.store.lease_grant(ttl, 0).await.map_err(refusal)?.0,
-            };
-            let response = self.store.transact(transaction(write, lease)).await.map_err(refusal)?;
-            Ok(written(response))
-        })
+        Box::pin(async move { self.write_leased(write).await.map_err(refusal) })
     }
 
     fn watch<'a>(
@@ -214,6 +245,15 @@ mod tests {
             let seen = change(&Event { record, previous });
             let seen = seen.map(|change| (change.value.is_some(), change.previous.is_some()));
             assert_eq!(seen, expected);
+        }
+    }
+    #[test]
+    fn only_a_value_is_leased() {
+        for (value, ttl_seconds, expected) in
+            [(Some(Bytes::new()), 3600, 3600), (Some(Bytes::new()), 0, 0), (None, 3600, 0)]
+        {
+            let write = Write { key: Bytes::new(), expected_revision: 0, value, ttl_seconds };
+            assert_eq!(wanted_ttl_seconds(&write), expected);
         }
     }
 }

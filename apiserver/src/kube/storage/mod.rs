@@ -4,6 +4,7 @@
 pub mod continue_token;
 pub mod embedded;
 pub mod keys;
+mod leases;
 #[cfg(test)]
 pub mod memory;
 pub mod value;
@@ -43,7 +44,7 @@ pub struct Write {
     pub expected_revision: i64,
     /// `None` deletes.
     pub value: Option<Bytes>,
-    /// Seconds until the store deletes the key by itself; 0 for never.
+    /// Seconds until the store may delete the key by itself, which it does soon after; 0 for never.
     pub ttl_seconds: i64,
 }
 
