@@ -283,8 +283,10 @@ impl Work<'_> {
         let list = ListOptions::read(&self.call.query, false)?;
         let representation = self.call.representation(Offer::Resource)?;
         let registry = &self.kube.registry;
-        let (objects, revision) =
-            registry.delete_collection(&self.target, list, &options, self.now()).await?;
+        let mut objects = Vec::new();
+        let mut keep = |object| objects.push(object);
+        let revision =
+            registry.delete_collection(&self.target, list, &options, self.now(), &mut keep).await?;
         Ok(lists::deleted(&self.target.entry, objects, revision, representation, self.now()))
     }
 }

@@ -11,17 +11,18 @@ use crate::kube::request::options::{DeleteOptions, ListOptions};
 use crate::kube::status::ApiError;
 
 impl Registry {
-    /// Deletes what `list` selects; gives the objects as they were, and the list's revision.
+    /// Deletes what `list` selects and hands each object, as it was, to `deleted`, which may keep it
+    /// or not: a collection can be larger than memory. Gives the list's revision.
     pub async fn delete_collection(
         self: &Rc<Self>,
         target: &Target,
         list: ListOptions,
         options: &DeleteOptions,
         now: Now,
-    ) -> Result<(Vec<Object>, i64), ApiError> {
+        deleted: &mut dyn FnMut(Object),
+    ) -> Result<i64, ApiError> {
         let mut reader = ListReader::open(self.clone(), target.clone(), list).await?;
         let revision = reader.revision();
-        let mut objects = Vec::new();
         while let Some(chunk) = reader.next_chunk().await? {
             for stored in chunk {
                 let found = self.decode(&target.entry, &stored)?;
@@ -33,10 +34,10 @@ impl Registry {
                 admission::delete(self, &one).await?;
                 match self.delete(&one, options, now).await {
                     Err(error) if error.code() != http::StatusCode::NOT_FOUND => return Err(error),
-                    _ => objects.push(found),
+                    _ => deleted(found),
                 }
             }
         }
-        Ok((objects, revision))
+        Ok(revision)
     }
 }

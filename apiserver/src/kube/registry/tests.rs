@@ -346,3 +346,21 @@ fn node_ports_of_services_that_were_not_stored_are_free() {
     let taken = message(world.create("", "services", service("c", "", 30_100)));
     assert!(taken.contains("provided port is already allocated"), "{taken}");
 }
+
+#[test]
+fn a_collection_is_deleted_object_by_object() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.create("", "configmaps", config_map(name)).unwrap();
+    }
+    let target = world.target("", "configmaps", "");
+    let query = Query::parse("fieldSelector=metadata.name!=b");
+    let list = ListOptions::read(&query, false).unwrap();
+    let options = DeleteOptions::default();
+    let mut names = Vec::new();
+    let mut keep = |object: Object| names.push(object::name(&object).to_owned());
+    let deletion = world.0.delete_collection(&target, list, &options, now(), &mut keep);
+    assert_eq!(done(deletion), Ok(4));
+    assert_eq!(names, ["a", "c"]);
+    assert_eq!(world.list("").unwrap().0, ["b"]);
+}
