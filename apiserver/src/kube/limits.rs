@@ -21,11 +21,21 @@ pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Records read from the store at a time for a list: bounds the memory of a list to a chunk.
 pub const LIST_CHUNK_RECORDS: usize = 500;
 
+/// Objects of a list that are decoded before others on the core get their turn: some milliseconds.
+pub const LIST_DECODED_AT_ONCE: usize = 100;
+
 /// Bytes of a list that are gathered before they are handed to the socket.
 pub const LIST_CHUNK_BYTES: usize = 128 * 1024;
 
 /// Bytes of events taken from the store at once by a watch.
 pub const WATCH_BATCH_BYTES: usize = 1024 * 1024;
+
+/// How long a lease is given to new objects, seconds, and so how much later than they asked they may
+/// go: kube-apiserver's `--lease-reuse-duration-seconds`.
+pub const LEASE_REUSE_SECONDS: i64 = 60;
+
+/// Objects that share one lease: bounds the deletions when it ends. kube-apiserver's number.
+pub const LEASE_OBJECTS: usize = 1000;
 
 /// Tries of a write that loses against other writers of the same object.
 pub const UPDATE_TRIES: usize = 32;

@@ -7,10 +7,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, VARY};
+use mainstay_engine::runtime::yield_now;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, GzipStream};
-use super::limits::{GZIP_MIN_BYTES, LIST_CHUNK_BYTES};
+use super::limits::{GZIP_MIN_BYTES, LIST_CHUNK_BYTES, LIST_DECODED_AT_ONCE};
 use super::object::Object;
 use super::registry::catalog::Entry;
 use super::registry::context::Now;
@@ -114,10 +115,16 @@ pub async fn list(
         let head = ListHead { revision: reader.revision(), continue_token: None, remaining: None };
         (head, items)
     };
-    let objects: Result<Vec<Object>, ApiError> =
-        items.iter().map(|stored| registry.decode(&entry, stored)).collect();
+    let mut objects = Vec::with_capacity(items.len());
+    for chunk in items.chunks(LIST_DECODED_AT_ONCE) {
+        for stored in chunk {
+            objects.push(registry.decode(&entry, stored)?);
+        }
+        yield_now().await;
+    }
     let context = context(&entry, style.include, style.now);
-    let list = shape_list(&context, list_metadata(&head), objects?, style.representation.shape);
+    let list = shape_list(&context, list_metadata(&head), objects, style.representation.shape);
+    yield_now().await;
     let bytes = super::encoding::encode_value(
         &Value::Object(list),
         style.representation.encoding,
