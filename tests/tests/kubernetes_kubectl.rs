@@ -1,5 +1,7 @@
 //! The Kubernetes door, driven by the real kubectl.
 
+use std::time::{Duration, Instant};
+
 use mainstay_tests::etcdctl::{self, Etcdctl};
 use mainstay_tests::kubectl::{self, Kubectl};
 use mainstay_tests::process::{Directory, Mainstay};
@@ -115,6 +117,18 @@ fn a_watch_shows_changes_as_they_happen() {
     assert_eq!(event(watch.line()), ["ADDED", "new", "0"]);
     kubectl.ok(&["delete", "configmap", "seen"]);
     assert_eq!(event(watch.line()), ["DELETED", "seen", "2"]);
+}
+
+#[test]
+fn a_watch_does_not_hold_up_a_stop() {
+    let Some((_directory, server, kubectl)) = start("get --watch") else { return };
+    kubectl.ok(&["create", "configmap", "seen"]);
+    let watch = kubectl.start(&["get", "configmaps", "--watch", "--no-headers"]);
+    assert!(watch.line().starts_with("seen"));
+    let before = Instant::now();
+    assert!(server.stop().success());
+    // The grace of requests that do not end is three seconds.
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
 }
 
 #[test]

@@ -173,7 +173,8 @@ impl Work<'_> {
             shape: representation.shape,
             include: IncludeObject::read(&self.call.query),
         };
-        let events = watch::open(self.kube.registry.clone(), request).await?;
+        let events =
+            watch::open(self.kube.registry.clone(), request, self.kube.shutdown.clone()).await?;
         let body = crate::net::BoxedBody::stream(events);
         Ok(answer::streamed(representation.encoding.content_type(), body))
     }

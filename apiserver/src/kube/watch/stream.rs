@@ -2,15 +2,19 @@
 //! times, and the reason when it must end. The stream is polled only while the client has room:
 //! a slow client costs its cursor and nothing more.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::{self, Stream};
-use mainstay_engine::runtime::timer;
+use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_engine::runtime::{timer, yield_now};
 
+use super::bookmarks::Bookmarks;
 use super::events::{EventWriter, write_error};
-use crate::kube::limits::{BOOKMARK_INTERVAL, LIST_CHUNK_BYTES, WATCH_TIMEOUT_MIN_SECONDS};
+use crate::kube::limits::{LIST_CHUNK_BYTES, WATCH_TIMEOUT_MIN_SECONDS};
 use crate::kube::registry::context::Now;
 use crate::kube::registry::list::{ListReader, Selection};
 use crate::kube::registry::{Registry, Target, storage_error};
@@ -18,7 +22,7 @@ use crate::kube::request::negotiation::Shape;
 use crate::kube::request::options::ListOptions;
 use crate::kube::shape::IncludeObject;
 use crate::kube::status::ApiError;
-use crate::kube::storage::{ChangeStream, StorageError, Stored};
+use crate::kube::storage::{ChangeStream, Changes, StorageError, Stored};
 use crate::net::BoxError;
 
 /// A watch that a client asks for.
@@ -40,10 +44,19 @@ struct Watch {
     start_revision: i64,
     columns_sent: bool,
     deadline_ms: u64,
-    next_bookmark_ms: u64,
+    bookmarks: Bookmarks,
+    /// Ready when the server stops: the stream ends then, rather than be cut off after a grace.
+    stopping: LocalBoxFuture<'static, ()>,
     /// What is left of a chunk of initial objects, the next one last.
     waiting: Vec<Stored>,
     ended: bool,
+}
+
+/// What a watch waited for.
+enum Happened {
+    Changes(Result<Changes, StorageError>),
+    TimePassed,
+    Stopping,
 }
 
 struct Initial {
@@ -56,6 +69,7 @@ struct Initial {
 pub async fn open(
     registry: Rc<Registry>,
     request: WatchRequest,
+    shutdown: Shutdown,
 ) -> Result<impl Stream<Item = Result<Bytes, BoxError>> + use<>, ApiError> {
     let selection = Selection::new(&request.target, &request.options)?;
     let version = request.options.resource_version.unwrap_or(0);
@@ -79,6 +93,7 @@ pub async fn open(
     let seconds = seconds.unwrap_or_else(|| {
         WATCH_TIMEOUT_MIN_SECONDS + registry.random.below(WATCH_TIMEOUT_MIN_SECONDS)
     });
+    let bookmarks = Bookmarks::new(request.options.allow_bookmarks, now_ms, start_revision - 1);
     let mut watch = Watch {
         registry,
         request,
@@ -88,7 +103,8 @@ pub async fn open(
         start_revision,
         columns_sent: false,
         deadline_ms: now_ms.saturating_add(seconds.saturating_mul(1000)),
-        next_bookmark_ms: now_ms + BOOKMARK_INTERVAL.as_millis() as u64,
+        bookmarks,
+        stopping: Box::pin(async move { shutdown.requested().await }),
         waiting: Vec::new(),
         ended: false,
     };
@@ -146,7 +162,7 @@ impl Watch {
         }
     }
 
-    /// The next bytes to send; `None` when the watch's time is over.
+    /// The next bytes to send; `None` when the watch's time is over or the server stops.
     async fn next_bytes(&mut self) -> Result<Option<Bytes>, ApiError> {
         let mut out = BytesMut::new();
         while self.initial.is_some() && out.len() < LIST_CHUNK_BYTES {
@@ -157,26 +173,43 @@ impl Watch {
             if now_ms >= self.deadline_ms {
                 return Ok(None);
             }
-            let until_ms = match self.request.options.allow_bookmarks {
-                true => self.deadline_ms.min(self.next_bookmark_ms),
-                false => self.deadline_ms,
-            };
-            let wait = Duration::from_millis(until_ms.saturating_sub(now_ms).max(1));
-            let Some(changes) = &mut self.changes else { return Ok(None) };
-            match timer::timeout(wait, changes.next()).await {
-                Some(Ok(batch)) => {
-                    let mut columns_sent = self.columns_sent;
-                    let mut writer = self.writer(&mut columns_sent);
-                    for change in &batch.changes {
-                        writer.change(change, &mut out)?;
-                    }
-                    self.columns_sent = columns_sent;
-                }
-                Some(Err(error)) => return Err(self.refusal(error)),
-                None => self.write_bookmark_if_due(&mut out),
+            match self.wait(now_ms).await {
+                Happened::Changes(Ok(batch)) => self.write_changes(&batch, &mut out)?,
+                Happened::Changes(Err(error)) => return Err(self.refusal(error)),
+                Happened::TimePassed => {}
+                Happened::Stopping => return Ok(None),
+            }
+            self.write_bookmark_if_due(&mut out);
+            if out.is_empty() {
+                // Many changes in a row may be none of this watch: the others on this core go on.
+                yield_now().await;
             }
         }
         Ok(Some(out.freeze()))
+    }
+
+    /// Waits for changes, but no longer than until something else is due.
+    async fn wait(&mut self, now_ms: u64) -> Happened {
+        let until_ms = self.bookmarks.wake_ms(self.deadline_ms);
+        let wait = Duration::from_millis(until_ms.saturating_sub(now_ms).max(1));
+        let Some(changes) = &mut self.changes else { return Happened::Stopping };
+        let next = pin!(timer::timeout(wait, changes.next()));
+        match select(&mut self.stopping, next).await {
+            Either::Left(_) => Happened::Stopping,
+            Either::Right((Some(batch), _)) => Happened::Changes(batch),
+            Either::Right((None, _)) => Happened::TimePassed,
+        }
+    }
+
+    fn write_changes(&mut self, batch: &Changes, out: &mut BytesMut) -> Result<(), ApiError> {
+        let mut columns_sent = self.columns_sent;
+        let mut writer = self.writer(&mut columns_sent);
+        for change in &batch.changes {
+            writer.change(change, out)?;
+        }
+        self.columns_sent = columns_sent;
+        self.bookmarks.delivered(batch.revision);
+        Ok(())
     }
 
     fn writer<'a>(&'a self, columns_sent: &'a mut bool) -> EventWriter<'a> {
@@ -223,17 +256,9 @@ impl Watch {
         Ok(())
     }
 
-    /// A bookmark never runs ahead of an event that is still to be sent.
     fn write_bookmark_if_due(&mut self, out: &mut BytesMut) {
-        let now_ms = timer::monotonic_ms();
-        if !self.request.options.allow_bookmarks || now_ms < self.next_bookmark_ms {
-            return;
-        }
-        self.next_bookmark_ms = now_ms + BOOKMARK_INTERVAL.as_millis() as u64;
         let synced = self.changes.as_ref().and_then(|changes| changes.synced_revision());
-        if let Some(revision) = synced
-            && revision >= self.start_revision - 1
-        {
+        if let Some(revision) = self.bookmarks.due(timer::monotonic_ms(), synced) {
             let mut columns_sent = self.columns_sent;
             self.writer(&mut columns_sent).bookmark(revision, false, out);
             self.columns_sent = columns_sent;
