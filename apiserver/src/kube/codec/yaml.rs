@@ -433,7 +433,7 @@ mod tests {
             (format!("a: &a {long}\nb: [{}]\n", ["*a"; 5].join(",")), true),
             (format!("a: &a {long}\nb: [{}]\n", ["*a"; 10].join(",")), false),
             (format!("a: &a {{? {long} : 1}}\nb: [{}]\n", ["*a"; 10].join(",")), false),
-            (format!("a: [{}]\n", vec![long.as_str(); 10].join(",")), true),
+            (format!("a: [{}]\n", [long.as_str(); 10].join(",")), true),
             // Every anchor keeps a copy of what is within it.
             (format!("{nested}{}{}", &long[..100_000], "]".repeat(200)), false),
         ] {
