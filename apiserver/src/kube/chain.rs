@@ -70,8 +70,14 @@ where
         user = wanted;
     }
     authz::authorize(&user, &call.info)?;
-    let body = read_body(body).await?;
+    let body = if takes_body(&call.info) { read_body(body).await? } else { Bytes::new() };
     dispatch::dispatch(kube, call, body).await
+}
+
+/// Whether what a client sends besides the head means anything: nobody waits for the rest.
+fn takes_body(info: &RequestInfo) -> bool {
+    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+    info.is_resource && verbs.contains(&info.verb)
 }
 
 async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
@@ -85,6 +91,7 @@ where
     }
     collect(body, BODY_BYTES).await.map_err(|error| match error {
         CollectError::TooLarge { limit } => ApiError::too_large(limit),
+        CollectError::Busy => ApiError::too_many_requests(error.to_string(), 1),
         CollectError::Broken(why) => ApiError::bad_request(why.to_string()),
     })
 }

@@ -10,7 +10,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::held::Held;
 use super::http2::ReceivedBody;
+use super::limits::RECEIVED_BYTES_PER_CORE;
 
 /// What a body that breaks off says.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -172,6 +174,9 @@ pub enum CollectError {
     /// More than `limit` bytes.
     #[error("the request body is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// This core is receiving so much that it can't keep more.
+    #[error("too many bytes of requests are being received at once, try again later")]
+    Busy,
     /// The client went away or broke the protocol.
     #[error("the request body broke off: {0}")]
     Broken(BoxError),
@@ -189,11 +194,17 @@ where
     let mut body = std::pin::pin!(body);
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
+    let mut held = Held::received();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|error| CollectError::Broken(error.into()))?;
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + joined.len() + data.len() > limit {
+        let length = first.len() + joined.len() + data.len();
+        if length > limit {
             return Err(CollectError::TooLarge { limit });
+        }
+        held.set(length);
+        if held.total() > RECEIVED_BYTES_PER_CORE {
+            return Err(CollectError::Busy);
         }
         if first.is_empty() && joined.is_empty() {
             first = data;
@@ -235,6 +246,24 @@ mod tests {
                 (Err(CollectError::TooLarge { limit: told }), None) => assert_eq!(told, limit),
                 (other, expected) => panic!("{parts:?} {limit}: {other:?}, not {expected:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_core_receives_so_much_at_a_time() {
+        let mut others = Held::received();
+        for (held, good) in
+            [(RECEIVED_BYTES_PER_CORE - 3, true), (RECEIVED_BYTES_PER_CORE - 2, false)]
+        {
+            others.set(held);
+            let answer =
+                collect(chunks(&["ab", "c"]), 9).now_or_never().expect("nothing to wait for");
+            match answer {
+                Ok(bytes) if good => assert_eq!(bytes, "abc"),
+                Err(CollectError::Busy) if !good => {}
+                other => panic!("{held}: {other:?}"),
+            }
+            assert_eq!(others.total(), held, "all is given back");
         }
     }
 

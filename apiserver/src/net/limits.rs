@@ -75,4 +75,20 @@ pub const TIMER_TICK: Duration = Duration::from_millis(100);
 /// kube-apiserver takes 3 MiB of JSON.
 pub const BODY_BYTES: usize = 3 << 20;
 
+/// Bytes of requests that one core is receiving and has no use for yet, because the rest of a body
+/// or of a message is missing. Eighty of the largest requests at once; what is beyond is refused
+/// and may be tried again.
+pub const RECEIVED_BYTES_PER_CORE: usize = 256 << 20;
+
+/// Bytes of answers that wait for one client's windows, above which it may begin no streams until
+/// it has read some: a client that opens no window at all would have its every stream's answer kept.
+pub const PENDING_BYTES: usize = 64 << 20;
+
+/// ... above which answers of the streams that it had begun before are dropped.
+pub const PENDING_BYTES_MAX: usize = 4 * PENDING_BYTES;
+
+/// The same for all connections of a core together: beyond this, those that hold up more than
+/// [`STREAM_SEND_BUFFER_BYTES`] may begin no streams.
+pub const PENDING_BYTES_PER_CORE: usize = 1 << 30;
+
 const _: () = assert!(STREAM_WINDOW_BYTES < CONNECTION_WINDOW_BYTES);

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod grpc;
+pub mod held;
 pub mod http;
 pub mod http2;
 pub mod limits;

@@ -81,6 +81,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 async fn whole(body: RequestBody, shape: &Shape) -> Result<Bytes, Status> {
     let text = collect(body, limits::GATEWAY_BYTES).await.map_err(|error| match error {
         CollectError::TooLarge { .. } => too_large(),
+        busy @ CollectError::Busy => Status::new(Code::ResourceExhausted, busy.to_string()),
         broken @ CollectError::Broken(_) => Status::new(Code::Canceled, broken.to_string()),
     })?;
     let value = match Scanner::default().extent(&text) {

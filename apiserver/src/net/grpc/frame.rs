@@ -11,6 +11,8 @@ use prost::Message;
 
 use super::status::{Code, Status};
 use crate::net::BoxError;
+use crate::net::held::Held;
+use crate::net::limits::RECEIVED_BYTES_PER_CORE;
 
 /// Bytes before each message.
 const PREFIX_BYTES: usize = 5;
@@ -45,6 +47,8 @@ pub struct Messages<B> {
     /// The beginning of a message that spans several frames.
     partial: BytesMut,
     limit: usize,
+    /// While a message is incomplete.
+    held: Held,
     ended: bool,
     /// What came behind the last message.
     trailers: Option<HeaderMap>,
@@ -58,7 +62,15 @@ where
     /// Reads messages of at most `limit` bytes.
     pub fn new(body: B, limit: usize) -> Messages<B> {
         let (chunk, partial) = (Bytes::new(), BytesMut::new());
-        Messages { body, chunk, partial, limit, ended: false, trailers: None }
+        Messages {
+            body,
+            chunk,
+            partial,
+            limit,
+            held: Held::received(),
+            ended: false,
+            trailers: None,
+        }
     }
 
     /// The next message; `None` when the client has sent all it wanted to.
@@ -72,11 +84,16 @@ where
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.take()? {
+                self.held.set(0);
                 return Poll::Ready(Ok(Some(message)));
             }
             if self.ended {
                 let whole = self.partial.is_empty() && self.chunk.is_empty();
                 return Poll::Ready(if whole { Ok(None) } else { Err(broken_off()) });
+            }
+            self.held.set(self.partial.len() + self.chunk.len());
+            if self.held.total() > RECEIVED_BYTES_PER_CORE {
+                return Poll::Ready(Err(too_busy()));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => self.ended = true,
@@ -136,6 +153,11 @@ fn broken_by(error: BoxError) -> Status {
         Ok(status) => *status,
         Err(reason) => Status::new(Code::Canceled, format!("the request broke off: {reason}")),
     }
+}
+
+fn too_busy() -> Status {
+    let message = "grpc: too many bytes of requests are being received at once, try again later";
+    Status::new(Code::ResourceExhausted, message)
 }
 
 fn broken_off() -> Status {
@@ -209,6 +231,21 @@ mod tests {
             let error = messages(vec![Bytes::copy_from_slice(sent)], 10).expect_err("malformed");
             assert!(error.message.contains(expected), "{error}, not {expected}");
         }
+    }
+
+    #[test]
+    fn a_core_receives_so_much_at_a_time() {
+        let whole = Bytes::from(framed(b"abc"));
+        let mut others = Held::received();
+        others.set(RECEIVED_BYTES_PER_CORE - 1);
+        // What is complete is not held.
+        assert_eq!(messages(vec![whole.clone()], 10).expect("it is complete"), ["abc"]);
+        let parts = || vec![whole.slice(..6), whole.slice(6..)];
+        let error = messages(parts(), 10).expect_err("too much");
+        assert_eq!(error.code, Code::ResourceExhausted);
+        others.set(0);
+        assert_eq!(messages(parts(), 10).expect("there is room"), ["abc"]);
+        assert_eq!(others.total(), 0);
     }
 
     proptest! {

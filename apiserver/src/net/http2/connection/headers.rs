@@ -94,7 +94,7 @@ impl Connection {
         if block.depends_on_itself {
             return self.refuse(block.stream, ErrorCode::PROTOCOL_ERROR).map(|()| None);
         }
-        if self.streams.len() >= limits::STREAMS_PER_CONNECTION as usize {
+        if self.streams.len() >= limits::STREAMS_PER_CONNECTION as usize || self.is_held_up() {
             return self.refuse(block.stream, ErrorCode::REFUSED_STREAM).map(|()| None);
         }
         match fields.request() {

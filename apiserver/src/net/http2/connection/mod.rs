@@ -23,6 +23,7 @@ use super::hpack::{Decoder, Encoder};
 use super::settings::{self, ClientSettings, DEFAULT_WINDOW, LARGEST_WINDOW};
 use super::stream::{Closed, RecentlyClosed, StreamKey, Streams};
 use super::window::{ReceiveWindow, SendWindow};
+use crate::net::held::Held;
 use crate::net::limits;
 
 /// What the client did.
@@ -72,6 +73,8 @@ pub struct Connection {
     output: BytesMut,
     /// A header block while it is made.
     scratch: BytesMut,
+    /// What streams have to send and may not.
+    pending: Held,
     /// Streams that have something to send and may, each in its turn.
     senders: VecDeque<StreamKey>,
     /// Streams that wanted room for data and have it, as far as they are concerned.
@@ -111,6 +114,7 @@ impl Default for Connection {
             send_window: SendWindow::new(DEFAULT_WINDOW),
             output,
             scratch: BytesMut::new(),
+            pending: Held::pending(),
             senders: VecDeque::new(),
             roomy: VecDeque::new(),
             floods: Floods::default(),
@@ -179,7 +183,23 @@ impl Connection {
         }
     }
 
+    /// The client takes so little of its answers that it may not begin more streams.
+    fn is_held_up(&self) -> bool {
+        self.pending.bytes() > limits::PENDING_BYTES
+            || self.pending.total() > limits::PENDING_BYTES_PER_CORE
+                && self.pending.bytes() > limits::STREAM_SEND_BUFFER_BYTES
+    }
+
+    /// The client takes so little of its answers that no more of them can be kept.
+    pub fn keeps_no_more(&self) -> bool {
+        self.pending.bytes() > limits::PENDING_BYTES_MAX
+    }
+
     fn close(&mut self, stream: StreamKey, closed: Closed) {
+        if let Some(stream) = self.streams.get(stream) {
+            let unsent: usize = stream.pending.iter().map(Bytes::len).sum();
+            self.pending.set(self.pending.bytes() - unsent);
+        }
         if self.streams.remove(stream) {
             self.recently_closed.push(stream.id, closed);
         }

@@ -67,6 +67,7 @@ impl Connection {
         let Some(stream) = self.streams.get(key) else { return };
         debug_assert!(stream.ending.is_none(), "nothing follows the end");
         if !data.is_empty() {
+            self.pending.set(self.pending.bytes() + data.len());
             stream.pending.push_back(data);
         }
         if end {
@@ -206,6 +207,7 @@ impl Connection {
         stream.send_window.spend(length);
         let end = stream.pending.is_empty() && matches!(stream.ending, Some(Ending::Data));
         self.send_window.spend(length);
+        self.pending.set(self.pending.bytes() - length);
         self.floods.earn();
         let flags = if end { flag::END_STREAM } else { 0 };
         Head { length, kind: kind::DATA, flags, stream: key.id }.write(&mut self.output);

@@ -166,6 +166,9 @@ where
                 Poll::Ready(None) => self.connection.send_data(key, Bytes::new(), true),
                 Poll::Ready(Some(Err(_))) => self.connection.reset(key, ErrorCode::INTERNAL_ERROR),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(_) if self.connection.keeps_no_more() && !self.connection.has_room(key) => {
+                        self.connection.reset(key, ErrorCode::ENHANCE_YOUR_CALM);
+                    }
                     Ok(data) => {
                         let end = body.is_end_stream();
                         self.connection.send_data(key, data, end);

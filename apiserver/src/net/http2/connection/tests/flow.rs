@@ -44,6 +44,35 @@ fn streams_take_turns_in_the_connections_window() {
 }
 
 #[test]
+fn who_takes_no_answers_begins_no_streams() {
+    const ANSWER: usize = 1 << 20;
+    let mut connection = connected();
+    receive(&mut connection, &setting(4, 0));
+    let mut next = 1;
+    while connection.pending.bytes() <= limits::PENDING_BYTES {
+        assert_eq!(receive(&mut connection, &get(next)).len(), 1, "{next} is taken");
+        let key = answer(&mut connection, next, false);
+        connection.send_data(key, bytes(ANSWER), true);
+        next += 2;
+    }
+    assert_eq!(connection.streams(), limits::PENDING_BYTES / ANSWER + 1);
+    sent(&mut connection);
+    assert!(receive(&mut connection, &get(next)).is_empty());
+    assert_eq!(sent(&mut connection), [format!("RST_STREAM {next} REFUSED_STREAM")]);
+    // What it asks for at last still comes, and then there is room for another.
+    receive(&mut connection, &window_update(1, 10));
+    connection.send_pending();
+    assert_eq!(sent(&mut connection), ["DATA 1 flags 0, 10 bytes"]);
+    receive(&mut connection, &frame(kind::RST_STREAM, 0, 3, &[0; 4]));
+    assert_eq!(connection.pending.bytes(), limits::PENDING_BYTES - 10);
+    assert_eq!(receive(&mut connection, &get(next + 2)).len(), 1);
+    assert!(!connection.keeps_no_more());
+    let total = Held::pending();
+    drop(connection);
+    assert_eq!(total.total(), 0);
+}
+
+#[test]
 fn trailers_need_no_window() {
     let mut connection = connected();
     receive(&mut connection, &setting(4, 0));
