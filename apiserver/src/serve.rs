@@ -91,6 +91,10 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
             ),
         );
     }
+    let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
+    let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
+    // Before the certificates: they may be those of a server that runs.
+    let opened = runtime::open(&options).map_err(failed)?;
     let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
     let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
     let etcd = etcd_ports(&urls, flags, pki.as_ref())?;
@@ -109,9 +113,7 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         kubernetes,
     };
     let banner = doors.banner.clone();
-    let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
-    runtime::run(options, move |core| open(core, doors.clone()))
-        .map_err(|error| ServeError::Store { data_dir: flags.data_dir.clone(), error })?;
+    opened.run(move |core| open(core, doors.clone())).map_err(failed)?;
     match banner.failure.get() {
         Some(failure) => Err(ServeError::Door(failure.clone())),
         None => Ok(()),
@@ -135,15 +137,15 @@ fn prepare_pki(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<Pk
         Some(flags) => {
             let address = SocketAddr::new(flags.bind_address, flags.secure_port);
             names.extend(specific(address));
-            (address, Some(flags.service_cluster_ip_range), flags.tls_cert_file.as_deref())
+            (Some(address), Some(flags.service_cluster_ip_range), flags.tls_cert_file.as_deref())
         }
-        None => (SocketAddr::from(([127, 0, 0, 1], 6443)), None, None),
+        None => (None, None, None),
     };
     let request = pki::Request {
         data_dir: &flags.data_dir,
         names,
         service_address: service_range.map_or_else(|| [10, 0, 0, 1].into(), |range| range.first()),
-        server_url: &format!("https://{}", reachable(server)),
+        server_url: server.map(|address| format!("https://{}", reachable(address))),
         // A certificate of one's own may be its own authority; a chain ends with it.
         server_authority: certificate.map(read).transpose()?,
     };

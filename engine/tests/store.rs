@@ -42,7 +42,7 @@ where
     let options = Options { data_dir: directory.0.clone(), cores };
     let ran = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&ran);
-    run(options, move |core| {
+    run(&options, move |core| {
         let (door, counter) = (door.clone(), Arc::clone(&counter));
         let shutdown = core.shutdown.clone();
         async move {

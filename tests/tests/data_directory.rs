@@ -128,3 +128,32 @@ fn too_many_cores_are_refused() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("--cores=1000"), "{said}");
 }
+
+#[test]
+fn a_second_server_touches_nothing_of_the_first() {
+    let directory = Directory::new();
+    let first = Mainstay::serve(directory.path(), &[]);
+    let files = ["admin.kubeconfig", "pki/apiserver.crt", "pki/apiserver.key"];
+    let read = || files.map(|name| std::fs::read(directory.path().join(name)).expect(name));
+    let before = read();
+    // Another address: it would need another certificate, and another URL in the kubeconfig.
+    let output = Command::new(binary())
+        .args(["serve", "--listen-client-urls=http://127.0.0.1:0", "--secure-port=0"])
+        .args(["--bind-address=127.0.0.2", "--data-dir"])
+        .arg(directory.path())
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("in use by another process"), "{said}");
+    assert!(read() == before, "the first one's files are as they were");
+    assert!(first.stop().success());
+}
+
+#[test]
+fn the_store_alone_writes_no_kubeconfig() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--listen-client-urls=https://127.0.0.1:0"]);
+    assert!(directory.path().join("pki/ca.crt").exists());
+    assert!(!directory.path().join("admin.kubeconfig").exists());
+    assert!(server.stop().success());
+}

@@ -168,3 +168,29 @@ impl Call {
         self.query.boolean("pretty").unwrap_or(person)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn bodies_are_read_only_for_who_uses_them() {
+        for (method, path, expected) in [
+            (Method::GET, "/version", false),
+            (Method::POST, "/healthz", false),
+            (Method::PUT, "/apis/apps/v1", false),
+            (Method::GET, "/api/v1/namespaces/a/pods", false),
+            (Method::GET, "/api/v1/namespaces/a/pods/b", false),
+            (Method::POST, "/api/v1/namespaces/a/pods", true),
+            (Method::PUT, "/api/v1/namespaces/a/pods/b", true),
+            (Method::PATCH, "/api/v1/namespaces/a/pods/b/status", true),
+            (Method::DELETE, "/api/v1/namespaces/a/pods/b", true),
+            (Method::DELETE, "/api/v1/namespaces/a/pods", true),
+        ] {
+            let info = path::parse(&method, path, false, None);
+            assert_eq!(takes_body(&info), expected, "{method} {path}");
+        }
+    }
+}

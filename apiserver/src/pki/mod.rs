@@ -39,8 +39,8 @@ pub struct Request<'a> {
     pub names: Vec<String>,
     /// The first address of the service range: the service `kubernetes`.
     pub service_address: IpAddr,
-    /// The Kubernetes server's URL, for the kubeconfig.
-    pub server_url: &'a str,
+    /// The Kubernetes server's URL, for the kubeconfig; none is written without it.
+    pub server_url: Option<String>,
     /// The CA that vouches for the server, when it is not ours: PEM for the kubeconfig.
     pub server_authority: Option<Vec<u8>>,
 }
@@ -85,14 +85,16 @@ pub fn prepare(request: &Request<'_>, now: OffsetDateTime) -> Result<Pki, PkiErr
     let (service_account_key, service_account_public_key) = service_account(&directory)?;
 
     let kubeconfig = request.data_dir.join("admin.kubeconfig");
-    let content = kubeconfig::render(
-        request.server_url,
-        request.server_authority.as_deref().unwrap_or(authority.as_bytes()),
-        admin_certificate.as_bytes(),
-        admin_key.as_bytes(),
-    );
-    if files::read(&kubeconfig)?.as_deref() != Some(&content) {
-        files::write(&kubeconfig, &content, files::SECRET)?;
+    if let Some(server_url) = &request.server_url {
+        let content = kubeconfig::render(
+            server_url,
+            request.server_authority.as_deref().unwrap_or(authority.as_bytes()),
+            admin_certificate.as_bytes(),
+            admin_key.as_bytes(),
+        );
+        if files::read(&kubeconfig)?.as_deref() != Some(&content) {
+            files::write(&kubeconfig, &content, files::SECRET)?;
+        }
     }
     Ok(Pki {
         authority: authority.into_bytes(),
@@ -213,7 +215,7 @@ mod tests {
             data_dir: &directory.0,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             service_address: "10.0.0.1".parse().unwrap(),
-            server_url: "https://127.0.0.1:6443",
+            server_url: Some("https://127.0.0.1:6443".to_owned()),
             server_authority: None,
         }
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::disk::DataDirectory;
 use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
 use super::start;
@@ -51,48 +52,75 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
-/// Opens the data directory, replays the log and runs `door` on every core until shutdown.
-///
-/// Returns when every `door` future has returned and everything that was acknowledged, and all
-/// else that was under way, is in the log.
-pub fn run<D, F>(options: Options, door: D) -> Result<(), StartError>
+/// A data directory that this process alone may use, and where its cores are going to run.
+pub struct Opened {
+    directory: DataDirectory,
+    cpus: Vec<usize>,
+}
+
+/// Opens the data directory, or fails if another process has it, before anything in it is touched.
+pub fn open(options: &Options) -> Result<Opened, StartError> {
+    let cpus = usable_cpus(options.cores)?;
+    signal::hold_signals()?;
+    let directory = start::open(&options.data_dir)?;
+    Ok(Opened { directory, cpus })
+}
+
+/// [`open`] and [`Opened::run`].
+pub fn run<D, F>(options: &Options, door: D) -> Result<(), StartError>
 where
     D: Fn(Core) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let cpus = usable_cpus(options.cores)?;
-    signal::hold_signals()?;
-    let shutdown = Shutdown::default();
-    let seats = start::open(&options.data_dir, cpus.len())?;
-    let cores = seats.len();
-    let mut executors = Vec::with_capacity(cores);
-    for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {
-        let (door, shutdown) = (door.clone(), shutdown.clone());
-        let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
-            .name(&format!("mainstay-{number}"))
-            .io_memory(IO_MEMORY_BYTES)
-            .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
-            .spawn(move || async move {
-                // A task that panics unwinds through its executor: the other cores can't go on
-                // without this one.
-                let _guard = AbortOnPanic;
-                let store = start::sit_down(seat, &shutdown).await?;
-                door(Core { number, cores, store: store.clone(), shutdown: shutdown.clone() })
-                    .await;
-                start::stand_up(store).await
-            })
-            .map_err(|error| StartError::Executor { core: number, reason: error.to_string() })?;
-        executors.push(executor);
+    open(options)?.run(door)
+}
+
+impl Opened {
+    /// Replays the log and runs `door` on every core until shutdown.
+    ///
+    /// Returns when every `door` future has returned and everything that was acknowledged, and all
+    /// else that was under way, is in the log.
+    pub fn run<D, F>(self, door: D) -> Result<(), StartError>
+    where
+        D: Fn(Core) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let Opened { directory, cpus } = self;
+        let shutdown = Shutdown::default();
+        let seats = start::replay(directory, cpus.len())?;
+        let cores = seats.len();
+        let mut executors = Vec::with_capacity(cores);
+        for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {
+            let (door, shutdown) = (door.clone(), shutdown.clone());
+            let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
+                .name(&format!("mainstay-{number}"))
+                .io_memory(IO_MEMORY_BYTES)
+                .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
+                .spawn(move || async move {
+                    // A task that panics unwinds through its executor: the other cores can't go on
+                    // without this one.
+                    let _guard = AbortOnPanic;
+                    let store = start::sit_down(seat, &shutdown).await?;
+                    door(Core { number, cores, store: store.clone(), shutdown: shutdown.clone() })
+                        .await;
+                    start::stand_up(store).await
+                })
+                .map_err(|error| StartError::Executor {
+                    core: number,
+                    reason: error.to_string(),
+                })?;
+            executors.push(executor);
+        }
+        let mut result = Ok(());
+        for (core, executor) in executors.into_iter().enumerate() {
+            let ended = match executor.join() {
+                Ok(ended) => ended,
+                Err(error) => Err(StartError::Executor { core, reason: error.to_string() }),
+            };
+            result = result.and(ended);
+        }
+        result
     }
-    let mut result = Ok(());
-    for (core, executor) in executors.into_iter().enumerate() {
-        let ended = match executor.join() {
-            Ok(ended) => ended,
-            Err(error) => Err(StartError::Executor { core, reason: error.to_string() }),
-        };
-        result = result.and(ended);
-    }
-    result
 }
 
 /// The processors to pin executors to, of those that this process may use.

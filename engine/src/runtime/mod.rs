@@ -15,7 +15,7 @@ pub mod store;
 pub mod timer;
 mod watcher;
 
-pub use executor::{Core, Options, StartError, run, spawn_local, yield_now};
+pub use executor::{Core, Opened, Options, StartError, open, run, spawn_local, yield_now};
 
 /// A random number from the kernel.
 pub fn random() -> std::io::Result<u64> {

@@ -67,11 +67,16 @@ pub(super) struct Identity {
     pub(super) member_id: u64,
 }
 
-/// Opens the data directory, replays its log and lays a seat for each core.
-pub(super) fn open(data_dir: &Path, cores: usize) -> Result<Vec<Seat>, StartError> {
+/// Opens the data directory, if this machine can serve from it and nobody else does.
+pub(super) fn open(data_dir: &Path) -> Result<DataDirectory, StartError> {
     check_io_uring()?;
     check_memlock()?;
-    let mut recovery = DataDirectory::open(data_dir)?.recover(Commitment::EveryEntry)?;
+    Ok(DataDirectory::open(data_dir)?)
+}
+
+/// Replays the log and lays a seat for each core.
+pub(super) fn replay(directory: DataDirectory, cores: usize) -> Result<Vec<Seat>, StartError> {
+    let mut recovery = directory.recover(Commitment::EveryEntry)?;
     let mut state = Replayed::new(cores);
     let mut progress = Progress::new();
     while let Some(batch) = recovery.next_batch()? {
