@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::effect::{Change, Effect, SharedBatch};
 use crate::error::StoreError;
-use crate::mvcc::Chunk;
+use crate::mvcc::{Chunk, CountChunk};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
     KeyRange, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
@@ -147,15 +147,17 @@ pub enum Message {
         token: Token,
         result: Result<Chunk, StoreError>,
     },
-    /// To a shard: how many keys of the range lived at the revision.
+    /// To a shard: how many keys of the range lived at the revision, a slice of it.
     Count {
         token: Token,
         range: KeyRange,
         revision: Revision,
+        /// Where the slice before ended.
+        resume_from: Option<Bytes>,
     },
     Counted {
         token: Token,
-        result: Result<usize, StoreError>,
+        result: Result<CountChunk, StoreError>,
     },
 
     /// From the coordinator to a shard.

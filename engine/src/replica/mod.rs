@@ -28,7 +28,7 @@ use crate::watch::{WatchHub, WatcherId};
 
 pub use leader::Leader;
 use owner::Owner;
-use reads::{Ask, Gathering};
+use reads::{Ask, Gathering, SLICE_STEPS};
 
 /// What has to happen outside of a replica, in this order.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ impl Replica {
         for _ in 0..MESSAGES_MAX {
             let Some(message) = self.own.pop_front() else { break };
             // Slices of one large read would otherwise follow each other without a pause.
-            let pause = matches!(&message, Message::SliceRead { .. });
+            let pause = matches!(&message, Message::SliceRead { .. } | Message::Counted { .. });
             self.handle(self.core, message, now_ms, out);
             if pause {
                 break;
@@ -318,13 +318,17 @@ impl Replica {
                     result.map(|chunk| read.slice_read(from, chunk))
                 });
             }
-            Message::Count { token, range, revision } => {
+            Message::Count { token, range, revision, resume_from } => {
                 let mvcc = self.shard.mvcc();
-                let result = self.readable(revision).map(|()| mvcc.count_at(&range, revision));
+                let result = self.readable(revision).map(|()| {
+                    mvcc.count_chunk(&range, revision, resume_from.as_deref(), SLICE_STEPS)
+                });
                 self.send(from, Message::Counted { token, result }, out);
             }
             Message::Counted { token, result } => {
-                self.advance_read(token, out, |read| result.map(|count| read.shard_counted(count)));
+                self.advance_read(token, out, |read| {
+                    result.map(|chunk| read.slice_counted(from, chunk))
+                });
             }
             Message::Gather(gather) => {
                 let job = gather.job;
@@ -593,8 +597,9 @@ impl Replica {
                     let slice = Slice { range, revision, after, max_keys };
                     self.send(shard, Message::ReadSlice { token: number, slice }, out);
                 }
-                Ask::Count { shard } => {
-                    self.send(shard, Message::Count { token: number, range, revision }, out);
+                Ask::Count { shard, resume_from } => {
+                    let message = Message::Count { token: number, range, revision, resume_from };
+                    self.send(shard, message, out);
                 }
             }
         }

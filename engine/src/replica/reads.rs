@@ -9,18 +9,21 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::message::Token;
-use crate::mvcc::range::{self, Chunk};
+use crate::mvcc::range::{self, Chunk, CountChunk};
 use crate::record::{Record, Revision};
 use crate::request::{RangeRequest, RangeResponse};
 
 /// Keys that one slice looks at: about 50 microseconds of a core.
 pub(super) const SLICE_KEYS: usize = 512;
 
+/// Steps of a count that one slice does: a key, or a hundred whose number is known.
+pub(super) const SLICE_STEPS: usize = SLICE_KEYS;
+
 /// What to ask of a shard next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Slice { shard: usize, after: Option<Bytes>, max_keys: usize },
-    Count { shard: usize },
+    Count { shard: usize, resume_from: Option<Bytes> },
 }
 
 /// One read in progress.
@@ -41,6 +44,8 @@ pub(super) struct Gathering {
     /// `None` until counting has begun.
     count: Option<usize>,
     counts_missing: usize,
+    /// Shards that have counted a slice, and where the next one begins.
+    count_on: Vec<(usize, Bytes)>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ impl Gathering {
             merged: Vec::new(),
             count: None,
             counts_missing: 0,
+            count_on: Vec::new(),
         }
     }
 
@@ -112,8 +118,11 @@ impl Gathering {
         if self.count.is_none() {
             self.count = Some(0);
             self.counts_missing = self.parts.len();
-            ask.extend(self.parts.iter().map(|part| Ask::Count { shard: part.shard }));
+            let first = |part: &Part| Ask::Count { shard: part.shard, resume_from: None };
+            ask.extend(self.parts.iter().map(first));
         }
+        let next = |(shard, from)| Ask::Count { shard, resume_from: Some(from) };
+        ask.extend(self.count_on.drain(..).map(next));
         if self.counts_missing > 0 { None } else { self.count }
     }
 
@@ -146,10 +155,13 @@ impl Gathering {
         part.after = chunk.resume_after;
     }
 
-    pub(super) fn shard_counted(&mut self, count: usize) {
+    pub(super) fn slice_counted(&mut self, shard: usize, chunk: CountChunk) {
         assert!(self.counts_missing > 0);
-        self.counts_missing -= 1;
-        *self.count.get_or_insert(0) += count;
+        *self.count.get_or_insert(0) += chunk.count;
+        match chunk.resume_from {
+            Some(from) => self.count_on.push((shard, from)),
+            None => self.counts_missing -= 1,
+        }
     }
 
     fn part(&mut self, shard: usize) -> &mut Part {

@@ -398,3 +398,37 @@ fn every_answer_is_what_the_log_says() {
     }
     assert!(transactions > 10_000, "only {transactions} transactions were checked");
 }
+
+#[test]
+fn a_count_over_old_revisions_comes_in_slices() {
+    const KEYS: usize = 10 * SLICE_STEPS;
+    let mut world = World::new(0, 1);
+    world.shared = Arc::new(Shared::new(1, 1 + KEYS as Revision, 0, 0));
+    let replica = &mut world.replicas[0];
+    replica.shared = Arc::clone(&world.shared);
+    for at in 0..KEYS {
+        let revision = 2 + at as Revision;
+        let key = format!("k{:05}", at * 7919 % KEYS);
+        replica.shard.install(Record::new(key.as_bytes(), b"", revision, revision, 1, 0));
+    }
+    for old in [2, KEYS / 2, KEYS] {
+        let request = RangeRequest {
+            revision: 1 + old as Revision,
+            count_only: true,
+            ..RangeRequest::new(KeyRange::prefix(b"k"))
+        };
+        let mut out = Output::default();
+        replica.request(1, Request::Range(request), 0, &mut out);
+        let mut rounds = 1;
+        while out.answers.is_empty() {
+            assert!(std::mem::take(&mut out.resume), "it goes on");
+            replica.resume(0, &mut out);
+            rounds += 1;
+        }
+        let [(1, Ok(Answer::Range(response)))] = &out.answers[..] else { panic!("{out:?}") };
+        assert_eq!(response.count, old);
+        // Each key was looked at, except that at the newest revision leaves know their number.
+        let least = if old == KEYS { 1 } else { KEYS / SLICE_STEPS / 2 };
+        assert!(rounds >= least, "{old}: {rounds} rounds");
+    }
+}
