@@ -48,8 +48,8 @@ pub(super) async fn alarm(door: Rc<Door>, request: AlarmRequest) -> Result<Alarm
     Ok(AlarmResponse { header, alarms: Vec::new() })
 }
 
-/// The log is recycled and memory holds no dead pages: nothing to do. etcd's answer to this has
-/// no header either.
+/// There is no database file whose free pages could be given back: nothing to do. etcd's answer to
+/// this has no header either.
 pub(super) async fn defragment(
     _door: Rc<Door>,
     _request: DefragmentRequest,

@@ -55,7 +55,7 @@ pub const ANNOTATION_BYTES: usize = 256 * 1024;
 /// The bytes of data of a ConfigMap or a Secret.
 pub const DATA_BYTES: usize = 1024 * 1024;
 
-/// The default of `--etcd-compaction-interval`.
+/// How often old versions are compacted away: kube-apiserver's default.
 pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Requests that the paths of one label or field selector may be long, bytes.
