@@ -9,17 +9,17 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request};
 use http_body::Body;
-use mainstay_engine::runtime::timer;
+use mainstay_engine::runtime::{spawn_local, timer};
 
 use super::answer::{self, AUDIT_ID, Answer};
-use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT};
+use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT, WRITES_IN_FLIGHT};
 use super::registry::context::Warnings;
 use super::request::negotiation::{self, Offer, Representation};
 use super::request::path::{self, RequestInfo};
 use super::request::query::Query;
 use super::server::Kube;
 use super::status::ApiError;
-use super::{authn, authz, dispatch};
+use super::{authn, authz, detached, dispatch};
 use crate::net::body::{CollectError, collect};
 use crate::net::{BoxError, ConnectionInfo};
 
@@ -70,12 +70,47 @@ where
         user = wanted;
     }
     authz::authorize(&user, &call.info)?;
-    let body = if takes_body(&call.info) { read_body(body).await? } else { Bytes::new() };
-    dispatch::dispatch(kube, call, body).await
+    if !is_write(&call.info) {
+        return dispatch::dispatch(kube, call, Bytes::new()).await;
+    }
+    let body = read_body(body).await?;
+    write_to_the_end(kube.clone(), call.clone(), body).await
 }
 
-/// Whether what a client sends besides the head means anything: nobody waits for the rest.
-fn takes_body(info: &RequestInfo) -> bool {
+/// One of the writes that are counted.
+struct WriteInFlight(Rc<Kube>);
+
+impl WriteInFlight {
+    fn begin(kube: Rc<Kube>) -> Result<WriteInFlight, ApiError> {
+        let count = kube.writes_in_flight.get();
+        if count >= WRITES_IN_FLIGHT {
+            return Err(ApiError::too_many_requests(
+                "too many requests, please try again later",
+                1,
+            ));
+        }
+        kube.writes_in_flight.set(count + 1);
+        Ok(WriteInFlight(kube))
+    }
+}
+
+impl Drop for WriteInFlight {
+    fn drop(&mut self) {
+        self.0.writes_in_flight.set(self.0.writes_in_flight.get() - 1);
+    }
+}
+
+/// Does a write, all of it, even when the client hangs up in the middle.
+async fn write_to_the_end(kube: Rc<Kube>, call: Rc<Call>, body: Bytes) -> Result<Answer, ApiError> {
+    let write = WriteInFlight::begin(kube)?;
+    let (working, waiting) =
+        detached::part(async move { dispatch::dispatch(&write.0, &call, body).await });
+    spawn_local(working);
+    waiting.await
+}
+
+/// Whether something may change. Of other requests the body means nothing: nobody waits for it.
+fn is_write(info: &RequestInfo) -> bool {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];
     info.is_resource && verbs.contains(&info.verb)
 }
@@ -190,7 +225,7 @@ mod tests {
             (Method::DELETE, "/api/v1/namespaces/a/pods", true),
         ] {
             let info = path::parse(&method, path, false, None);
-            assert_eq!(takes_body(&info), expected, "{method} {path}");
+            assert_eq!(is_write(&info), expected, "{method} {path}");
         }
     }
 }

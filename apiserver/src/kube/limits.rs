@@ -11,6 +11,10 @@ pub const DRAINED_BYTES: usize = 4 * BODY_BYTES;
 /// How long a request that is no watch may take: kube-apiserver's `--request-timeout` default.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Writes under way on one core. Each goes on when its client hangs up, so clients that come and go
+/// must not start ever more of them; far above what one core can keep busy.
+pub const WRITES_IN_FLIGHT: usize = 4096;
+
 /// The shortest life of a watch whose client set no time, seconds; the longest is twice that
 /// (`--min-request-timeout`). Random in between, so that clients don't come back all at once.
 pub const WATCH_TIMEOUT_MIN_SECONDS: u64 = 1800;

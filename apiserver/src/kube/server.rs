@@ -1,5 +1,6 @@
 //! The door on one core: what it is made of, how it starts, and the handler of its requests.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Kube {
     pub options: KubeOptions,
     pub store: Store,
     pub shutdown: Shutdown,
+    /// Writes under way, those included that nobody waits for any more.
+    pub writes_in_flight: Cell<usize>,
 }
 
 impl Kube {
@@ -55,7 +58,8 @@ impl Kube {
         });
         let address = options.advertise_address.to_string();
         let discovery = Discovery::new(schema.resources(), &address);
-        Rc::new(Kube { registry, discovery, options, store, shutdown })
+        let writes_in_flight = Cell::new(0);
+        Rc::new(Kube { registry, discovery, options, store, shutdown, writes_in_flight })
     }
 
     /// Starts what runs once in the whole process: call it on one core.
