@@ -132,6 +132,27 @@ fn a_watch_does_not_hold_up_a_stop() {
 }
 
 #[test]
+fn events_share_leases_and_deletions_have_none() {
+    let Some((_directory, server, kubectl)) = start("events") else { return };
+    if !etcdctl::is_present() {
+        return etcdctl::skipped("the leases of events");
+    }
+    for number in 0..6 {
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": format!("e{number}"), "namespace": "default"},
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"},
+        });
+        kubectl.ok_with(&["create", "-f", "-"], &event.to_string());
+    }
+    kubectl.ok(&["delete", "event", "e0", "e1", "e2"]);
+    let leases = Etcdctl::new(&server.etcd).ok(&["lease", "list"]);
+    // One line says how many there are. Each core shares its own.
+    let count = leases.lines().count() - 1;
+    assert!((1..=2).contains(&count), "{leases}");
+}
+
+#[test]
 fn patches_of_three_kinds_and_apply() {
     let Some((_directory, _server, kubectl)) = start("patch") else { return };
     apply_manifest(&kubectl);
