@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use mainstay_apiserver::net::http2::driver::{self, DriveError, World};
+use mainstay_apiserver::net::limits;
 use mainstay_apiserver::net::{BoxedBody, RequestBody};
 use tokio::io::{DuplexStream, ReadBuf};
 use tokio::sync::{Notify, oneshot};
@@ -269,6 +270,43 @@ fn nothing_is_produced_for_who_does_not_read() {
                 endless.flow_control().release_capacity(data.len()).expect("received");
             }
         }
+    });
+}
+
+#[test]
+fn answers_that_nobody_takes_are_dropped_beyond_a_bound() {
+    const ANSWER_BYTES: usize = 16 << 20;
+    const STREAMS: usize = 20;
+    run(async {
+        let content = Bytes::from(vec![7; ANSWER_BYTES]);
+        let mut server = serve(real_time, move |_| {
+            let content = content.clone();
+            async move {
+                // All streams have begun before the first is answered.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                text(content)
+            }
+        });
+        let mut client = server.client(0).await;
+        let answers: Vec<_> = (0..STREAMS)
+            .map(|_| client.send_request(request("GET", "/"), true).expect("sent").0)
+            .collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut dropped = 0;
+        let mut kept = Vec::new();
+        for answer in answers {
+            let mut body = answer.await.expect("an answer's head").into_body();
+            match tokio::time::timeout(Duration::from_millis(5), body.data()).await {
+                Err(_waits) => kept.push(body),
+                Ok(Some(Err(error))) => {
+                    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+                    dropped += 1;
+                }
+                Ok(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(kept.len(), limits::PENDING_BYTES_MAX / ANSWER_BYTES + 1);
+        assert_eq!(kept.len() + dropped, STREAMS);
     });
 }
 
