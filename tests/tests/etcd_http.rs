@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mainstay_tests::process::{Directory, Mainstay, binary};
@@ -135,4 +136,30 @@ fn a_process_has_manners() {
     // The kernel still remembers that connection; the port is free all the same.
     let again = Mainstay::store(directory.path(), &[&format!("--listen-client-urls={taken}")]);
     assert_eq!(format!("http://{}", again.etcd), taken);
+}
+
+#[test]
+fn clients_that_keep_trying_do_not_keep_a_server_from_starting() {
+    let directory = Directory::new();
+    let first = Mainstay::store(directory.path(), &[]);
+    let address = first.etcd.clone();
+    let flag = format!("--listen-client-urls=http://{address}");
+    assert!(first.stop().success());
+    let trying = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while trying.load(Ordering::Relaxed) {
+                // Mostly refused; what comes through is closed at once.
+                drop(TcpStream::connect(&address));
+            }
+        });
+        let restarts = std::panic::catch_unwind(|| {
+            for _ in 0..8 {
+                let server = Mainstay::store(directory.path(), &[&flag]);
+                assert!(server.stop().success());
+            }
+        });
+        trying.store(false, Ordering::Relaxed);
+        restarts.expect("every start succeeds");
+    });
 }

@@ -24,7 +24,7 @@ pub struct TcpListener(glommio_net::TcpListener);
 /// that does not share. That one is also refused while the kernel remembers connections of a
 /// process that has ended, which is no reason not to start: then an answer to a connection tells.
 pub fn check_free(address: SocketAddr) -> io::Result<SocketAddr> {
-    match std::net::TcpListener::bind(address).and_then(|listener| listener.local_addr()) {
+    match try_bind(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             match std::net::TcpStream::connect_timeout(&own(address), CONNECT_TIMEOUT) {
                 Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => Ok(address),
@@ -33,6 +33,15 @@ pub fn check_free(address: SocketAddr) -> io::Result<SocketAddr> {
         }
         bound => bound,
     }
+}
+
+/// Binds for a moment. It does not listen: a client that is trying all the time would get a connection
+/// that goes away, and whose remains then hold the port.
+fn try_bind(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// How long a listener on this machine may take to let a connection in.
