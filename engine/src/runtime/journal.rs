@@ -7,8 +7,8 @@ use super::disk::{LogFailure, LogWriter};
 use crate::log::{EncodedEntry, HardState};
 use crate::sequencer::Append;
 
-/// Batches that may be on their way to the disk at once. One more than the log writes at once, so
-/// that it never waits for us; all others wait here and travel together.
+/// Batches that may be on their way to the disk at once: as many as the log writes at once. What
+/// comes meanwhile waits for one of them, and travels together.
 const DEPTH: usize = 4;
 
 pub(super) struct Journal {
