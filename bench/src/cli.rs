@@ -25,6 +25,9 @@ pub enum Command {
     Etcd(Box<EtcdOptions>),
     /// Start servers in turn, put the same load on each, and write a report of how they compare.
     Compare(Box<CompareOptions>),
+    /// Fill servers with keys and restart them, then rewrite a few keys without end: memory, disk
+    /// and start times with data.
+    Data(Box<DataOptions>),
 }
 
 /// The workloads by name.
@@ -39,6 +42,8 @@ pub enum WorkloadName {
     LeaseFlood,
     /// Reads of random keys, or lists with --list.
     Range,
+    /// Lists of all keys.
+    List,
     /// Watchers on a prefix with writers beneath it.
     Watch,
 }
@@ -127,9 +132,9 @@ pub struct EtcdOptions {
     pub allow_errors: bool,
 }
 
-/// Options of `mainstay-bench compare`.
+/// Which servers take part.
 #[derive(Args, Clone, Debug)]
-pub struct CompareOptions {
+pub struct PeerOptions {
     /// The etcd binary, a path or a name in PATH.
     #[arg(long, default_value = "etcd")]
     pub etcd_bin: PathBuf,
@@ -140,6 +145,49 @@ pub struct CompareOptions {
     /// flags behind the path. Ratios are to the first.
     #[arg(long, value_name = "NAME=KIND:PATH [FLAGS]")]
     pub peer: Vec<String>,
+}
+
+/// Options of `mainstay-bench data`.
+#[derive(Args, Clone, Debug)]
+pub struct DataOptions {
+    /// Who takes part.
+    #[command(flatten)]
+    pub peers: PeerOptions,
+    /// How many keys the servers are filled with.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub keys: u64,
+    /// Length of values in bytes.
+    #[arg(long, default_value_t = 512)]
+    pub value_size: usize,
+    /// Clients that write.
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    /// How long a filled server is left alone before it is looked at.
+    #[arg(long, value_parser = parse_duration, default_value = "10s")]
+    pub settle: Duration,
+    /// How long a few keys are rewritten (0s: not at all).
+    #[arg(long, value_parser = parse_duration, default_value = "60s")]
+    pub rewrite: Duration,
+    /// How many keys these are.
+    #[arg(long, default_value_t = 10_000)]
+    pub rewrite_keys: u64,
+    /// Where data directories are made (and removed): the disk that is measured.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// Write a page with tables and a chart to this file.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write all figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Options of `mainstay-bench compare`.
+#[derive(Args, Clone, Debug)]
+pub struct CompareOptions {
+    /// Who takes part.
+    #[command(flatten)]
+    pub peers: PeerOptions,
     /// Client counts.
     #[arg(long, value_delimiter = ',', default_value = "1,64,1000")]
     pub clients: Vec<usize>,
@@ -247,6 +295,9 @@ impl EtcdOptions {
                 ));
             }
             WorkloadName::LeaseFlood => Kind::LeaseFlood,
+            WorkloadName::List => {
+                Kind::Range { list_limit: Some(0), serializable: self.serializable }
+            }
             WorkloadName::Range => Kind::Range {
                 list_limit: self.list.then_some(self.limit),
                 serializable: self.serializable,
@@ -304,7 +355,7 @@ mod tests {
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Etcd(options) => options.plan(),
-            Command::Compare(_) => panic!("the etcd command"),
+            _ => panic!("the etcd command"),
         }
     }
 

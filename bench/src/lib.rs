@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod data;
 pub mod interrupt;
 pub mod limits;
 pub mod load;

@@ -52,6 +52,8 @@ pub const SERVER_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SERVER_PROBE_PAUSE: Duration = Duration::from_millis(2);
 /// Time for a server to end on SIGTERM before it is killed.
 pub const SERVER_STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between a start with data and the next stop.
+pub const SERVER_RESTART_PAUSE: Duration = Duration::from_secs(2);
 /// Lines of a server's log that go with an error.
 pub const SERVER_LOG_LINES: usize = 20;
 /// Peers of a comparison: as many as the charts have colours for.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Etcd(options) => mainstay_bench::load::command::run(options),
         Command::Compare(options) => mainstay_bench::compare::command::run(options),
+        Command::Data(options) => mainstay_bench::data::command::run(options),
     };
     match outcome {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use super::facts::{self, Facts};
 use super::measure::{self, Request};
 use super::page;
 use super::peer::{Peer, PeerKind};
-use crate::cli::{Cli, Command, CompareOptions};
+use crate::cli::{Cli, Command, CompareOptions, PeerOptions};
 use crate::load::run::Plan;
 use crate::result::summary::{grouped, microseconds};
 use crate::{interrupt, limits};
@@ -23,7 +23,7 @@ const OVERHEAD: Duration = Duration::from_secs(2);
 /// # Errors
 /// When a binary is missing, a server does not work, or the report cannot be written.
 pub fn run(options: &CompareOptions) -> Result<ExitCode, String> {
-    let peers = peers(options)?;
+    let peers = peers_of(&options.peers)?;
     let plans = plans(options)?;
     let turns = turns(peers.len(), plans.len(), options.rounds);
     if turns.is_empty() || turns.len() > limits::RUNS_MAX {
@@ -116,7 +116,11 @@ fn turns(peers: usize, plans: usize, rounds: usize) -> Vec<Turn> {
     turns
 }
 
-fn peers(options: &CompareOptions) -> Result<Vec<Peer>, String> {
+/// The servers that take part, their binaries found.
+///
+/// # Errors
+/// When an option is none, or a binary is missing: with the way to get it.
+pub fn peers_of(options: &PeerOptions) -> Result<Vec<Peer>, String> {
     let mut peers = Vec::new();
     for text in &options.peer {
         peers.push(Peer::parse(text)?);
@@ -148,7 +152,9 @@ fn peers(options: &CompareOptions) -> Result<Vec<Peer>, String> {
     peers.into_iter().map(Peer::locate).collect()
 }
 
-fn peer_facts(peer: &Peer) -> PeerFacts {
+/// What a report says of a server.
+#[must_use]
+pub fn peer_facts(peer: &Peer) -> PeerFacts {
     let flags = peer.flags(Path::new("DIR"), [0, 0]).join(" ");
     PeerFacts {
         name: peer.name.clone(),
@@ -196,7 +202,7 @@ mod tests {
         let words = ["bench", "compare"].into_iter().chain(arguments.split_whitespace());
         match Cli::try_parse_from(words).unwrap().command {
             Command::Compare(options) => *options,
-            Command::Etcd(_) => panic!("the compare command"),
+            _ => panic!("the compare command"),
         }
     }
 
@@ -232,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_missing_etcd_is_told_with_the_way_to_get_it() {
-        let error = peers(&options("--etcd-bin /no/etcd")).unwrap_err();
+        let error = peers_of(&options("--etcd-bin /no/etcd").peers).unwrap_err();
         assert!(error.contains("apt-get install etcd-server"), "{error}");
-        let error = peers(&options("--peer a=etcd:/x --peer a=etcd:/x")).unwrap_err();
+        let error = peers_of(&options("--peer a=etcd:/x --peer a=etcd:/x").peers).unwrap_err();
         assert!(error.contains("two peers"), "{error}");
     }
 }

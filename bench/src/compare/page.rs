@@ -231,7 +231,7 @@ fn describe(comparison: &Comparison, workload: &str) -> String {
         "lease-flood" => {
             "Node heartbeats as Kubernetes writes them: optimistic updates of Lease objects, each client its own nodes"
         }
-        "range" if asked.list_limit.is_some() => "Lists of a prefix",
+        "list" => "Lists of all keys of a prefix",
         "range" => "Reads of random keys",
         "watch" => "From the put of a key to the arrival of its event at a watcher",
         _ => "",

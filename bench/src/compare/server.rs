@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The data directory's name beneath a scratch directory.
+const DATA: &str = "data";
+
 /// A directory that is removed with all it holds when this is dropped.
 #[derive(Debug)]
 pub struct ScratchDirectory {
@@ -53,7 +56,8 @@ pub struct Server {
     child: Child,
     endpoint: Endpoint,
     ready_after: Duration,
-    directory: ScratchDirectory,
+    /// `None` once it was handed on to the next server.
+    directory: Option<ScratchDirectory>,
 }
 
 impl Server {
@@ -68,7 +72,7 @@ impl Server {
         let log_too = log.try_clone().map_err(|error| format!("cannot share the log: {error}"))?;
         let mut command = Command::new(&peer.path);
         command
-            .args(peer.flags(&directory.path().join("data"), ports))
+            .args(peer.flags(&directory.path().join(DATA), ports))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log_too);
@@ -79,7 +83,8 @@ impl Server {
             .map_err(|error| format!("cannot start {}: {error}", peer.path.display()))?;
         let endpoint = Endpoint::parse(&format!("127.0.0.1:{}", ports[0]))?;
         // From here on dropping the server ends the child.
-        let mut server = Self { child, endpoint, ready_after: Duration::ZERO, directory };
+        let mut server =
+            Self { child, endpoint, ready_after: Duration::ZERO, directory: Some(directory) };
         server.wait_ready(started).map_err(|error| {
             format!("{}: {error}; the end of its log:\n{}", peer.name, server.log_end())
         })?;
@@ -108,7 +113,8 @@ impl Server {
     /// The last lines that it logged.
     #[must_use]
     pub fn log_end(&self) -> String {
-        let text = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+        let path = self.directory.as_ref().map(|directory| directory.path().join("log"));
+        let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.len().saturating_sub(limits::SERVER_LOG_LINES);
@@ -116,15 +122,25 @@ impl Server {
     }
 
     /// Asks it to end, and makes it end if it does not.
-    pub fn stop(mut self) {
-        sys::signal_group(self.child.id(), libc::SIGTERM);
+    pub fn stop(self) {
+        drop(self.end(libc::SIGTERM));
+    }
+
+    /// Where it keeps its data.
+    #[must_use]
+    pub fn data(&self) -> Option<PathBuf> {
+        self.directory.as_ref().map(|directory| directory.path().join(DATA))
+    }
+
+    /// Ends it by this signal, and makes it end if it does not; its directory stays, for another
+    /// server to go on with.
+    pub fn end(mut self, signal: i32) -> Option<ScratchDirectory> {
+        sys::signal_group(self.child.id(), signal);
         let deadline = Instant::now() + limits::SERVER_STOP_TIMEOUT;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(10));
         }
+        self.directory.take()
     }
 
     fn wait_ready(&mut self, started: Instant) -> Result<(), String> {

@@ -44,6 +44,7 @@ impl Kind {
             Self::Put => "put",
             Self::TxnPut => "txn-put",
             Self::LeaseFlood => "lease-flood",
+            Self::Range { list_limit: Some(_), .. } => "list",
             Self::Range { .. } => "range",
             Self::Watch { .. } => "watch",
         }

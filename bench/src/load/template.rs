@@ -31,6 +31,12 @@ impl KeyShape {
         Self { prefix: prefix.to_owned(), digits: digits.max(4) }
     }
 
+    /// Bytes of each key.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.prefix.len() + self.digits
+    }
+
     /// The key with placeholders for its digits.
     #[must_use]
     pub fn placeholder(&self) -> Vec<u8> {
