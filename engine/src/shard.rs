@@ -135,6 +135,21 @@ impl Shard {
         (!before.is_tombstone()).then_some(before)
     }
 
+    /// [`install`](Shard::install) for records of the log behind a snapshot, which may hold later
+    /// ones already.
+    pub fn install_again(&mut self, record: Record) {
+        let (installed, before) = self.mvcc.install_again(record.clone());
+        if installed {
+            self.attachments.follow(record.key(), before.as_ref(), Some(&record));
+        }
+    }
+
+    /// Puts a key back as a snapshot holds it; see [`Mvcc::restore`].
+    pub fn restore(&mut self, record: Record, previous: Revision) {
+        self.attachments.follow(record.key(), None, Some(&record));
+        self.mvcc.restore(record, previous);
+    }
+
     /// Follows a control that was committed. A lease's freeze may be released after its revocation
     /// was applied here, not before.
     pub fn apply_control(&mut self, control: &Control) {

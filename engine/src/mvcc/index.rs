@@ -86,9 +86,7 @@ impl Mvcc {
         self.count_in(&record);
         let hash = placement::hash(record.key());
         let Some(handle) = self.handle_of(record.key(), hash) else {
-            let handle = self.entries.insert(Versions::new(record));
-            let hash_of = |handle| placement::hash(self.entries.get(handle).key());
-            self.hashes.insert(hash, handle, hash_of);
+            let handle = self.add_key(hash, record, 0);
             self.order.insert(&self.entries, handle, !tombstone, revision);
             self.note_change(revision, handle, tombstone);
             return None;
@@ -106,6 +104,43 @@ impl Mvcc {
         self.count_superseded(&before);
         self.note_change(revision, handle, kept || tombstone);
         Some(before)
+    }
+
+    /// Installs a record of the log again, unless the key is at a later revision already: what a
+    /// snapshot holds may be newer than the entries that follow it. Gives whether it was installed,
+    /// and what was there before.
+    pub fn install_again(&mut self, record: Record) -> (bool, Option<Record>) {
+        let known = self.newest_or_tombstone(record.key()).map(Record::mod_revision);
+        if known.is_some_and(|known| known > record.mod_revision()) {
+            return (false, None);
+        }
+        // One of the same revision replaces what is there: a key that a transaction deleted and
+        // put ends as the last of its records, however often they are installed.
+        (true, self.install(record))
+    }
+
+    /// Puts a key back as a snapshot holds it: its newest version or tombstone, and the revision of
+    /// the version before (0 if there was none). Fastest in key order. The key must be new.
+    pub fn restore(&mut self, record: Record, previous: Revision) {
+        let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
+        let hash = placement::hash(record.key());
+        assert!(previous < revision && self.handle_of(record.key(), hash).is_none());
+        self.count_in(&record);
+        let handle = self.add_key(hash, record, previous);
+        self.order.append_or_insert(&self.entries, handle, !tombstone, revision);
+        if tombstone {
+            self.superseded.push(revision, handle);
+        }
+        // What a snapshot holds is committed.
+        self.settled = self.settled.max(revision);
+    }
+
+    /// The key's place in the indexes by number and by hash; that by order is up to the caller.
+    fn add_key(&mut self, hash: u64, record: Record, previous: Revision) -> Handle {
+        let handle = self.entries.insert(Versions::new(record, previous));
+        let hash_of = |handle| placement::hash(self.entries.get(handle).key());
+        self.hashes.insert(hash, handle, hash_of);
+        handle
     }
 
     fn note_change(&mut self, revision: Revision, handle: Handle, leaves_garbage: bool) {

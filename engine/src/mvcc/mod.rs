@@ -11,7 +11,7 @@ pub mod transaction;
 mod version;
 
 pub use index::{Mvcc, Usage, check_revision};
-pub use range::{Chunk, CountChunk};
+pub use range::{Chunk, CountChunk, Settled, SettledChunk};
 pub use transaction::{Evaluation, Gathered, View, evaluate};
 
 #[cfg(test)]

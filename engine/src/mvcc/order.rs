@@ -80,6 +80,26 @@ impl Order {
         }
     }
 
+    /// [`insert`](Order::insert) that looks at the end first, where the next key in order goes.
+    pub(super) fn append_or_insert(
+        &mut self,
+        entries: &Entries,
+        handle: Handle,
+        live: bool,
+        revision: Revision,
+    ) {
+        let mut last = self.leaves.last_entry().expect("the first bound is empty");
+        let leaf = last.get_mut();
+        let key = entries.get(handle).key();
+        let behind = leaf.handles.last().is_some_and(|&last| entries.get(last).key() < key);
+        if !behind || leaf.handles.len() >= LEAF {
+            return self.insert(entries, handle, live, revision);
+        }
+        leaf.handles.push(handle);
+        leaf.live += usize::from(live);
+        leaf.settled = leaf.settled.max(revision);
+    }
+
     /// Notes that a key began or ceased to live at `revision`.
     pub(super) fn set_live(&mut self, key: &[u8], live: bool, revision: Revision) {
         let leaf = self.leaf_mut(key);

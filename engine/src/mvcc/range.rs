@@ -27,6 +27,24 @@ pub struct CountChunk {
     pub resume_from: Option<Bytes>,
 }
 
+/// A key as a snapshot holds it; [`Mvcc::restore`] brings it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The version, or tombstone.
+    pub record: Record,
+    /// The revision of the version, or tombstone, before it; 0 if there was none.
+    pub previous: Revision,
+}
+
+/// A slice of what a snapshot holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettledChunk {
+    /// By key.
+    pub entries: Vec<Settled>,
+    /// Go on after this key; `None` at the end.
+    pub resume_after: Option<Bytes>,
+}
+
 impl Mvcc {
     /// What lived in `range` at `revision`, by key.
     pub fn range_at<'a>(
@@ -67,23 +85,25 @@ impl Mvcc {
         chunk
     }
 
-    /// All versions up to `revision` of up to `max_keys` keys (at least one) behind `after`,
-    /// tombstones included: by key, and a key's by revision. What a snapshot that keeps history
-    /// holds; [`install`](Mvcc::install) of each brings the same state back.
-    pub fn version_chunk(
+    /// What a snapshot holds of up to `max_keys` keys (at least one) behind `after`, in key order:
+    /// of each the newest version, or tombstone, that was there at `committed`, which must not be
+    /// less than what is settled. Keys that are newer are left out.
+    pub fn settled_chunk(
         &self,
-        range: &KeyRange,
-        revision: Revision,
         after: Option<&[u8]>,
+        committed: Revision,
         max_keys: usize,
-    ) -> Chunk {
-        let mut chunk = Chunk::default();
-        let mut versions = self.versions_in(range, after);
+    ) -> SettledChunk {
+        let everything = KeyRange::From(Bytes::new());
+        let mut chunk = SettledChunk::default();
+        let mut versions = self.versions_in(&everything, after);
         let mut last = None;
         for versions in versions.by_ref().take(max_keys.max(1)) {
             last = Some(versions.key());
-            let all = versions.oldest_first();
-            chunk.records.extend(all.filter(|record| record.mod_revision() <= revision).cloned());
+            let settled = versions.settled(committed);
+            chunk.entries.extend(
+                settled.map(|(record, previous)| Settled { record: record.clone(), previous }),
+            );
         }
         if versions.next().is_some() {
             chunk.resume_after = last.map(Bytes::copy_from_slice);

@@ -9,12 +9,16 @@ pub(super) type Entries = Slab<Versions>;
 /// A key's number in [`Entries`]: what the indexes hold.
 pub(super) type Handle = u32;
 
-/// A key's versions. With a single one, the usual case, it is two words and no allocation.
+/// A key's versions. With a single one, the usual case, it is three words and no allocation.
 #[derive(Debug)]
 pub(super) struct Versions {
     newest: Record,
+    /// The revision of the version, or tombstone, before the oldest one here; 0 if there was none.
+    previous: Revision,
     older: Option<Box<Older>>,
 }
+
+const _: () = assert!(size_of::<Option<Versions>>() == 24);
 
 /// Versions before the newest, oldest first.
 #[derive(Debug)]
@@ -30,8 +34,9 @@ pub(super) enum Left {
 }
 
 impl Versions {
-    pub(super) fn new(record: Record) -> Versions {
-        Versions { newest: record, older: None }
+    /// One version; `previous` is the revision of the one before it, 0 if there was none.
+    pub(super) fn new(record: Record, previous: Revision) -> Versions {
+        Versions { newest: record, previous, older: None }
     }
 
     pub(super) fn newest(&self) -> &Record {
@@ -42,11 +47,6 @@ impl Versions {
         self.newest.key()
     }
 
-    pub(super) fn oldest_first(&self) -> impl Iterator<Item = &Record> {
-        let older = self.older.as_ref().map_or(&[][..], |older| &older.0);
-        older.iter().chain([&self.newest])
-    }
-
     /// The version, or tombstone, that was the newest at `revision`.
     pub(super) fn at(&self, revision: Revision) -> Option<&Record> {
         if self.newest.mod_revision() <= revision {
@@ -55,6 +55,21 @@ impl Versions {
         let older = &self.older.as_ref()?.0;
         let later = older.partition_point(|record| record.mod_revision() <= revision);
         later.checked_sub(1).map(|index| &older[index])
+    }
+
+    /// The version, or tombstone, that was the newest at `revision`, with the revision of the one
+    /// before it (0 if there was none).
+    pub(super) fn settled(&self, revision: Revision) -> Option<(&Record, Revision)> {
+        let older = self.older.as_ref().map_or(&[][..], |older| &older.0);
+        let before = |index: usize| match index {
+            0 => self.previous,
+            index => older[index - 1].mod_revision(),
+        };
+        if self.newest.mod_revision() <= revision {
+            return Some((&self.newest, before(older.len())));
+        }
+        let later = older.partition_point(|record| record.mod_revision() <= revision);
+        later.checked_sub(1).map(|index| (&older[index], before(index)))
     }
 
     /// Puts `record` on top and gives what it superseded. A version of the same revision is

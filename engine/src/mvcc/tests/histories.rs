@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Random;
 use super::model::Model;
-use crate::mvcc::{Mvcc, Usage, evaluate};
+use crate::mvcc::{Mvcc, Settled, Usage, evaluate};
 use crate::record::{Record, Revision};
 use crate::request::*;
 
@@ -162,23 +162,33 @@ impl Pair {
         self.model.compacted = self.mvcc.compacted_revision();
     }
 
-    /// From a snapshot of all versions at the committed revision comes the same state.
+    /// From a snapshot at the committed revision comes the same state, but for older versions. The
+    /// snapshot is fuzzy: its chunks may hold what came later, and entries that it holds already
+    /// are installed again.
     fn restore(&mut self) {
-        let everything = KeyRange::From(Bytes::new());
         let mut restored = Mvcc::default();
         restored.settle(self.committed);
-        restored.compact(self.mvcc.compacted_revision());
+        restored.compact(self.committed);
         let (max, mut after) = (1 + self.random.below(20), None);
         loop {
-            let chunk = self.mvcc.version_chunk(&everything, self.committed, after.as_deref(), max);
-            chunk.records.into_iter().for_each(|record| drop(restored.install(record)));
+            let chunk = self.mvcc.settled_chunk(after.as_deref(), self.committed, max);
+            for Settled { record, previous } in chunk.entries {
+                restored.restore(record, previous);
+            }
             after = chunk.resume_after;
             if after.is_none() {
                 break;
             }
         }
+        for key in self.mvcc.newest_in(&KeyRange::From(Bytes::new())) {
+            let old = Record::tombstone(key.key(), 1);
+            if restored.newest_or_tombstone(key.key()).is_some() {
+                assert!(!restored.install_again(old).0, "seed {}", self.seed);
+            }
+        }
         self.mvcc = restored;
         self.model.rollback(self.committed);
+        self.model.compacted = self.committed;
     }
 
     fn compare_everything(&mut self, keys: usize) {
