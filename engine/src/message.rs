@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::mvcc::{Chunk, CountChunk};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
-    KeyRange, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
+    HashKv, KeyRange, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
 };
 
 /// Names a request of one core, until it is answered.
@@ -18,6 +18,10 @@ pub type Token = u64;
 pub enum Request {
     Range(RangeRequest),
     Transact(Transaction),
+    /// Hash what lived at `revision`; 0 (or less) for the newest committed one.
+    HashKv {
+        revision: Revision,
+    },
     /// Forget history up to `revision`; with `physical`, answer when its memory is free.
     Compact {
         revision: Revision,
@@ -54,6 +58,7 @@ pub enum Request {
 pub enum Answer {
     Range(RangeResponse),
     Transact(TransactionResponse),
+    HashKv(HashKv),
     /// Of Compact and LeaseRevoke: the store's revision.
     Revision(Revision),
     LeaseGranted {

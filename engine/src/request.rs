@@ -254,6 +254,19 @@ pub struct WatchBatch {
     pub events: Vec<Event>,
 }
 
+/// One number for everything that lived at a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashKv {
+    /// Over keys, values, revisions, versions and leases; the same for any number of cores.
+    pub hash: u64,
+    /// The revision that was hashed.
+    pub revision: Revision,
+    /// The revision up to which history was compacted; 0 when it never was.
+    pub compacted_revision: Revision,
+    /// The store's revision when it began.
+    pub current_revision: Revision,
+}
+
 /// A lease as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseStatus {

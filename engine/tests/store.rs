@@ -321,6 +321,41 @@ fn compaction_forgets_history_and_keeps_the_newest() {
 }
 
 #[test]
+fn a_hash_depends_on_the_state_alone() {
+    let directory = Scratch::new("hash");
+    let hashes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut same = Vec::new();
+    for cores in [2, 1] {
+        let seen = Arc::clone(&hashes);
+        let first = same.is_empty();
+        on_core_0(&directory, cores, move |store| {
+            let seen = Arc::clone(&seen);
+            async move {
+                if first {
+                    for number in 0..3000 {
+                        write(&store, &format!("/h/{:04}", number % 1500), "x").await;
+                    }
+                    store.compact(100, true).await.expect("a compaction");
+                }
+                let now = store.hash_kv(0).await.expect("a hash");
+                assert_eq!((now.revision, now.compacted_revision), (3001, 100));
+                let old = store.hash_kv(2000).await.expect("a hash of history");
+                assert_eq!((old.revision, old.current_revision), (2000, 3001));
+                assert_ne!(now.hash, old.hash);
+                let compacted = store.hash_kv(99).await;
+                assert!(matches!(compacted, Err(StoreError::Compacted { .. })), "{compacted:?}");
+                let future = store.hash_kv(3002).await;
+                assert!(matches!(future, Err(StoreError::FutureRevision { .. })), "{future:?}");
+                seen.lock().expect("no panic").push((now.hash, old.hash));
+            }
+        });
+        same.push(cores);
+    }
+    let hashes = hashes.lock().expect("no panic");
+    assert!(hashes.iter().all(|other| *other == hashes[0]), "{hashes:?}");
+}
+
+#[test]
 fn documents_and_the_identity_stay() {
     let directory = Scratch::new("documents");
     let identity = Arc::new(std::sync::Mutex::new(Vec::new()));

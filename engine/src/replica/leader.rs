@@ -226,7 +226,9 @@ impl Leader {
                 let control = Control::Document { name: name.clone(), content: content.clone() };
                 return self.order(control, 0, Pending::Document { ticket, name, content });
             }
-            Request::Range(_) => unreachable!("ranges are read where they are asked for"),
+            Request::Range(_) | Request::HashKv { .. } => {
+                unreachable!("ranges are read where they are asked for")
+            }
         };
         reply(ticket, outcome, mail);
     }

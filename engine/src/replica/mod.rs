@@ -8,6 +8,7 @@ mod coordinator;
 mod leader;
 mod owner;
 mod reads;
+mod state_hash;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use crate::effect::{Control, Effect, Item, SharedBatch};
 use crate::error::StoreError;
 use crate::message::{Answer, Gather, Gathered, Message, Outcome, Request, Slice, Token};
 use crate::record::{LeaseId, Revision};
-use crate::request::{KeyRange, RangeRequest, Transaction, WatchRequest};
+use crate::request::{HashKv, KeyRange, RangeRequest, Transaction, WatchRequest};
 use crate::sequencer::Append;
 use crate::shard::{self, Done, Resumed, Shard};
 use crate::shared::Shared;
@@ -29,6 +30,7 @@ use crate::watch::{WatchHub, WatcherId};
 pub use leader::Leader;
 use owner::Owner;
 use reads::{Ask, Gathering, SLICE_STEPS};
+use state_hash::StateHash;
 
 /// What has to happen outside of a replica, in this order.
 #[derive(Debug, Default)]
@@ -188,6 +190,7 @@ impl Replica {
     pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
         match request {
             Request::Range(request) => self.range(token, request, 1, out),
+            Request::HashKv { revision } => self.hash(token, revision, 1, out),
             Request::Transact(transaction) => self.transact(token, transaction, out),
             request => {
                 let message = Message::Forward { token, request };
@@ -555,10 +558,30 @@ impl Replica {
         }
         let shards = owner.map_or(0..self.cores, |owner| owner..owner + 1);
         let read = Gathering::new((token, attempt), request, revision, committed, shards);
+        self.begin_read(read, out);
+    }
+
+    fn begin_read(&mut self, read: Gathering, out: &mut Output) {
         let number = self.next_read;
         self.next_read += 1;
         self.reads.insert(number, read);
         self.advance_read(number, out, |_| Ok(()));
+    }
+
+    /// Hashes all that lived at a revision: a read of everything whose records are not kept.
+    fn hash(&mut self, token: Token, requested: Revision, attempt: u32, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        let compacted = self.shared.compacted_revision();
+        let revision = match reads::read_revision(requested, committed, compacted) {
+            Ok(revision) => revision,
+            Err(error) => return out.answers.push((token, Err(error))),
+        };
+        let mut request = RangeRequest::new(KeyRange::prefix(b""));
+        request.revision = requested;
+        let shards = 0..self.cores;
+        let mut read = Gathering::new((token, attempt), request, revision, committed, shards);
+        read.hash = Some(StateHash::default());
+        self.begin_read(read, out);
     }
 
     fn point_read(
@@ -604,8 +627,17 @@ impl Replica {
             }
         }
         if let Some(response) = answer {
-            self.reads.remove(&number);
-            out.answers.push((token, Ok(Answer::Range(response))));
+            let hashed = self.reads.remove(&number).and_then(|read| read.hash);
+            let answer = match hashed {
+                Some(hash) => Answer::HashKv(HashKv {
+                    hash: hash.value(),
+                    revision,
+                    compacted_revision: self.shared.compacted_revision(),
+                    current_revision: response.revision,
+                }),
+                None => Answer::Range(response),
+            };
+            out.answers.push((token, Ok(answer)));
         }
     }
 
@@ -616,6 +648,9 @@ impl Replica {
         let Some(read) = self.reads.remove(&number) else { return };
         let overtaken = matches!(error, StoreError::Compacted { .. }) && read.request.revision <= 0;
         if overtaken && read.attempt < ATTEMPTS_MAX {
+            if read.hash.is_some() {
+                return self.hash(read.token, read.request.revision, read.attempt + 1, out);
+            }
             return self.range(read.token, read.request, read.attempt + 1, out);
         }
         out.answers.push((read.token, Err(error)));

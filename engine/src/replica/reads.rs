@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::state_hash::StateHash;
 use crate::error::StoreError;
 use crate::message::Token;
 use crate::mvcc::range::{self, Chunk, CountChunk};
@@ -41,6 +42,8 @@ pub(super) struct Gathering {
     /// Records that are enough, if not all are needed.
     needed: Option<usize>,
     merged: Vec<Record>,
+    /// Takes the records instead of `merged`, when nobody wants anything but their hash.
+    pub(super) hash: Option<StateHash>,
     /// `None` until counting has begun.
     count: Option<usize>,
     counts_missing: usize,
@@ -82,6 +85,7 @@ impl Gathering {
             header_revision,
             parts: shards.map(part).collect(),
             merged: Vec::new(),
+            hash: None,
             count: None,
             counts_missing: 0,
             count_on: Vec::new(),
@@ -142,7 +146,11 @@ impl Gathering {
                 .filter(|part| !part.buffer.is_empty())
                 .min_by(|left, right| left.buffer[0].key().cmp(right.buffer[0].key()));
             let Some(part) = smallest else { return };
-            self.merged.extend(part.buffer.pop_front());
+            let Some(record) = part.buffer.pop_front() else { return };
+            match &mut self.hash {
+                Some(hash) => hash.add(&record),
+                None => self.merged.push(record),
+            }
         }
     }
 

@@ -203,7 +203,10 @@ impl World {
     }
 
     fn request(&mut self) -> Request {
-        match self.random.below(20) {
+        match self.random.below(21) {
+            20 => Request::HashKv {
+                revision: self.shared.committed_revision() - self.random.below(4) as i64,
+            },
             0 => Request::LeaseGrant { id: 1 + self.random.below(3) as i64, ttl: 1000, random: 1 },
             1 => Request::LeaseRevoke { id: 1 + self.random.below(3) as i64 },
             2 => Request::LeaseTimeToLive { id: 1 + self.random.below(3) as i64, keys: true },
@@ -294,6 +297,14 @@ impl World {
                     assert_eq!(response.more, expected.len() > limit);
                 }
             }
+            (Request::HashKv { .. }, Ok(Answer::HashKv(answer))) => {
+                assert!(answer.revision <= committed, "an uncommitted read");
+                let mut expected = StateHash::default();
+                let everything = KeyRange::prefix(b"");
+                let records = self.history.at(answer.revision, &everything);
+                records.iter().for_each(|record| expected.add(record));
+                assert_eq!(answer.hash, expected.value());
+            }
             (Request::Transact(transaction), Ok(Answer::Transact(response))) => {
                 assert!(response.revision >= committed_before, "a stale answer");
                 assert!(response.revision <= committed, "an uncommitted answer");
@@ -304,7 +315,7 @@ impl World {
             }
             (_, Ok(_)) => {}
             (Request::Transact(_), Err(StoreError::LeaseNotFound(_)))
-            | (Request::Range(_), Err(StoreError::Compacted { .. }))
+            | (Request::Range(_) | Request::HashKv { .. }, Err(StoreError::Compacted { .. }))
             | (
                 Request::LeaseGrant { .. }
                 | Request::LeaseRevoke { .. }

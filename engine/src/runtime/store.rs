@@ -13,7 +13,8 @@ use crate::error::StoreError;
 use crate::message::{Answer, Request};
 use crate::record::{LeaseId, Revision};
 use crate::request::{
-    LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse, WatchRequest,
+    HashKv, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
+    WatchRequest,
 };
 
 pub use super::watcher::Watcher;
@@ -79,6 +80,16 @@ impl Store {
     /// Reads keys at one revision.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
         answer!(self.core().ask(Request::Range(request)).await, Answer::Range(response) => response)
+    }
+
+    /// One number for everything that lived at `revision` (0: the newest committed one). Members
+    /// that hold the same have the same one. Takes slices, so it holds no core for long.
+    ///
+    /// # Errors
+    /// `Compacted` and `FutureRevision`.
+    pub async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError> {
+        let request = Request::HashKv { revision };
+        answer!(self.core().ask(request).await, Answer::HashKv(hash) => hash)
     }
 
     /// Evaluates and commits a transaction; put and delete are transactions of one operation.
