@@ -129,10 +129,10 @@ fn shuffled_and_read(keys: usize) {
         black_box(mvcc.range_chunk(&all, revision, Some(&key), 500));
     });
     each("count all, at the newest revision", 0..100, |_| {
-        black_box(mvcc.count_at(&all, revision));
+        black_box(mvcc.count_chunk(&all, revision, None, usize::MAX));
     });
     each("count all, at a revision from the middle", 0..5, |_| {
-        black_box(mvcc.count_at(&all, revision / 2));
+        black_box(mvcc.count_chunk(&all, revision / 2, None, usize::MAX));
     });
 }
 

@@ -24,6 +24,9 @@ pub enum StoreError {
     TooLarge,
     #[error("too many requests are waiting for the disk")]
     TooManyRequests,
+    /// An older version could not be read back. Names file, place and remedy.
+    #[error("{0}")]
+    HistoryUnreadable(String),
     #[error("the store is stopping")]
     Stopped,
 }

@@ -96,8 +96,6 @@ pub struct Gather {
     pub hold: bool,
     /// Give the newest version of every key in these.
     pub ranges: Vec<KeyRange>,
-    /// Give what lived in these at some old revision.
-    pub history: Vec<(KeyRange, Revision)>,
     /// Give the newest version of every key attached to these.
     pub leases: Vec<LeaseId>,
 }
@@ -107,8 +105,6 @@ pub struct Gather {
 pub struct Gathered {
     /// Of all `ranges`, tombstones included, in no particular order.
     pub newest: Vec<Record>,
-    /// Empty for what this shard can't read any more.
-    pub history: Vec<((KeyRange, Revision), Vec<Record>)>,
     pub attached: Vec<Vec<Record>>,
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::error::StoreError;
 use crate::record::{LeaseId, Record, Revision};
 
 /// A set of keys: one, an interval, or everything from a key on.
@@ -190,6 +191,18 @@ pub enum Operation {
     Put(Put),
     DeleteRange(DeleteRange),
     Transaction(Transaction),
+    /// A range at an older revision that has been read already, as nothing can change it. The
+    /// store makes these of the ranges in a request; doors have no use for them.
+    Past(Past),
+}
+
+/// What a range at an older revision gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// The one that was asked for.
+    pub revision: Revision,
+    /// The answer's `revision` is that of the transaction, in the end.
+    pub outcome: Result<RangeResponse, StoreError>,
 }
 
 /// If all compares hold then `success` else `failure`, at one revision.

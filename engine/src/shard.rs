@@ -8,7 +8,7 @@ mod tests;
 use crate::effect::{Control, Effect};
 use crate::error::StoreError;
 use crate::lease::Attachments;
-use crate::mvcc::{Evaluation, Mvcc, View, evaluate};
+use crate::mvcc::{Evaluation, Mvcc, Seen, View, evaluate};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{KeyRange, Transaction, TransactionResponse};
 use bytes::Bytes;
@@ -130,7 +130,11 @@ impl Shard {
         self.attachments.follow(record.key(), before.as_ref(), Some(&record));
         let before = before?;
         if before.mod_revision() == record.mod_revision() {
-            return self.mvcc.get_at(record.key(), record.mod_revision() - 1).cloned();
+            let Seen::Live(before) = self.mvcc.get_at(record.key(), record.mod_revision() - 1)
+            else {
+                return None;
+            };
+            return Some(before.clone());
         }
         (!before.is_tombstone()).then_some(before)
     }
@@ -173,6 +177,13 @@ impl Shard {
             self.attachments.follow(removed.key(), Some(&removed), now.as_ref());
         }
         self.gate.clear()
+    }
+
+    /// Lets go of versions that no read at `floor` or later sees, of up to `max_keys` keys: the log
+    /// has them. Gives whether that was all.
+    pub fn evict(&mut self, floor: Revision, max_keys: usize) -> bool {
+        self.mvcc.evict(floor);
+        self.mvcc.evict_slice(max_keys)
     }
 
     /// Forgets compacted versions of up to `max_keys` keys; whether that was all.
@@ -256,14 +267,6 @@ impl View for Shard {
             self.mvcc.newest_or_tombstone(key).into_iter().for_each(visit);
         } else {
             self.mvcc.newest_in(range).for_each(visit);
-        }
-    }
-
-    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record)) {
-        if let KeyRange::Single(key) = range {
-            self.mvcc.get_at(key, revision).into_iter().for_each(visit);
-        } else {
-            self.mvcc.range_at(range, revision).for_each(visit);
         }
     }
 

@@ -189,7 +189,7 @@ fn has_keys_only(transaction: &Transaction) -> bool {
     transaction.success.iter().chain(&transaction.failure).any(|operation| match operation {
         Operation::Range(range) => range.keys_only,
         Operation::Transaction(nested) => has_keys_only(nested),
-        Operation::Put(_) | Operation::DeleteRange(_) => false,
+        Operation::Put(_) | Operation::DeleteRange(_) | Operation::Past(_) => false,
     })
 }
 

@@ -1,10 +1,10 @@
 //! The keys of one shard with their versions, and how changes get in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::journal::Journal;
 use super::order::Order;
-use super::version::{Entries, Handle, Left, Superseded, Versions};
+use super::version::{Entries, Handle, Left, Seen, Superseded, Versions};
 use crate::error::StoreError;
 use crate::hash_index::HashIndex;
 use crate::placement;
@@ -24,7 +24,7 @@ pub struct Usage {
 }
 
 /// Multi-version state: every key's newest version, committed or not, and the versions before it
-/// that the compaction left.
+/// that a read at the [`floor`](Mvcc::floor) or later sees. The log has the others.
 #[derive(Debug, Default)]
 pub struct Mvcc {
     pub(super) entries: Entries,
@@ -32,12 +32,25 @@ pub struct Mvcc {
     hashes: HashIndex,
     pub(super) usage: Usage,
     pub(super) compacted: Revision,
-    /// Keys in which the change of this revision left something to compact, by revision.
-    /// An entry may be out of date: compacting a key twice, or another one, does no harm.
+    /// Reads from here on are answered from memory.
+    pub(super) floor: Revision,
+    /// Keys in which the change of this revision superseded something, by revision, until the
+    /// floor has reached it. An entry may be out of date: looking at a key twice, or at another
+    /// one, does no harm.
     pub(super) superseded: Journal,
+    /// Keys whose newest version is a tombstone below the floor, by its revision. They stay for
+    /// those who read what lived before, until that is compacted.
+    pub(super) tombstones: BTreeSet<(Revision, Handle)>,
     /// Keys changed by revisions that could still be rolled back, by revision.
     unsettled: VecDeque<(Revision, Handle)>,
-    settled: Revision,
+    pub(super) settled: Revision,
+}
+
+impl Usage {
+    pub(super) fn count_out(&mut self, record: &Record) {
+        self.versions -= 1;
+        self.version_bytes -= bytes(record);
+    }
 }
 
 impl Mvcc {
@@ -56,9 +69,9 @@ impl Mvcc {
         Some(self.find(key)?.newest())
     }
 
-    /// The version of a key that was there at `revision` (see [`check_revision`](Self::check_revision)).
-    pub fn get_at(&self, key: &[u8], revision: Revision) -> Option<&Record> {
-        self.find(key)?.at(revision).filter(|record| !record.is_tombstone())
+    /// What a key was worth at `revision` (see [`check_revision`](Self::check_revision)).
+    pub fn get_at(&self, key: &[u8], revision: Revision) -> Seen<'_> {
+        self.find(key).map_or(Seen::Nothing, |versions| versions.at(revision))
     }
 
     /// Whether history at `revision` can be read, when the store is at `current`.
@@ -94,10 +107,13 @@ impl Mvcc {
         let (before, kept) = match self.entries.get_mut(handle).install(record) {
             Superseded::Kept(before) => (before, true),
             Superseded::Replaced(before) => {
-                self.count_out(&before);
+                self.usage.count_out(&before);
                 (before, false)
             }
         };
+        if before.is_tombstone() {
+            self.tombstones.remove(&(before.mod_revision(), handle));
+        }
         if before.is_tombstone() != tombstone {
             self.order.set_live(before.key(), !tombstone, revision);
         }
@@ -129,7 +145,7 @@ impl Mvcc {
         let handle = self.add_key(hash, record, previous);
         self.order.append_or_insert(&self.entries, handle, !tombstone, revision);
         if tombstone {
-            self.superseded.push(revision, handle);
+            self.tombstones.insert((revision, handle));
         }
         // What a snapshot holds is committed.
         self.settled = self.settled.max(revision);
@@ -182,7 +198,7 @@ impl Mvcc {
     fn rollback_key(&mut self, handle: Handle, before: &Record, to: Revision) -> Option<Record> {
         let mut removed = Vec::new();
         let left = self.entries.get_mut(handle).rollback(to, |record| removed.push(record.clone()));
-        removed.iter().for_each(|record| self.count_out(record));
+        removed.iter().for_each(|record| self.usage.count_out(record));
         self.count_superseded(before);
         if left == Left::Nothing {
             self.forget(handle, !before.is_tombstone());
@@ -190,6 +206,9 @@ impl Mvcc {
         }
         let now = self.entries.get(handle).newest().clone();
         self.count_newest(&now);
+        if now.is_tombstone() && now.mod_revision() <= self.floor {
+            self.tombstones.insert((now.mod_revision(), handle));
+        }
         if now.is_tombstone() != before.is_tombstone() {
             // The leaf stays marked as changed lately: counting looks at each key, no more.
             self.order.set_live(now.key(), !now.is_tombstone(), before.mod_revision());
@@ -208,11 +227,6 @@ impl Mvcc {
         self.usage.versions += 1;
         self.usage.version_bytes += bytes(record);
         self.count_newest(record);
-    }
-
-    pub(super) fn count_out(&mut self, record: &Record) {
-        self.usage.versions -= 1;
-        self.usage.version_bytes -= bytes(record);
     }
 
     fn count_newest(&mut self, record: &Record) {

@@ -7,14 +7,24 @@ use bytes::Bytes;
 
 use super::index::Mvcc;
 use super::order::Order;
+use super::version::{Seen, Versions};
 use crate::record::{Record, Revision};
 use crate::request::{KeyRange, RangeRequest, RangeResponse, SortDirection, SortTarget};
+
+/// A version that only the log has: the newest of `key` at or before `revision`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    pub key: Bytes,
+    pub revision: Revision,
+}
 
 /// A slice of a range.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Chunk {
     /// The records found, by key.
     pub records: Vec<Record>,
+    /// What has to be looked up, by key, and before which of `records` each belongs.
+    pub unresolved: Vec<(usize, Lookup)>,
     /// Go on after this key; `None` when the range is at its end.
     pub resume_after: Option<Bytes>,
 }
@@ -23,8 +33,50 @@ pub struct Chunk {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CountChunk {
     pub count: usize,
+    /// Keys that may have lived, too: those of which a live version is looked up did.
+    pub unresolved: Vec<Lookup>,
     /// Go on from this key; `None` when the range is at its end.
     pub resume_from: Option<Bytes>,
+}
+
+impl Chunk {
+    /// Puts what was looked up in its places; one for each of `unresolved`.
+    pub fn resolve(&mut self, found: Vec<Option<Record>>) {
+        assert_eq!(self.unresolved.len(), found.len());
+        if self.unresolved.is_empty() {
+            return;
+        }
+        let known = std::mem::take(&mut self.records);
+        let mut known = known.into_iter().enumerate().peekable();
+        let places = std::mem::take(&mut self.unresolved).into_iter().map(|(place, _)| place);
+        for (place, found) in places.zip(found) {
+            while let Some((_, record)) = known.next_if(|&(index, _)| index < place) {
+                self.records.push(record);
+            }
+            self.records.extend(found.filter(|record| !record.is_tombstone()));
+        }
+        self.records.extend(known.map(|(_, record)| record));
+    }
+}
+
+impl CountChunk {
+    fn add(&mut self, key: &[u8], seen: Seen<'_>) {
+        match seen {
+            Seen::Live(_) | Seen::Evicted { lived: true, .. } => self.count += 1,
+            Seen::Nothing => {}
+            Seen::Evicted { upto, lived: false } => {
+                let key = Bytes::copy_from_slice(key);
+                self.unresolved.push(Lookup { key, revision: upto });
+            }
+        }
+    }
+
+    /// Counts what was looked up; one for each of `unresolved`.
+    pub fn resolve(&mut self, found: &[Option<Record>]) {
+        assert_eq!(self.unresolved.len(), found.len());
+        self.unresolved.clear();
+        self.count += found.iter().flatten().filter(|record| !record.is_tombstone()).count();
+    }
 }
 
 /// A key as a snapshot holds it; [`Mvcc::restore`] brings it back.
@@ -46,24 +98,14 @@ pub struct SettledChunk {
 }
 
 impl Mvcc {
-    /// What lived in `range` at `revision`, by key.
-    pub fn range_at<'a>(
-        &'a self,
-        range: &'a KeyRange,
-        revision: Revision,
-    ) -> impl Iterator<Item = &'a Record> + 'a {
-        let visible = move |versions: &'a super::version::Versions| versions.at(revision);
-        self.versions_in(range, None).filter_map(visible).filter(|record| !record.is_tombstone())
-    }
-
     /// The newest version of every key in `range`, committed or not, tombstones included, by key.
     pub fn newest_in<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = &'a Record> + 'a {
         self.versions_in(range, None).map(|versions| versions.newest())
     }
 
-    /// A slice of [`range_at`](Mvcc::range_at): looks at up to `max_keys` keys (at least one)
-    /// behind `after`. Keys that did not live at `revision` are looked at, too, so a slice may
-    /// hold fewer records and yet not be the last.
+    /// A slice of what lived in `range` at `revision`: looks at up to `max_keys` keys (at least
+    /// one) behind `after`. Keys that did not live then are looked at, too, so a slice may hold
+    /// fewer records and yet not be the last.
     pub fn range_chunk(
         &self,
         range: &KeyRange,
@@ -76,8 +118,15 @@ impl Mvcc {
         let mut last = None;
         for versions in versions.by_ref().take(max_keys.max(1)) {
             last = Some(versions.key());
-            let record = versions.at(revision).filter(|record| !record.is_tombstone());
-            chunk.records.extend(record.cloned());
+            match versions.at(revision) {
+                Seen::Live(record) => chunk.records.push(record.clone()),
+                Seen::Nothing => {}
+                Seen::Evicted { upto, .. } => {
+                    let key = Bytes::copy_from_slice(versions.key());
+                    let lookup = Lookup { key, revision: upto };
+                    chunk.unresolved.push((chunk.records.len(), lookup));
+                }
+            }
         }
         if versions.next().is_some() {
             chunk.resume_after = last.map(Bytes::copy_from_slice);
@@ -111,14 +160,10 @@ impl Mvcc {
         chunk
     }
 
-    /// How many keys of `range` lived at `revision`.
-    pub fn count_at(&self, range: &KeyRange, revision: Revision) -> usize {
-        self.count_chunk(range, revision, None, usize::MAX).count
-    }
-
-    /// A slice of [`count_at`](Mvcc::count_at), from `resume_from` of the slice before, that does
-    /// `max_work` steps or a few more. A leaf of about a hundred keys that is wholly in the range
-    /// and in which none began or ceased to live since `revision` is one step, otherwise each key.
+    /// A slice of how many keys of `range` lived at `revision`, from `resume_from` of the slice
+    /// before, that does `max_work` steps or a few more. A leaf of about a hundred keys that is
+    /// wholly in the range and in which none began or ceased to live since `revision` is one step,
+    /// otherwise each key.
     pub fn count_chunk(
         &self,
         range: &KeyRange,
@@ -127,42 +172,43 @@ impl Mvcc {
         max_work: usize,
     ) -> CountChunk {
         let start = resume_from.unwrap_or(range.start());
+        let mut chunk = CountChunk::default();
         if let KeyRange::Single(key) = range {
-            let count = usize::from(self.get_at(key, revision).is_some());
-            return CountChunk { count, resume_from: None };
+            chunk.add(key, self.get_at(key, revision));
+            return chunk;
         }
-        let (mut count, mut work) = (0, 0);
+        let mut work = 0;
         for (bound, part) in self.order.parts(range, start) {
             if work >= max_work.max(1) {
-                return CountChunk { count, resume_from: Some(Bytes::copy_from_slice(bound)) };
+                chunk.resume_from = Some(Bytes::copy_from_slice(bound));
+                return chunk;
             }
-            let known = part.leaf.live_at(revision).filter(|_| part.whole);
-            work += if known.is_some() { 1 } else { Order::handles(part.leaf).len() };
-            count += known.unwrap_or_else(|| self.count_leaf(part.leaf, range, start, revision));
+            match part.leaf.live_at(revision).filter(|_| part.whole) {
+                Some(live) => {
+                    chunk.count += live;
+                    work += 1;
+                }
+                None => {
+                    let handles = Order::handles(part.leaf).iter();
+                    work += handles.len();
+                    let versions = handles.map(|&handle| self.entries.get(handle));
+                    let inside = |versions: &&Versions| {
+                        versions.key() >= start && range.contains(versions.key())
+                    };
+                    versions
+                        .filter(inside)
+                        .for_each(|versions| chunk.add(versions.key(), versions.at(revision)));
+                }
+            }
         }
-        CountChunk { count, resume_from: None }
-    }
-
-    fn count_leaf(
-        &self,
-        leaf: &super::order::Leaf,
-        range: &KeyRange,
-        start: &[u8],
-        revision: Revision,
-    ) -> usize {
-        let counts = |versions: &&super::version::Versions| {
-            versions.key() >= start
-                && range.contains(versions.key())
-                && versions.at(revision).is_some_and(|record| !record.is_tombstone())
-        };
-        Order::handles(leaf).iter().map(|&handle| self.entries.get(handle)).filter(counts).count()
+        chunk
     }
 
     fn versions_in<'a>(
         &'a self,
         range: &'a KeyRange,
         after: Option<&'a [u8]>,
-    ) -> impl Iterator<Item = &'a super::version::Versions> + 'a {
+    ) -> impl Iterator<Item = &'a Versions> + 'a {
         let start = match after {
             Some(after) if after >= &range.start()[..] => Bound::Excluded(after),
             _ => Bound::Included(&range.start()[..]),

@@ -13,13 +13,15 @@ use crate::error::StoreError;
 use crate::limits::DELETE_KEY_BYTES;
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
-    Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
-    RangeRequest, RangeResponse, Transaction, TransactionResponse,
+    Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Past,
+    Put, RangeRequest, RangeResponse, Transaction, TransactionResponse,
 };
 
 mod gathered;
+mod past;
 mod written;
 pub use gathered::Gathered;
+pub use past::{fill_in_past, past_ranges};
 use written::Written;
 
 /// The state that a transaction is evaluated against.
@@ -28,8 +30,6 @@ pub trait View {
     fn newest(&self, key: &[u8]) -> Option<Record>;
     /// The newest version of each key in `range`, committed or not, tombstones included, by key.
     fn newest_in(&self, range: &KeyRange, visit: &mut dyn FnMut(&Record));
-    /// What lived in `range` at a revision that is neither compacted nor uncommitted, by key.
-    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record));
     /// Whether keys may be attached to this lease.
     fn lease_exists(&self, lease: LeaseId) -> bool;
     /// The revision below which history cannot be read.
@@ -196,10 +196,11 @@ fn check<'a, V: View>(
 ) -> Result<(), StoreError> {
     for operation in next_branch(transaction, path).1 {
         match operation {
-            Operation::Range(range) if range.revision > 0 => {
-                check_revision(range.revision, looked.view.compacted_revision(), committed)?;
-            }
             Operation::Range(_) => {}
+            Operation::Past(past) => {
+                check_revision(past.revision, looked.view.compacted_revision(), committed)?;
+                past.outcome.as_ref().map_err(Clone::clone)?;
+            }
             Operation::Put(put) => {
                 let keeps = put.ignore_value || put.ignore_lease;
                 if keeps && !will_exist(looked, &put.key, &so_far.operations) {
@@ -256,6 +257,7 @@ impl<V: View, F: FnOnce() -> Revision> Run<'_, V, F> {
             .iter()
             .map(|operation| match operation {
                 Operation::Range(request) => OperationResponse::Range(self.range(request)),
+                Operation::Past(past) => OperationResponse::Range(self.past(past)),
                 Operation::Put(put) => OperationResponse::Put { previous: self.put(put) },
                 Operation::DeleteRange(delete) => self.delete(delete),
                 Operation::Transaction(nested) => {
@@ -268,16 +270,15 @@ impl<V: View, F: FnOnce() -> Revision> Run<'_, V, F> {
 
     /// The response's revision is left 0 before the first change: it is not known yet.
     fn range(&mut self, request: &RangeRequest) -> RangeResponse {
-        let records = if request.revision > 0 {
-            let mut records = Vec::new();
-            let mut collect = |record: &Record| records.push(record.clone());
-            self.looked.view.range_at(&request.range, request.revision, &mut collect);
-            records
-        } else {
-            self.live_in(&request.range)
-        };
+        assert!(request.revision <= 0, "older revisions are read before the transaction");
+        let records = self.live_in(&request.range);
         let count = records.len();
         answer(request, records, count, self.revision)
+    }
+
+    fn past(&mut self, past: &Past) -> RangeResponse {
+        let response = past.outcome.clone().expect("checked before anything was done");
+        RangeResponse { revision: self.revision, ..response }
     }
 
     fn put(&mut self, put: &Put) -> Option<Record> {

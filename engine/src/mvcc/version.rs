@@ -1,5 +1,7 @@
 //! The versions of one key, newest first at hand.
 
+use std::collections::VecDeque;
+
 use crate::record::{Record, Revision};
 use crate::slab::Slab;
 
@@ -21,10 +23,26 @@ pub(super) struct Versions {
 const _: () = assert!(size_of::<Option<Versions>>() == 24);
 
 /// Versions before the newest, oldest first.
-#[derive(Debug)]
-struct Older(Vec<Record>);
+#[derive(Debug, Default)]
+struct Older(VecDeque<Record>);
 
-/// What a removal of versions left of a key.
+/// What a key was worth at a revision, as far as memory can tell.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// The version that lived then.
+    Live(&'a Record),
+    /// It did not exist.
+    Nothing,
+    /// Only the log knows.
+    Evicted {
+        /// The answer is the newest version or tombstone up to here.
+        upto: Revision,
+        /// It is known that the key existed.
+        lived: bool,
+    },
+}
+
+/// What a rollback left of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
     /// At least one version.
@@ -47,20 +65,31 @@ impl Versions {
         self.newest.key()
     }
 
-    /// The version, or tombstone, that was the newest at `revision`.
-    pub(super) fn at(&self, revision: Revision) -> Option<&Record> {
-        if self.newest.mod_revision() <= revision {
-            return Some(&self.newest);
+    /// What the key was worth at `revision`.
+    pub(super) fn at(&self, revision: Revision) -> Seen<'_> {
+        match self.settled(revision) {
+            Some((record, _)) if record.is_tombstone() => Seen::Nothing,
+            Some((record, _)) => Seen::Live(record),
+            None if self.previous == 0 => Seen::Nothing,
+            None => {
+                let oldest = self.older().next().unwrap_or(&self.newest);
+                let lived = !oldest.is_tombstone() && oldest.create_revision() <= revision;
+                Seen::Evicted { upto: revision.min(self.previous), lived }
+            }
         }
-        let older = &self.older.as_ref()?.0;
-        let later = older.partition_point(|record| record.mod_revision() <= revision);
-        later.checked_sub(1).map(|index| &older[index])
+    }
+
+    fn older(&self) -> impl Iterator<Item = &Record> {
+        self.older.iter().flat_map(|older| &older.0)
     }
 
     /// The version, or tombstone, that was the newest at `revision`, with the revision of the one
     /// before it (0 if there was none).
     pub(super) fn settled(&self, revision: Revision) -> Option<(&Record, Revision)> {
-        let older = self.older.as_ref().map_or(&[][..], |older| &older.0);
+        let Some(Older(older)) = self.older.as_deref() else {
+            let newest = (&self.newest, self.previous);
+            return (self.newest.mod_revision() <= revision).then_some(newest);
+        };
         let before = |index: usize| match index {
             0 => self.previous,
             index => older[index - 1].mod_revision(),
@@ -87,7 +116,7 @@ impl Versions {
         if same_revision {
             return Superseded::Replaced(before);
         }
-        self.older.get_or_insert_with(|| Box::new(Older(Vec::new()))).0.push(before.clone());
+        self.older.get_or_insert_default().0.push_back(before.clone());
         Superseded::Kept(before)
     }
 
@@ -99,41 +128,33 @@ impl Versions {
     ) -> Left {
         while self.newest.mod_revision() > revision {
             removed(&self.newest);
-            match self.older.as_mut().and_then(|older| older.0.pop()) {
+            match self.older.as_mut().and_then(|older| older.0.pop_back()) {
                 Some(before) => self.newest = before,
-                None => return Left::Nothing,
+                None => {
+                    assert!(self.previous == 0, "what is superseded by no commit is not evicted");
+                    return Left::Nothing;
+                }
             }
         }
         self.give_back_memory();
         Left::Some
     }
 
-    /// Removes the versions that no read at `compacted` or later can see, passing each to `removed`.
-    pub(super) fn compact(
-        &mut self,
-        compacted: Revision,
-        mut removed: impl FnMut(&Record),
-    ) -> Left {
-        if self.newest.mod_revision() <= compacted {
-            if let Some(older) = self.older.take() {
-                older.0.iter().for_each(&mut removed);
-            }
-            if self.newest.is_tombstone() {
-                removed(&self.newest);
-                return Left::Nothing;
-            }
-            return Left::Some;
+    /// Drops the versions that no read at `floor` or later sees, passing each to `removed`.
+    pub(super) fn evict(&mut self, floor: Revision, removed: impl FnMut(&Record)) {
+        let Some(Older(older)) = self.older.as_deref_mut() else { return };
+        let gone = if self.newest.mod_revision() <= floor {
+            older.len()
+        } else {
+            // The last one at or before the floor is what a read there sees.
+            older.partition_point(|record| record.mod_revision() <= floor).saturating_sub(1)
+        };
+        if let Some(last) = gone.checked_sub(1) {
+            self.previous = older[last].mod_revision();
         }
-        if let Some(older) = self.older.as_mut() {
-            let later = older.0.partition_point(|record| record.mod_revision() <= compacted);
-            // The last one at or before the compaction is still what a read there sees; but
-            // not seeing a tombstone is the same as seeing none.
-            let visible = later.checked_sub(1).map(|index| &older.0[index]);
-            let keep = usize::from(visible.is_some_and(|record| !record.is_tombstone()));
-            older.0.drain(..later - keep.min(later)).for_each(|record| removed(&record));
-        }
+        older.range(..gone).for_each(removed);
+        older.drain(..gone);
         self.give_back_memory();
-        Left::Some
     }
 
     fn give_back_memory(&mut self) {

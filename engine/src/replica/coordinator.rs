@@ -156,9 +156,6 @@ impl Coordinator {
         for range in &footprint.ranges {
             ask(range, &|gather| gather.ranges.push(range.clone()));
         }
-        for (range, revision) in &footprint.history {
-            ask(range, &|gather| gather.history.push((range.clone(), *revision)));
-        }
         by_shard.into_iter().collect()
     }
 
@@ -296,9 +293,6 @@ fn view(
     let mut view = mvcc::Gathered::new(footprint.ranges, existing, compacted);
     for (_, gathered) in gathered {
         view.add_newest(gathered.newest);
-        for ((range, revision), records) in gathered.history {
-            view.add_history(&range, revision, records);
-        }
     }
     view
 }

@@ -7,6 +7,7 @@
 mod coordinator;
 mod leader;
 mod owner;
+mod past;
 mod reads;
 mod state_hash;
 #[cfg(test)]
@@ -20,8 +21,9 @@ use bytes::Bytes;
 use crate::effect::{Control, Effect, Item, SharedBatch};
 use crate::error::StoreError;
 use crate::message::{Answer, Gather, Gathered, Message, Outcome, Request, Slice, Token};
-use crate::record::{LeaseId, Revision};
-use crate::request::{HashKv, KeyRange, RangeRequest, Transaction, WatchRequest};
+use crate::mvcc::{Lookup, Seen};
+use crate::record::{LeaseId, Record, Revision};
+use crate::request::{HashKv, KeyRange, RangeRequest, RangeResponse, Transaction, WatchRequest};
 use crate::sequencer::Append;
 use crate::shard::{self, Done, Resumed, Shard};
 use crate::shared::Shared;
@@ -29,7 +31,8 @@ use crate::watch::{WatchHub, WatcherId};
 
 pub use leader::Leader;
 use owner::Owner;
-use reads::{Ask, Gathering, SLICE_STEPS};
+use past::PastReads;
+use reads::{Ask, Gathering, Place, SLICE_STEPS};
 use state_hash::StateHash;
 
 /// What has to happen outside of a replica, in this order.
@@ -48,6 +51,8 @@ pub struct Output {
     pub pump: bool,
     /// Work was left for later: call [`Replica::resume`] soon.
     pub resume: bool,
+    /// To be looked up in the log, for [`Replica::history_found`]; by number.
+    pub lookups: Vec<(u64, Vec<Lookup>)>,
     /// There is history to forget: call [`Replica::compact_slice`] until it says there is not.
     pub compact: bool,
 }
@@ -114,6 +119,11 @@ pub struct Replica {
     /// Reads in progress. They have numbers of their own: one that starts again is another.
     reads: HashMap<u64, Gathering>,
     next_read: u64,
+    /// Slices of reads that wait for the log, and what they miss.
+    looking_up: HashMap<u64, (u64, Place)>,
+    next_lookup: u64,
+    /// Transactions that wait for ranges at older revisions.
+    past: HashMap<Token, PastReads>,
     interested: bool,
     /// Since [`take_interest_rose`](Replica::take_interest_rose) was asked.
     interest_rose: bool,
@@ -146,6 +156,9 @@ impl Replica {
             applied_index,
             reads: HashMap::new(),
             next_read: 1,
+            looking_up: HashMap::new(),
+            next_lookup: 1,
+            past: HashMap::new(),
             interested: false,
             interest_rose: false,
         }
@@ -189,7 +202,7 @@ impl Replica {
     /// A door of this core asks. The answer comes in some output, under the same token.
     pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
         match request {
-            Request::Range(request) => self.range(token, request, 1, out),
+            Request::Range(request) => self.range((token, 1), request, false, out),
             Request::HashKv { revision } => self.hash(token, revision, 1, out),
             Request::Transact(transaction) => self.transact(token, transaction, out),
             request => {
@@ -234,6 +247,7 @@ impl Replica {
     /// Nobody waits for the answer to this request any more: a read of many slices ends.
     pub fn forget(&mut self, token: Token) {
         self.reads.retain(|_, read| read.token != token);
+        self.past.remove(&token);
     }
 
     /// Whether nothing waits: no request, nothing to order.
@@ -242,7 +256,8 @@ impl Replica {
             .leader
             .as_ref()
             .is_none_or(|leader| !leader.has_work() && leader.sequencer().in_flight() == 0);
-        ordered && self.own.is_empty() && self.hidden.is_empty() && self.reads.is_empty()
+        let reads = self.reads.is_empty() && self.past.is_empty();
+        ordered && reads && self.own.is_empty() && self.hidden.is_empty()
     }
 
     /// Puts what waits into batches, as far as the log may have writes in flight.
@@ -317,9 +332,7 @@ impl Replica {
                 self.send(from, Message::SliceRead { token, result }, out);
             }
             Message::SliceRead { token, result } => {
-                self.advance_read(token, out, |read| {
-                    result.map(|chunk| read.slice_read(from, chunk))
-                });
+                self.advance_read(token, out, |read| Ok(read.slice_read(from, result?)));
             }
             Message::Count { token, range, revision, resume_from } => {
                 let mvcc = self.shard.mvcc();
@@ -329,9 +342,7 @@ impl Replica {
                 self.send(from, Message::Counted { token, result }, out);
             }
             Message::Counted { token, result } => {
-                self.advance_read(token, out, |read| {
-                    result.map(|chunk| read.slice_counted(from, chunk))
-                });
+                self.advance_read(token, out, |read| Ok(read.slice_counted(from, result?)));
             }
             Message::Gather(gather) => {
                 let job = gather.job;
@@ -357,7 +368,8 @@ impl Replica {
         }
     }
 
-    fn transact(&mut self, token: Token, transaction: Transaction, out: &mut Output) {
+    /// A transaction that reads no older revision, or has done so.
+    fn transact_now(&mut self, token: Token, transaction: Transaction, out: &mut Output) {
         match owner::of_transaction(&transaction, self.cores) {
             Owner::One(core) if core == self.core => {
                 self.evaluate(Ticket { core, token }, transaction, out);
@@ -420,20 +432,12 @@ impl Replica {
 
     /// Gives the coordinator what it asks for, and holds back whoever would change it.
     fn gather(&mut self, gather: Gather) -> Gathered {
-        let Gather { job, hold, ranges, history, leases } = gather;
+        let Gather { job, hold, ranges, leases } = gather;
         let mut gathered = Gathered::default();
         if hold && leases.is_empty() {
             let frozen = self.shard.freeze(job, ranges.clone(), Vec::new());
             assert!(frozen, "the coordinator does one job at a time");
             gathered.newest = self.shard.gather(job, &ranges);
-        }
-        for (range, revision) in history {
-            let mut records = Vec::new();
-            if self.readable(revision).is_ok() {
-                let found = self.shard.mvcc().range_at(&range, revision);
-                records.extend(found.cloned());
-            }
-            gathered.history.push(((range, revision), records));
         }
         for (place, lease) in leases.into_iter().enumerate() {
             if hold {
@@ -539,12 +543,19 @@ impl Replica {
         }
     }
 
-    fn range(&mut self, token: Token, request: RangeRequest, attempt: u32, out: &mut Output) {
+    /// `past`: for a transaction that waits.
+    fn range(
+        &mut self,
+        (token, attempt): (Token, u32),
+        request: RangeRequest,
+        past: bool,
+        out: &mut Output,
+    ) {
         let committed = self.shared.committed_revision();
         let compacted = self.shared.compacted_revision();
         let revision = match reads::read_revision(request.revision, committed, compacted) {
             Ok(revision) => revision,
-            Err(error) => return out.answers.push((token, Err(error))),
+            Err(error) => return self.read_done(token, past, Err(error), out),
         };
         let owner = match &request.range {
             KeyRange::Single(key) => Some(owner::of_key(key, self.cores)),
@@ -552,12 +563,13 @@ impl Replica {
         };
         if let KeyRange::Single(key) = &request.range
             && owner == Some(self.core)
+            && let Some(outcome) = self.point_read(&request, key, revision, committed)
         {
-            let answer = self.point_read(&request, key, revision, committed);
-            return out.answers.push((token, answer));
+            return self.read_done(token, past, outcome, out);
         }
         let shards = owner.map_or(0..self.cores, |owner| owner..owner + 1);
-        let read = Gathering::new((token, attempt), request, revision, committed, shards);
+        let mut read = Gathering::new((token, attempt), request, revision, committed, shards);
+        read.past = past;
         self.begin_read(read, out);
     }
 
@@ -565,7 +577,48 @@ impl Replica {
         let number = self.next_read;
         self.next_read += 1;
         self.reads.insert(number, read);
-        self.advance_read(number, out, |_| Ok(()));
+        self.advance_read(number, out, |_| Ok(None));
+    }
+
+    /// What was looked up for some output is here, one for each.
+    pub fn history_found(
+        &mut self,
+        id: u64,
+        found: Result<Vec<Option<Record>>, StoreError>,
+        now_ms: u64,
+        out: &mut Output,
+    ) {
+        let (number, place) = self.looking_up.remove(&id).expect("only what was asked for comes");
+        let compacted = self.shared.compacted_revision();
+        self.advance_read(number, out, |read| {
+            // What was compacted meanwhile may have been gone from the log, too.
+            let committed = read.revision;
+            crate::mvcc::check_revision(read.revision, compacted, committed)?;
+            read.looked_up(place, found?);
+            Ok(None)
+        });
+        self.resume(now_ms, out);
+    }
+
+    fn look_up(&mut self, read: u64, place: Place, lookups: Vec<Lookup>, out: &mut Output) {
+        let id = self.next_lookup;
+        self.next_lookup += 1;
+        self.looking_up.insert(id, (read, place));
+        out.lookups.push((id, lookups));
+    }
+
+    fn read_done(
+        &mut self,
+        token: Token,
+        past: bool,
+        outcome: Result<RangeResponse, StoreError>,
+        out: &mut Output,
+    ) {
+        if past {
+            self.past_read(token, outcome, out);
+        } else {
+            out.answers.push((token, outcome.map(Answer::Range)));
+        }
     }
 
     /// Hashes all that lived at a revision: a read of everything whose records are not kept.
@@ -584,18 +637,24 @@ impl Replica {
         self.begin_read(read, out);
     }
 
+    /// Reads a key of this shard; `None` when only the log knows.
     fn point_read(
         &self,
         request: &RangeRequest,
         key: &Bytes,
         revision: Revision,
         committed: Revision,
-    ) -> Outcome {
-        self.readable(revision)?;
-        let records: Vec<_> =
-            self.shard.mvcc().get_at(key, revision).cloned().into_iter().collect();
+    ) -> Option<Result<RangeResponse, StoreError>> {
+        if let Err(error) = self.readable(revision) {
+            return Some(Err(error));
+        }
+        let records = match self.shard.mvcc().get_at(key, revision) {
+            Seen::Live(record) => vec![record.clone()],
+            Seen::Nothing => Vec::new(),
+            Seen::Evicted { .. } => return None,
+        };
         let count = records.len();
-        Ok(Answer::Range(crate::mvcc::range::answer(request, records, count, committed)))
+        Some(Ok(crate::mvcc::range::answer(request, records, count, committed)))
     }
 
     /// Lets a read in progress take a shard's contribution, and ask for the next or answer.
@@ -603,14 +662,14 @@ impl Replica {
         &mut self,
         number: u64,
         out: &mut Output,
-        contribute: impl FnOnce(&mut Gathering) -> Result<(), StoreError>,
+        contribute: impl FnOnce(&mut Gathering) -> Result<Option<Ask>, StoreError>,
     ) {
         // A read that is over may still get slices that were on their way.
         let Some(read) = self.reads.get_mut(&number) else { return };
-        if let Err(error) = contribute(read) {
-            return self.end_read(number, error, out);
-        }
-        let mut asks = Vec::new();
+        let mut asks: Vec<Ask> = match contribute(read) {
+            Ok(ask) => ask.into_iter().collect(),
+            Err(error) => return self.end_read(number, error, out),
+        };
         let answer = read.advance(&mut asks);
         let (token, range, revision) = (read.token, read.request.range.clone(), read.revision);
         for ask in asks {
@@ -624,19 +683,21 @@ impl Replica {
                     let message = Message::Count { token: number, range, revision, resume_from };
                     self.send(shard, message, out);
                 }
+                Ask::Lookup { place, lookups } => self.look_up(number, place, lookups, out),
             }
         }
-        if let Some(response) = answer {
-            let hashed = self.reads.remove(&number).and_then(|read| read.hash);
-            let answer = match hashed {
-                Some(hash) => Answer::HashKv(HashKv {
-                    hash: hash.value(),
-                    revision,
-                    compacted_revision: self.shared.compacted_revision(),
-                    current_revision: response.revision,
-                }),
-                None => Answer::Range(response),
+        if let Some(response) = answer
+            && let Some(read) = self.reads.remove(&number)
+        {
+            let Some(hash) = read.hash else {
+                return self.read_done(token, read.past, Ok(response), out);
             };
+            let answer = Answer::HashKv(HashKv {
+                hash: hash.value(),
+                revision,
+                compacted_revision: self.shared.compacted_revision(),
+                current_revision: response.revision,
+            });
             out.answers.push((token, Ok(answer)));
         }
     }
@@ -651,8 +712,8 @@ impl Replica {
             if read.hash.is_some() {
                 return self.hash(read.token, read.request.revision, read.attempt + 1, out);
             }
-            return self.range(read.token, read.request, read.attempt + 1, out);
+            return self.range((read.token, read.attempt + 1), read.request, read.past, out);
         }
-        out.answers.push((read.token, Err(error)));
+        self.read_done(read.token, read.past, Err(error), out);
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn visit_ranges(transaction: &Transaction, visit: &mut dyn FnMut(&Key
     for operation in transaction.success.iter().chain(&transaction.failure) {
         match operation {
             Operation::Range(request) => visit(&request.range),
+            Operation::Past(_) => {}
             Operation::Put(put) => visit(&KeyRange::Single(put.key.clone())),
             Operation::DeleteRange(delete) => visit(&delete.range),
             Operation::Transaction(nested) => visit_ranges(nested, visit),
@@ -51,7 +52,7 @@ pub(super) fn visit_ranges(transaction: &Transaction, visit: &mut dyn FnMut(&Key
 /// Whether a transaction could change anything.
 pub(super) fn writes(transaction: &Transaction) -> bool {
     transaction.success.iter().chain(&transaction.failure).any(|operation| match operation {
-        Operation::Range(_) => false,
+        Operation::Range(_) | Operation::Past(_) => false,
         Operation::Put(_) | Operation::DeleteRange(_) => true,
         Operation::Transaction(nested) => writes(nested),
     })

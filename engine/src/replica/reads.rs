@@ -1,7 +1,8 @@
 //! A read over several shards: slices from each, merged by key at one revision.
 //!
 //! A shard is asked for a slice at a time, so a list of any size holds no core for longer than a
-//! slice takes, and a limited one takes no more from each shard than it may need.
+//! slice takes, and a limited one takes no more from each shard than it may need. What only the
+//! log remembers is looked up slice by slice, too.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::state_hash::StateHash;
 use crate::error::StoreError;
 use crate::message::Token;
-use crate::mvcc::range::{self, Chunk, CountChunk};
+use crate::mvcc::range::{self, Chunk, CountChunk, Lookup};
 use crate::record::{Record, Revision};
 use crate::request::{RangeRequest, RangeResponse};
 
@@ -23,8 +24,27 @@ pub(super) const SLICE_STEPS: usize = SLICE_KEYS;
 /// What to ask of a shard next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    Slice { shard: usize, after: Option<Bytes>, max_keys: usize },
-    Count { shard: usize, resume_from: Option<Bytes> },
+    Slice {
+        shard: usize,
+        after: Option<Bytes>,
+        max_keys: usize,
+    },
+    Count {
+        shard: usize,
+        resume_from: Option<Bytes>,
+    },
+    /// What is missing in a slice of this shard; the answer is for [`Gathering::looked_up`].
+    Lookup {
+        place: Place,
+        lookups: Vec<Lookup>,
+    },
+}
+
+/// What a lookup completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    SliceOf(usize),
+    CountOf(usize),
 }
 
 /// One read in progress.
@@ -44,11 +64,39 @@ pub(super) struct Gathering {
     merged: Vec<Record>,
     /// Takes the records instead of `merged`, when nobody wants anything but their hash.
     pub(super) hash: Option<StateHash>,
+    /// The outcome is for a transaction that waits for it.
+    pub(super) past: bool,
+    /// Slices that wait for what is looked up.
+    incomplete: Vec<Incomplete>,
     /// `None` until counting has begun.
     count: Option<usize>,
     counts_missing: usize,
     /// Shards that have counted a slice, and where the next one begins.
     count_on: Vec<(usize, Bytes)>,
+}
+
+#[derive(Debug)]
+enum Incomplete {
+    Slice(usize, Chunk),
+    Count(usize, CountChunk),
+}
+
+impl Incomplete {
+    fn place(&self) -> Place {
+        match self {
+            Incomplete::Slice(shard, _) => Place::SliceOf(*shard),
+            Incomplete::Count(shard, _) => Place::CountOf(*shard),
+        }
+    }
+
+    fn lookups(&self) -> Vec<Lookup> {
+        match self {
+            Incomplete::Slice(_, chunk) => {
+                chunk.unresolved.iter().map(|(_, lookup)| lookup.clone()).collect()
+            }
+            Incomplete::Count(_, chunk) => chunk.unresolved.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +134,8 @@ impl Gathering {
             parts: shards.map(part).collect(),
             merged: Vec::new(),
             hash: None,
+            past: false,
+            incomplete: Vec::new(),
             count: None,
             counts_missing: 0,
             count_on: Vec::new(),
@@ -154,22 +204,55 @@ impl Gathering {
         }
     }
 
-    pub(super) fn slice_read(&mut self, shard: usize, chunk: Chunk) {
+    /// Takes a slice; gives what is missing in it, if anything is.
+    pub(super) fn slice_read(&mut self, shard: usize, chunk: Chunk) -> Option<Ask> {
+        assert!(self.part(shard).asked);
+        if !chunk.unresolved.is_empty() {
+            return Some(self.wait_for(Incomplete::Slice(shard, chunk)));
+        }
         let part = self.part(shard);
-        assert!(part.asked && part.buffer.is_empty());
+        assert!(part.buffer.is_empty());
         part.asked = false;
         part.buffer = chunk.records.into();
         part.ended = chunk.resume_after.is_none();
         part.after = chunk.resume_after;
+        None
     }
 
-    pub(super) fn slice_counted(&mut self, shard: usize, chunk: CountChunk) {
+    /// Takes a slice of a count; gives what is missing in it, if anything is.
+    pub(super) fn slice_counted(&mut self, shard: usize, chunk: CountChunk) -> Option<Ask> {
         assert!(self.counts_missing > 0);
+        if !chunk.unresolved.is_empty() {
+            return Some(self.wait_for(Incomplete::Count(shard, chunk)));
+        }
         *self.count.get_or_insert(0) += chunk.count;
         match chunk.resume_from {
             Some(from) => self.count_on.push((shard, from)),
             None => self.counts_missing -= 1,
         }
+        None
+    }
+
+    fn wait_for(&mut self, incomplete: Incomplete) -> Ask {
+        let (place, lookups) = (incomplete.place(), incomplete.lookups());
+        self.incomplete.push(incomplete);
+        Ask::Lookup { place, lookups }
+    }
+
+    /// Completes a slice by what was missing in it.
+    pub(super) fn looked_up(&mut self, place: Place, found: Vec<Option<Record>>) {
+        let waits = self.incomplete.iter().position(|slice| slice.place() == place);
+        let nothing_missing = match self.incomplete.swap_remove(waits.expect("it was asked for")) {
+            Incomplete::Slice(shard, mut chunk) => {
+                chunk.resolve(found);
+                self.slice_read(shard, chunk)
+            }
+            Incomplete::Count(shard, mut chunk) => {
+                chunk.resolve(&found);
+                self.slice_counted(shard, chunk)
+            }
+        };
+        assert!(nothing_missing.is_none());
     }
 
     fn part(&mut self, shard: usize) -> &mut Part {

@@ -1,7 +1,7 @@
 //! What a request or a freeze touches.
 
 use crate::lease::Attachments;
-use crate::record::{LeaseId, Revision};
+use crate::record::LeaseId;
 use crate::request::{KeyRange, Operation, Transaction};
 
 /// Everything that a transaction may read in its newest state, or change.
@@ -12,8 +12,6 @@ pub struct Footprint {
     pub leases: Vec<LeaseId>,
     /// Leases that are touched with all the keys attached to them.
     pub whole_leases: Vec<LeaseId>,
-    /// Reads of older revisions, which nothing can change any more.
-    pub history: Vec<(KeyRange, Revision)>,
 }
 
 impl Footprint {
@@ -28,9 +26,7 @@ impl Footprint {
         self.ranges.extend(transaction.compares.iter().map(|compare| compare.range.clone()));
         for operation in transaction.success.iter().chain(&transaction.failure) {
             match operation {
-                Operation::Range(range) if range.revision > 0 => {
-                    self.history.push((range.range.clone(), range.revision));
-                }
+                Operation::Past(_) => {}
                 Operation::Range(range) => self.ranges.push(range.range.clone()),
                 Operation::Put(put) => {
                     self.ranges.push(KeyRange::Single(put.key.clone()));

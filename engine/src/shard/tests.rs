@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::effect::Change;
 use crate::mvcc::Gathered;
-use crate::mvcc::tests::Random;
-use crate::request::{DeleteRange, Operation, Put, RangeRequest};
+use crate::mvcc::tests::{Random, nothing_evicted, range_at, with_past};
+use crate::request::{DeleteRange, Operation, Past, Put, RangeRequest, RangeResponse};
 
 /// A shard, and the counter that the whole store would share.
 #[derive(Default)]
@@ -138,7 +138,8 @@ fn what_conflicts_with_a_freeze_waits_in_order() {
     assert_eq!(store.ask(read), Outcome::Deferred);
     // History does not change: reading it waits for nobody.
     store.committed = store.revision;
-    store.done(Operation::Range(RangeRequest { revision: 2, ..RangeRequest::new(single("a")) }));
+    let outcome = Ok(RangeResponse::default());
+    store.done(Operation::Past(Past { revision: 2, outcome }));
     assert!(!store.shard.freeze(2, vec![single("z")], vec![]));
     assert_eq!(store.ask(put("z", 0)), Outcome::Deferred); // request 8
     let gathered = store.shard.gather(1, &[single("a"), single("m")]);
@@ -230,7 +231,8 @@ fn attachments_follow_every_history() {
             }
             let mut expected: BTreeMap<LeaseId, Vec<Bytes>> = BTreeMap::new();
             let everything = KeyRange::prefix(b"");
-            for record in store.shard.mvcc().range_at(&everything, store.revision) {
+            let newest = store.shard.mvcc().newest_in(&everything);
+            for record in newest.filter(|record| !record.is_tombstone()) {
                 let key = Bytes::copy_from_slice(record.key());
                 expected.entry(record.lease()).or_default().push(key);
             }
@@ -273,13 +275,22 @@ fn a_transaction_over_two_shards_equals_one_over_one() {
             for shard in &mut halves {
                 assert!(shard.freeze(1, footprint.ranges.clone(), footprint.leases.clone()));
                 gathered.add_newest(shard.gather(1, &footprint.ranges));
-                for (range, revision) in &footprint.history {
-                    let lived = shard.mvcc().range_at(range, *revision).cloned();
-                    gathered.add_history(range, *revision, lived);
-                }
             }
             let (committed, next) = (whole.revision, whole.revision + 1);
-            let got = evaluate(&gathered, committed, || next, &transaction);
+            let read = |shards: &[&Shard], request: &RangeRequest| {
+                let read = |shard: &&Shard| {
+                    range_at(shard.mvcc(), &request.range, request.revision, nothing_evicted)
+                };
+                let mut records: Vec<Record> = shards.iter().flat_map(read).collect();
+                records.sort_by(|left, right| left.key().cmp(right.key()));
+                records
+            };
+            let in_halves = with_past(&transaction, committed, 0, |request| {
+                read(&[&halves[0], &halves[1]], request)
+            });
+            let transaction =
+                with_past(&transaction, committed, 0, |request| read(&[&whole.shard], request));
+            let got = evaluate(&gathered, committed, || next, &in_halves);
             for change in &got.changes {
                 halves[owner(change.record.key())].install(change.record.clone());
             }

@@ -87,6 +87,11 @@ impl WatchHub {
         self.head
     }
 
+    /// The revision before the oldest batch in memory.
+    pub fn ring_begins_after(&self) -> Revision {
+        self.ring.begins_after().unwrap_or(self.head)
+    }
+
     /// How many watchers there are.
     pub fn len(&self) -> usize {
         self.watchers.len()

@@ -32,6 +32,11 @@ impl Ring {
         }
     }
 
+    /// The revision before the oldest batch, if there is one.
+    pub(super) fn begins_after(&self) -> Option<Revision> {
+        self.batches.front().map(|(batch, _)| batch.revision_before)
+    }
+
     /// Whether every revision from this one on is here, up to the newest.
     pub(super) fn reaches_back_to(&self, revision: Revision) -> bool {
         self.batches.front().is_some_and(|(batch, _)| batch.revision_before < revision)

@@ -1,10 +1,12 @@
 //! Random histories, each the same for its seed.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 
-use super::Random;
 use super::model::Model;
-use crate::mvcc::{Mvcc, Settled, Usage, evaluate};
+use super::{Random, range_at, with_past};
+use crate::mvcc::{Lookup, Mvcc, Seen, Settled, Usage, evaluate};
 use crate::record::{Record, Revision};
 use crate::request::*;
 
@@ -15,10 +17,13 @@ struct Pair {
     committed: Revision,
     random: Random,
     seed: u64,
+    /// Versions that had to be looked up.
+    looked_up: Cell<usize>,
 }
 
 #[test]
 fn random_histories_equal_the_model() {
+    let mut looked_up = 0;
     for seed in 0..300 {
         let keys = if seed % 3 == 0 { 6 } else { 60 };
         let mut pair = Pair {
@@ -27,14 +32,18 @@ fn random_histories_equal_the_model() {
             committed: 1,
             random: Random(seed),
             seed,
+            looked_up: Cell::new(0),
         };
         for _ in 0..150 {
             pair.step(keys);
         }
         pair.commit();
         pair.compare_everything(keys);
+        pair.evict_to_the_end(keys);
         pair.compact_to_the_end(keys);
+        looked_up += pair.looked_up.get();
     }
+    assert!(looked_up > 1000, "only {looked_up} versions were looked up");
 }
 
 impl Pair {
@@ -44,8 +53,9 @@ impl Pair {
             60..80 => self.read(keys),
             80..88 => self.commit(),
             88..92 => self.rollback(keys),
-            92..95 => self.compact(),
-            95 => self.restore(),
+            92..94 => self.compact(),
+            94 => self.restore(),
+            95..97 => self.evict(),
             _ => {
                 let max = 1 + self.random.below(20);
                 self.mvcc.compact_slice(max);
@@ -66,7 +76,11 @@ impl Pair {
             taken += 1;
             next
         };
-        let got = evaluate(&self.mvcc, self.committed, take, &transaction);
+        let compacted = self.mvcc.compacted_revision();
+        let with_past = with_past(&transaction, self.committed, compacted, |request| {
+            range_at(&self.mvcc, &request.range, request.revision, |lookup| self.look_up(lookup))
+        });
+        let got = evaluate(&self.mvcc, self.committed, take, &with_past);
         let before = self.model.revision();
         let mut expected = self.model.transact(&transaction);
         let changed = self.model.revision() > before;
@@ -99,14 +113,15 @@ impl Pair {
         let range = random_range(&mut self.random, keys);
         let expected = self.model.range(&range, revision);
         let context = format!("seed {} {range:?} at {revision}", self.seed);
-        let got: Vec<Record> = self.mvcc.range_at(&range, revision).cloned().collect();
-        assert_eq!(got, expected, "{context}");
-        assert_eq!(self.mvcc.count_at(&range, revision), expected.len(), "{context}");
-
         let max = 1 + self.random.below(10);
         let (mut records, mut after) = (Vec::new(), None);
         loop {
-            let chunk = self.mvcc.range_chunk(&range, revision, after.as_deref(), max);
+            let mut chunk = self.mvcc.range_chunk(&range, revision, after.as_deref(), max);
+            let lookups = chunk.unresolved.iter().map(|(_, lookup)| lookup);
+            let found: Vec<_> = lookups.map(|lookup| self.look_up(lookup)).collect();
+            self.looked_up.set(self.looked_up.get() + found.len());
+            assert!(revision < self.mvcc.floor() || found.is_empty(), "{context}");
+            chunk.resolve(found);
             assert!(chunk.records.len() <= max, "{context}");
             records.extend(chunk.records);
             after = chunk.resume_after;
@@ -117,7 +132,9 @@ impl Pair {
         assert_eq!(records, expected, "{context}");
         let (mut count, mut from) = (0, None);
         loop {
-            let chunk = self.mvcc.count_chunk(&range, revision, from.as_deref(), max);
+            let mut chunk = self.mvcc.count_chunk(&range, revision, from.as_deref(), max);
+            let found: Vec<_> = chunk.unresolved.iter().map(|key| self.look_up(key)).collect();
+            chunk.resolve(&found);
             count += chunk.count;
             from = chunk.resume_from;
             if from.is_none() {
@@ -127,13 +144,31 @@ impl Pair {
         assert_eq!(count, expected.len(), "{context}");
 
         let key = random_key(&mut self.random, keys);
-        assert_eq!(
-            self.mvcc.get_at(&key, revision),
-            self.model.at(revision).get(&key[..]),
-            "{context}"
-        );
+        let expected = self.model.at(revision).get(&key[..]);
+        match self.mvcc.get_at(&key, revision) {
+            Seen::Live(record) => assert_eq!(Some(record), expected, "{context}"),
+            Seen::Nothing => assert_eq!(None, expected, "{context}"),
+            Seen::Evicted { upto, lived } => {
+                let found = self.look_up(&Lookup { key: key.clone(), revision: upto });
+                assert_eq!(found.as_ref(), expected, "{context}");
+                assert!(!lived || found.is_some(), "{context}");
+            }
+        }
         let newest = self.model.at(self.model.revision()).get(&key[..]);
         assert_eq!(self.mvcc.newest(&key), newest, "{context}");
+    }
+
+    /// What the log would say: it has every version.
+    fn look_up(&self, lookup: &Lookup) -> Option<Record> {
+        self.model.at(lookup.revision).get(&lookup.key[..]).cloned()
+    }
+
+    fn evict(&mut self) {
+        let floor = self.mvcc.floor();
+        let floor = floor + self.random.below((self.committed - floor + 3).max(1) as usize) as i64;
+        self.mvcc.evict(floor);
+        let max = self.random.below(20);
+        self.mvcc.evict_slice(max);
     }
 
     fn commit(&mut self) {
@@ -162,13 +197,14 @@ impl Pair {
         self.model.compacted = self.mvcc.compacted_revision();
     }
 
-    /// From a snapshot at the committed revision comes the same state, but for older versions. The
-    /// snapshot is fuzzy: its chunks may hold what came later, and entries that it holds already
+    /// From a snapshot at the committed revision comes the same state; older versions are
+    /// in the log. The snapshot is fuzzy: its chunks may hold what came later, and entries that it holds already
     /// are installed again.
     fn restore(&mut self) {
         let mut restored = Mvcc::default();
         restored.settle(self.committed);
-        restored.compact(self.committed);
+        restored.compact(self.mvcc.compacted_revision());
+        restored.evict(self.committed);
         let (max, mut after) = (1 + self.random.below(20), None);
         loop {
             let chunk = self.mvcc.settled_chunk(after.as_deref(), self.committed, max);
@@ -188,7 +224,6 @@ impl Pair {
         }
         self.mvcc = restored;
         self.model.rollback(self.committed);
-        self.model.compacted = self.committed;
     }
 
     fn compare_everything(&mut self, keys: usize) {
@@ -200,6 +235,19 @@ impl Pair {
         let usage = self.mvcc.usage();
         assert_eq!(usage.live_keys, newest.len(), "seed {}", self.seed);
         assert_eq!(usage.live_bytes, newest.values().map(bytes).sum::<usize>());
+    }
+
+    /// With the floor at the newest revision each key has one version, perhaps a tombstone, in
+    /// memory, and every older revision can be read.
+    fn evict_to_the_end(&mut self, keys: usize) {
+        self.mvcc.evict(self.committed);
+        while !self.mvcc.evict_slice(7) {}
+        for _ in 0..20 {
+            self.read(keys);
+        }
+        let everything = KeyRange::From(Bytes::new());
+        let known = self.mvcc.newest_in(&everything).count();
+        assert_eq!(self.mvcc.usage().versions, known, "seed {}", self.seed);
     }
 
     /// After the last compaction nothing but the live versions is left.

@@ -4,9 +4,10 @@ mod histories;
 mod model;
 mod rules;
 
-use super::{Mvcc, View};
+use super::range::answer;
+use super::{Lookup, Mvcc, View, check_revision, fill_in_past, past_ranges};
 use crate::record::{LeaseId, Record, Revision};
-use crate::request::KeyRange;
+use crate::request::{KeyRange, RangeRequest, Transaction};
 
 /// A whole store of one shard, without leases but for the even ids.
 impl View for Mvcc {
@@ -18,10 +19,6 @@ impl View for Mvcc {
         Mvcc::newest_in(self, range).for_each(visit);
     }
 
-    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record)) {
-        Mvcc::range_at(self, range, revision).for_each(visit);
-    }
-
     fn lease_exists(&self, lease: LeaseId) -> bool {
         lease % 2 == 0
     }
@@ -29,6 +26,45 @@ impl View for Mvcc {
     fn compacted_revision(&self) -> Revision {
         self.compacted
     }
+}
+
+/// Reads a range at a revision in one piece; `look_up` is the log.
+pub(crate) fn range_at(
+    mvcc: &Mvcc,
+    range: &KeyRange,
+    revision: Revision,
+    look_up: impl Fn(&Lookup) -> Option<Record>,
+) -> Vec<Record> {
+    let mut chunk = mvcc.range_chunk(range, revision, None, usize::MAX);
+    let found = chunk.unresolved.iter().map(|(_, lookup)| look_up(lookup)).collect();
+    chunk.resolve(found);
+    chunk.records
+}
+
+/// A log that is never asked, as nothing is evicted.
+pub(crate) fn nothing_evicted(lookup: &Lookup) -> Option<Record> {
+    panic!("{lookup:?} is in memory")
+}
+
+/// Reads the ranges at older revisions, as a replica does before the transaction is evaluated.
+pub(crate) fn with_past(
+    transaction: &Transaction,
+    committed: Revision,
+    compacted: Revision,
+    read: impl Fn(&RangeRequest) -> Vec<Record>,
+) -> Transaction {
+    let outcomes: Vec<_> = past_ranges(transaction)
+        .into_iter()
+        .map(|request| {
+            check_revision(request.revision, compacted, committed)?;
+            let records = read(request);
+            let count = records.len();
+            Ok(answer(request, records, count, 0))
+        })
+        .collect();
+    let mut transaction = transaction.clone();
+    fill_in_past(&mut transaction, &mut outcomes.into_iter());
+    transaction
 }
 
 /// Random numbers from a seed (splitmix64).

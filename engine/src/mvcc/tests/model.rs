@@ -121,6 +121,7 @@ impl Run<'_> {
         let new_revision = self.revision + 1;
         match operation {
             Operation::Range(request) => self.range(request).map(OperationResponse::Range),
+            Operation::Past(past) => panic!("the store's own: {past:?}"),
             Operation::Put(put) => {
                 let before = self.state.get(&put.key[..]).cloned();
                 if before.is_none() && (put.ignore_value || put.ignore_lease) {

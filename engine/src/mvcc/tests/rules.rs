@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use super::{nothing_evicted, range_at as range_of_mvcc, with_past};
 use crate::error::StoreError;
-use crate::mvcc::{Evaluation, Mvcc, evaluate};
+use crate::mvcc::{Evaluation, Mvcc, Seen, evaluate};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::*;
 
@@ -31,7 +32,11 @@ impl Fixture {
             taken += 1;
             next
         };
-        let evaluation = evaluate(&self.mvcc, self.committed, take, transaction);
+        let (committed, compacted) = (self.committed, self.mvcc.compacted_revision());
+        let transaction = with_past(transaction, committed, compacted, |request| {
+            range_of_mvcc(&self.mvcc, &request.range, request.revision, nothing_evicted)
+        });
+        let evaluation = evaluate(&self.mvcc, committed, take, &transaction);
         assert_eq!(taken > 0, !evaluation.changes.is_empty());
         self.revision += taken;
         for change in &evaluation.changes {
@@ -95,6 +100,13 @@ fn range_at(key: &str, revision: Revision) -> Operation {
 
 fn compare(range: KeyRange, comparison: Comparison, target: CompareTarget) -> Compare {
     Compare { range, comparison, target }
+}
+
+fn value_at(mvcc: &Mvcc, key: &[u8], revision: Revision) -> Vec<u8> {
+    match mvcc.get_at(key, revision) {
+        Seen::Live(record) => record.value().to_vec(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn values(records: &[Record]) -> Vec<(&str, &str)> {
@@ -205,8 +217,8 @@ fn a_put_after_a_delete_in_the_same_transaction_starts_at_version_1() {
     assert_eq!(response.responses[1], OperationResponse::Put { previous: None });
     let record = &range_of(&response.responses[2]).records[0];
     assert_eq!((record.create_revision(), record.version()), (6, 1));
-    assert_eq!(store.mvcc.get_at(b"b", 5).map(Record::value), Some(&b"again"[..]));
-    assert_eq!(store.mvcc.get_at(b"b", 6).map(Record::value), Some(&b"new"[..]));
+    assert_eq!(value_at(&store.mvcc, b"b", 5), b"again");
+    assert_eq!(value_at(&store.mvcc, b"b", 6), b"new");
 }
 
 #[test]
@@ -419,8 +431,8 @@ fn compaction_keeps_what_its_revision_sees() {
     store.committed = store.revision;
     store.mvcc.compact(5);
     assert!(store.mvcc.compact_slice(100));
-    assert_eq!(store.mvcc.get_at(b"b", 5).map(Record::value), Some(&b"again"[..]));
-    assert_eq!(store.mvcc.get_at(b"a", 5).map(Record::value), Some(&b"va"[..]));
+    assert_eq!(value_at(&store.mvcc, b"b", 5), b"again");
+    assert_eq!(value_at(&store.mvcc, b"a", 5), b"va");
     // b's first version went; a, its tombstone, b twice and c are left.
     assert_eq!(store.mvcc.usage().versions, 5);
     store.mvcc.compact(6);
@@ -438,4 +450,62 @@ fn compaction_keeps_what_its_revision_sees() {
     assert_eq!(compaction(-1), Err(StoreError::Compacted { requested: -1, compacted: 7 }));
     assert_eq!(compaction(8), Ok(()));
     assert_eq!(compaction(9), Err(StoreError::FutureRevision { requested: 9, current: 8 }));
+}
+
+#[test]
+fn what_is_evicted_is_looked_up() {
+    let mut store = fixture();
+    store.run(vec![delete(single("a"))]);
+    store.run(vec![put("a", "new")]);
+    store.committed = store.revision;
+    store.mvcc.settle(4);
+    store.mvcc.evict(7);
+    assert_eq!(store.mvcc.floor(), 4, "what is not settled may be rolled back");
+    store.mvcc.settle(7);
+    store.mvcc.evict(5);
+    assert!(store.mvcc.evict_slice(1));
+    let evicted = |upto, lived| Seen::Evicted { upto, lived };
+    // b was overwritten at 5, below or at the floor; a was deleted above.
+    for (key, revision, expected) in
+        [("b", 4, evicted(3, true)), ("b", 2, evicted(2, false)), ("x", 2, Seen::Nothing)]
+    {
+        assert_eq!(store.mvcc.get_at(key.as_bytes(), revision), expected, "{key} at {revision}");
+    }
+    assert!(matches!(store.mvcc.get_at(b"a", 5), Seen::Live(record) if record.value() == b"va"));
+    store.mvcc.evict(7);
+    assert!(!store.mvcc.evict_slice(1) && store.mvcc.evict_slice(9));
+    for (key, revision, expected) in
+        [("a", 6, evicted(6, false)), ("a", 5, evicted(5, false)), ("c", 3, Seen::Nothing)]
+    {
+        assert_eq!(store.mvcc.get_at(key.as_bytes(), revision), expected, "{key} at {revision}");
+    }
+    assert_eq!(store.mvcc.usage().versions, 3);
+    store.run(vec![put("c", "2")]);
+    store.run(vec![put("c", "3")]);
+    store.mvcc.settle(9);
+    store.mvcc.evict(9);
+    assert!(store.mvcc.evict_slice(9));
+    // It was created at 4, so it lived at 8 whatever it was then.
+    assert_eq!(store.mvcc.get_at(b"c", 8), evicted(8, true));
+    assert_eq!(store.mvcc.count_chunk(&single("c"), 8, None, 1).count, 1);
+}
+
+#[test]
+fn a_key_that_comes_and_goes_leaves_nothing_but_its_tombstone() {
+    let mut store = fixture();
+    for round in 0..1000 {
+        store.run(vec![put("k", "v")]);
+        store.run(vec![delete(single("k"))]);
+        store.mvcc.settle(store.revision);
+        if round % 2 == 0 {
+            store.mvcc.evict(store.revision - 1);
+            store.mvcc.evict_slice(100);
+        }
+    }
+    store.mvcc.evict(store.revision);
+    assert!(store.mvcc.evict_slice(100));
+    assert_eq!(store.mvcc.usage().versions, 4);
+    assert_eq!(store.mvcc.tombstones.len(), 1);
+    store.mvcc.compact(store.revision);
+    assert!(store.mvcc.compact_slice(1) && store.mvcc.newest_or_tombstone(b"k").is_none());
 }

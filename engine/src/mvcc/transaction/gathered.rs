@@ -15,7 +15,6 @@ use crate::request::KeyRange;
 pub struct Gathered {
     ranges: Vec<KeyRange>,
     newest: BTreeMap<Bytes, Record>,
-    history: Vec<(KeyRange, Revision, BTreeMap<Bytes, Record>)>,
     leases: HashSet<LeaseId>,
     compacted: Revision,
 }
@@ -34,21 +33,6 @@ impl Gathered {
     pub fn add_newest(&mut self, records: impl IntoIterator<Item = Record>) {
         self.newest.extend(records.into_iter().map(keyed));
     }
-
-    /// Adds what lived in `range` at `revision` on a shard, in any order; also when that is nothing.
-    pub fn add_history(
-        &mut self,
-        range: &KeyRange,
-        revision: Revision,
-        records: impl IntoIterator<Item = Record>,
-    ) {
-        let records = records.into_iter().map(keyed);
-        let same = self.history.iter_mut().find(|(r, at, _)| (r, *at) == (range, revision));
-        match same {
-            Some((_, _, gathered)) => gathered.extend(records),
-            None => self.history.push((range.clone(), revision, records.collect())),
-        }
-    }
 }
 
 fn keyed(record: Record) -> (Bytes, Record) {
@@ -66,12 +50,6 @@ impl View for Gathered {
         let from = (Bound::Included(&range.start()[..]), Bound::Unbounded);
         let inside = self.newest.range::<[u8], _>(from).map(|(_, record)| record);
         inside.take_while(|record| range.contains(record.key())).for_each(visit);
-    }
-
-    fn range_at(&self, range: &KeyRange, revision: Revision, visit: &mut dyn FnMut(&Record)) {
-        let same = self.history.iter().find(|(r, at, _)| (r, *at) == (range, revision));
-        let (_, _, records) = same.expect("the history was gathered");
-        records.values().for_each(visit);
     }
 
     fn lease_exists(&self, lease: LeaseId) -> bool {
