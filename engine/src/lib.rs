@@ -21,6 +21,7 @@ pub mod sequencer;
 pub mod shard;
 pub mod shared;
 mod slab;
+pub mod snapshot;
 pub mod watch;
 
 pub use error::StoreError;

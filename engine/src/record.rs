@@ -60,6 +60,27 @@ impl Record {
         )
     }
 
+    /// [`new`](Record::new) from key and value in one piece: nothing is copied twice.
+    pub(crate) fn from_joined(
+        joined: &[u8],
+        key_length: usize,
+        create_revision: Revision,
+        mod_revision: Revision,
+        version: i64,
+        lease: LeaseId,
+    ) -> Record {
+        assert!(version > 0, "a live version counts from 1");
+        assert!(create_revision <= mod_revision && key_length <= joined.len());
+        let key_length = u32::try_from(key_length).expect("keys are shorter than 4 GiB");
+        let header = Header { create_revision, mod_revision, version, lease, key_length };
+        Record(ThinArc::from_header_and_slice(header, joined))
+    }
+
+    /// The key, and behind it the value.
+    pub(crate) fn key_and_value(&self) -> &[u8] {
+        &self.0.slice
+    }
+
     fn build(header: Header, key: &[u8], value: &[u8]) -> Record {
         assert!(u32::try_from(key.len()).is_ok());
         let mut joined = Vec::with_capacity(key.len() + value.len());
