@@ -22,6 +22,9 @@ pub enum StoreError {
     /// More than [`DELETE_KEY_BYTES`](crate::limits::DELETE_KEY_BYTES) in one transaction.
     #[error("the keys to delete are too many for one request; delete them in several ranges")]
     TooLarge,
+    /// Nothing may grow until there is room again; deleting and compacting stay possible.
+    #[error("the disk is full: free space, delete keys or compact")]
+    NoSpace,
     #[error("too many requests are waiting for the disk")]
     TooManyRequests,
     /// An older version could not be read back. Names file, place and remedy.

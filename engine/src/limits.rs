@@ -60,6 +60,11 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 /// ones that follow grow to [`LOG_SEGMENT_BYTES`] and are made ready in the background.
 pub const LOG_FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
+/// Bytes of the file system that a new segment must leave free. Without that much, requests that
+/// add to the store are refused with [`NoSpace`](crate::StoreError::NoSpace) while the present
+/// segment has room for those that delete and compact, and for what is under way.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
 /// Frames that may be submitted to the log and not yet durable. More than a disk makes use of at
 /// once; recovery relies on it to tell an unfinished end from damage.
 pub const LOG_FRAMES_IN_FLIGHT: usize = 64;
@@ -69,6 +74,23 @@ pub const LOG_APPENDS: usize = 4096;
 
 /// The largest payload of one frame, bytes: one effect that deletes some millions of keys.
 pub const LOG_PAYLOAD_BYTES: usize = 512 << 20;
+
+/// Bytes of log behind the last snapshot that make another one due, at least: below, a start
+/// replays them in less time than it takes to notice.
+pub const SNAPSHOT_LOG_BYTES: u64 = 64 << 20;
+
+/// The same after a compaction, and when the store is quiet.
+pub const SNAPSHOT_QUIET_LOG_BYTES: u64 = 16 << 20;
+
+/// Milliseconds without a write that make a store quiet.
+pub const SNAPSHOT_IDLE_MS: u64 = 10_000;
+
+/// Bytes of a snapshot written in a second, at most: a tenth of what an ordinary NVMe disk takes,
+/// so that the log hardly notices.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 128 << 20;
+
+/// Milliseconds until a snapshot that failed is tried again.
+pub const SNAPSHOT_RETRY_MS: u64 = 60_000;
 
 const _: () = assert!(ENTRY_BYTES < LOG_SEGMENT_BYTES as usize);
 const _: () = assert!(ENTRY_BYTES < UNCOMMITTED_BYTES);

@@ -18,6 +18,8 @@ pub struct Shared {
     compacted: AtomicI64,
     /// Bytes of effects taken and not yet committed.
     uncommitted_bytes: AtomicUsize,
+    /// There is no room for another segment of the log.
+    disk_is_full: AtomicBool,
     /// By core: whether it wants to be woken for a committed batch.
     interested: Vec<AtomicBool>,
     /// By core: facts for status pages, refreshed at leisure.
@@ -43,6 +45,7 @@ impl Shared {
             committed_term: AtomicU64::new(0),
             compacted: AtomicI64::new(compacted),
             uncommitted_bytes: AtomicUsize::new(0),
+            disk_is_full: AtomicBool::new(false),
             interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             facts: (0..cores).map(|_| CoreFacts::default()).collect(),
         }
@@ -104,6 +107,16 @@ impl Shared {
         let open = self.taken.load(Ordering::Relaxed) - self.committed.load(Ordering::Relaxed);
         open > limits::UNCOMMITTED_REVISIONS
             || self.uncommitted_bytes.load(Ordering::Relaxed) > limits::UNCOMMITTED_BYTES
+    }
+
+    /// Whether the disk has no room for more, so that whatever adds to the store is refused.
+    pub fn disk_is_full(&self) -> bool {
+        self.disk_is_full.load(Ordering::Relaxed)
+    }
+
+    /// Gives what it was before.
+    pub fn set_disk_is_full(&self, full: bool) -> bool {
+        self.disk_is_full.swap(full, Ordering::Relaxed)
     }
 
     /// Says whether `core` waits for commits. Sequentially consistent with

@@ -85,6 +85,8 @@ pub(super) const LEADER_MISSING: EtcdError =
 
 pub(super) const TOO_MANY_REQUESTS: EtcdError =
     EtcdError(ResourceExhausted, "etcdserver: too many requests");
+pub(super) const NO_SPACE: EtcdError =
+    EtcdError(ResourceExhausted, "etcdserver: mvcc: database space exceeded");
 pub(super) const STOPPED: EtcdError = EtcdError(Unavailable, "etcdserver: server stopped");
 
 /// The reasons that a watch response gives for not creating a watcher.
@@ -108,6 +110,7 @@ pub(super) fn from_store(error: StoreError) -> Status {
         StoreError::LeaseTtlTooLarge(_) => LEASE_TTL_TOO_LARGE.into(),
         StoreError::KeyNotFound => KEY_NOT_FOUND.into(),
         StoreError::TooLarge => REQUEST_TOO_LARGE.into(),
+        StoreError::NoSpace => NO_SPACE.into(),
         StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
         StoreError::Stopped => STOPPED.into(),
         other => Status::new(Unknown, format!("etcdserver: {other}")),
@@ -135,6 +138,7 @@ mod tests {
             (StoreError::LeaseExists(1), FailedPrecondition, "etcdserver: lease already exists"),
             (StoreError::LeaseTtlTooLarge(1), OutOfRange, "etcdserver: too large lease TTL"),
             (StoreError::KeyNotFound, InvalidArgument, "etcdserver: key not found"),
+            (StoreError::NoSpace, ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (StoreError::TooManyRequests, ResourceExhausted, "etcdserver: too many requests"),
             (StoreError::Stopped, Unavailable, "etcdserver: server stopped"),
         ] {

@@ -63,10 +63,10 @@ fn leases_run_out_unless_they_are_kept_alive() {
     grant(&mut table, 1, 10, 0);
     grant(&mut table, 2, 5, 0);
     assert_eq!(table.next_expiry_ms(), Some(5_000));
-    assert_eq!(table.expired(4_999, 10), []);
+    assert_eq!(table.expired(4_999, 10), [0; 0]);
     assert_eq!(table.time(2, 3_500), Ok(Time { granted_ttl: 5, remaining_ttl: 1 }));
     assert_eq!(table.keep_alive(2, 4_000), Ok(Renewal { ttl: 5, checkpoint: None }));
-    assert_eq!(table.expired(5_000, 10), []);
+    assert_eq!(table.expired(5_000, 10), [0; 0]);
     assert_eq!(table.next_expiry_ms(), Some(9_000));
     assert_eq!(table.expired(20_000, 10), [2, 1]);
     assert_eq!(table.next_expiry_ms(), None);
@@ -103,7 +103,7 @@ fn an_entry_of_a_lease_before_does_not_end_the_next_of_that_id() {
     table.begin_revoke(1).expect("it is in force");
     table.apply(&Control::LeaseRevoke { id: 1 }, 1_000);
     grant(&mut table, 1, 60, 1_000);
-    assert_eq!(table.expired(5_000, 10), []);
+    assert_eq!(table.expired(5_000, 10), [0; 0]);
     assert_eq!(table.expired(61_000, 10), [1]);
 }
 

@@ -173,6 +173,14 @@ impl Leader {
             {
                 Err(StoreError::TooManyRequests)
             }
+            Request::Transact(transaction)
+                if shared.disk_is_full() && owner::adds(&transaction) =>
+            {
+                Err(StoreError::NoSpace)
+            }
+            Request::LeaseGrant { .. } | Request::PutDocument { .. } if shared.disk_is_full() => {
+                Err(StoreError::NoSpace)
+            }
             Request::Transact(transaction) => {
                 return self.submit(Work::Transact { ticket, transaction }, mail);
             }

@@ -387,6 +387,9 @@ impl Replica {
             let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
             return self.finish(ticket, refused, out);
         }
+        if self.shared.disk_is_full() && owner::adds(&transaction) {
+            return self.finish(ticket, shard::Outcome::Refused(StoreError::NoSpace), out);
+        }
         let committed = self.shared.committed_revision();
         let shared = Arc::clone(&self.shared);
         let mut take = || shared.take_revision();

@@ -58,6 +58,15 @@ pub(super) fn writes(transaction: &Transaction) -> bool {
     })
 }
 
+/// Whether a transaction could add to the store: all that writes but deletes.
+pub(super) fn adds(transaction: &Transaction) -> bool {
+    transaction.success.iter().chain(&transaction.failure).any(|operation| match operation {
+        Operation::Range(_) | Operation::DeleteRange(_) => false,
+        Operation::Put(_) => true,
+        Operation::Transaction(nested) => adds(nested),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +83,7 @@ mod tests {
         let twice = Transaction { success: vec![single("a"), single("a")], ..one.clone() };
         assert_eq!(of_transaction(&twice, 4), Owner::One(of_key(b"a", 4)));
         let range = Operation::Range(RangeRequest::new(KeyRange::prefix(b"a")));
+        assert!(!adds(&one) && writes(&one));
         assert_eq!(of_transaction(&Transaction::of(range.clone()), 4), Owner::Many);
         assert_eq!(of_transaction(&Transaction::of(range), 1), Owner::One(0));
         let nested = Transaction::of(Operation::Transaction(twice));

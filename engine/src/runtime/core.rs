@@ -250,8 +250,23 @@ impl CoreState {
             sleep(TICK).await;
             self.drive(|replica, out| replica.tick(monotonic_ms(), out));
             self.refresh_facts();
+            self.check_space();
             // Commits that nobody here waits for arrive without a wake-up, and should not pile up.
             self.mesh.wake_self();
+        }
+    }
+
+    /// Lets requests be refused that would fill a full disk, and admits them when it is not.
+    fn check_space(&self) {
+        let Some(journal) = &self.journal else { return };
+        let full = journal.is_out_of_space();
+        match (self.shared.set_disk_is_full(full), full) {
+            (false, true) => eprintln!(
+                "warning: there is no space for the log to grow: requests that add to the store \
+                 are refused until there is. Free space, delete keys, or compact"
+            ),
+            (true, false) => eprintln!("there is space for the log again"),
+            _ => {}
         }
     }
 

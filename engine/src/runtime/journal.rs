@@ -31,6 +31,17 @@ impl Journal {
         }
     }
 
+    /// Whether there is no room for the log to grow. Looks for some, too.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        let writer = self.writer.borrow();
+        let Some(writer) = writer.as_ref() else { return false };
+        let full = writer.space_warning().is_some_and(|failure| failure.out_of_space);
+        if full {
+            writer.look_for_space();
+        }
+        full
+    }
+
     pub(super) fn depth(&self) -> usize {
         DEPTH
     }

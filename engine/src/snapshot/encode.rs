@@ -7,19 +7,22 @@ use super::format::{
     Header, PAYLOAD_BYTES_MAX, payload_crc, seed,
 };
 use super::rows::{
-    DirectoryRow, DirectoryRows, DocumentRow, DocumentRows, Entry, LeaseRow, LeaseRows, RecordRow,
-    RecordRows, archive,
+    DirectoryRow, DirectoryRows, Document, DocumentRow, DocumentRows, LeaseRow, LeaseRows,
+    RecordRow, RecordRows, archive,
 };
+use crate::mvcc::Settled;
+use crate::record::Record;
 
 /// Bytes of keys and values (and of their rows) that fill a block. One key is found by reading one
 /// block, so small is good; a directory entry for every hundred keys costs nothing to speak of.
-const BLOCK_BYTES: usize = 64 << 10;
+/// (Tests take little, so that a handful of keys makes several blocks.)
+const BLOCK_BYTES: usize = if cfg!(test) { 1 << 10 } else { 64 << 10 };
 
 /// What a row takes besides key and value.
 const ROW_BYTES: usize = size_of::<super::rows::ArchivedRecordRow<'static>>();
 
 /// Leases, or directory entries, in one block.
-const ROWS_PER_BLOCK: usize = 2048;
+const ROWS_PER_BLOCK: usize = if cfg!(test) { 8 } else { 2048 };
 
 /// What is remembered of a block for the directory.
 struct Written {
@@ -42,10 +45,10 @@ pub struct Encoder {
     previous_crc: u32,
     blocks: Vec<Written>,
     run: u32,
-    entries: Vec<Entry>,
+    entries: Vec<Settled>,
     entries_bytes: usize,
     /// Of the current run.
-    last_key: Option<Box<[u8]>>,
+    last: Option<Record>,
     leases: Vec<LeaseRow>,
     footer: Footer,
 }
@@ -64,7 +67,7 @@ impl Encoder {
             run: 0,
             entries: Vec::new(),
             entries_bytes: 0,
-            last_key: None,
+            last: None,
             leases: Vec::new(),
             footer: Footer::default(),
         }
@@ -81,29 +84,27 @@ impl Encoder {
         self.taken += length as u64;
     }
 
-    /// Adds entries of a run. Runs come one after the other, and the keys of each in order.
-    pub fn add_entries(&mut self, run: u32, entries: Vec<Entry>) {
+    /// Adds an entry of a run. Runs come one after the other, and the keys of each in order.
+    pub fn add_entry(&mut self, run: u32, entry: Settled) {
         assert!(run >= self.run && run < self.runs, "runs come in order");
         if run > self.run {
             self.end_records();
             self.run = run;
-            self.last_key = None;
+            self.last = None;
         }
-        for entry in entries {
-            let record = &entry.record;
-            let ascends = self.last_key.as_deref().is_none_or(|last| last < record.key());
-            assert!(ascends, "the keys of a run ascend");
-            let length = record.key_and_value().len();
-            self.footer.records += 1;
-            if !record.is_tombstone() {
-                self.footer.live_bytes += length as u64;
-            }
-            self.last_key = Some(record.key().into());
-            self.entries.push(entry);
-            self.entries_bytes += length + ROW_BYTES;
-            if self.entries_bytes >= BLOCK_BYTES {
-                self.end_records();
-            }
+        let record = &entry.record;
+        let ascends = self.last.as_ref().is_none_or(|last| last.key() < record.key());
+        assert!(ascends, "the keys of a run ascend");
+        let length = record.key_and_value().len();
+        self.footer.records += 1;
+        if !record.is_tombstone() {
+            self.footer.live_bytes += length as u64;
+        }
+        self.last = Some(record.clone());
+        self.entries.push(entry);
+        self.entries_bytes += length + ROW_BYTES;
+        if self.entries_bytes >= BLOCK_BYTES {
+            self.end_records();
         }
     }
 
@@ -120,11 +121,13 @@ impl Encoder {
     }
 
     /// Adds documents, behind all leases, in order of their names. Each call makes a block.
-    pub fn add_documents<'a>(&mut self, documents: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    pub fn add_documents(&mut self, documents: &[Document]) {
         self.end_records();
         self.end_leases();
-        let row = |(name, content)| DocumentRow { name, content };
-        let rows: Vec<DocumentRow<'_>> = documents.map(row).collect();
+        let rows: Vec<DocumentRow<'_>> = documents
+            .iter()
+            .map(|document| DocumentRow { name: &document.name, content: &document.content })
+            .collect();
         if rows.is_empty() {
             return;
         }

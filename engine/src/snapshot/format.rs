@@ -304,8 +304,7 @@ impl BlockHeader {
         if payload_length as usize > PAYLOAD_BYTES_MAX {
             return Err(Defect::Wrong("a block that is too large"));
         }
-        let value =
-            BlockHeader { payload_crc, previous_crc, number, kind, payload_length, run };
+        let value = BlockHeader { payload_crc, previous_crc, number, kind, payload_length, run };
         Ok(Read { value, crc })
     }
 }

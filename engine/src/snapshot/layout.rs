@@ -3,6 +3,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use rkyv::util::AlignedVec;
 
 use super::error::SnapshotError;
@@ -12,8 +13,9 @@ use super::format::{
 };
 use super::rows::{
     ArchivedDirectoryRow, ArchivedDirectoryRows, ArchivedDocumentRows, ArchivedLeaseRows,
-    ArchivedRecordRows, Entry, LeaseRow, access,
+    ArchivedRecordRows, Document, LeaseRow, access,
 };
+use crate::mvcc::Settled;
 use crate::placement;
 
 /// A snapshot's bytes, wherever they are.
@@ -193,8 +195,8 @@ impl Layout {
         let ordered = self.blocks.windows(2).all(|pair| {
             let place = |block: &Block| (block.kind.number(), block.run);
             let same_run = place(&pair[0]) == place(&pair[1]);
-            let ascends = pair[0].kind != BlockKind::Records
-                || pair[0].first_key < pair[1].first_key;
+            let ascends =
+                pair[0].kind != BlockKind::Records || pair[0].first_key < pair[1].first_key;
             if same_run { ascends } else { place(&pair[0]) < place(&pair[1]) }
         });
         let sound = complete
@@ -247,7 +249,8 @@ impl Layout {
         assert!(bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) && bytes.len() == block.bytes());
         let header = BlockHeader::decode(bytes, self.seed)
             .map_err(|defect| refuse(&self.name, block.offset, defect))?;
-        let previous = number.checked_sub(1).map_or(self.header_crc, |before| self.blocks[before].crc);
+        let previous =
+            number.checked_sub(1).map_or(self.header_crc, |before| self.blocks[before].crc);
         let expected = BlockHeader {
             payload_crc: header.value.payload_crc,
             previous_crc: previous,
@@ -267,7 +270,7 @@ impl Layout {
         &self,
         number: usize,
         bytes: &[u8],
-        mut visit: impl FnMut(Entry),
+        mut visit: impl FnMut(Settled),
     ) -> Result<(), SnapshotError> {
         let block = &self.blocks[number];
         let wrong = |reason: &str| self.damaged(block.offset, reason);
@@ -315,10 +318,11 @@ impl Layout {
         &self,
         bytes: &impl SnapshotBytes,
         key: &[u8],
-    ) -> Result<Option<Entry>, SnapshotError> {
+    ) -> Result<Option<Settled>, SnapshotError> {
         let run = placement::shard_of(placement::hash(key), self.header.runs as usize) as u32;
         let blocks = self.blocks_of_runs(run..run + 1);
-        let after = self.blocks[blocks.clone()].partition_point(|block| &block.first_key[..] <= key);
+        let after =
+            self.blocks[blocks.clone()].partition_point(|block| &block.first_key[..] <= key);
         let Some(number) = after.checked_sub(1).map(|place| blocks.start + place) else {
             return Ok(None);
         };
@@ -351,11 +355,8 @@ impl Layout {
         Ok(leases)
     }
 
-    /// The documents: name and content, in order.
-    pub fn documents(
-        &self,
-        bytes: &impl SnapshotBytes,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SnapshotError> {
+    /// The documents, in order of their names.
+    pub fn documents(&self, bytes: &impl SnapshotBytes) -> Result<Vec<Document>, SnapshotError> {
         let mut documents = Vec::new();
         for number in self.of_kind(BlockKind::Documents) {
             let block = &self.blocks[number];
@@ -363,10 +364,10 @@ impl Layout {
             let rows = access::<ArchivedDocumentRows<'_>>(self.payload(number, &read)?)
                 .filter(|rows| rows.rows.len() == block.rows as usize)
                 .ok_or_else(|| self.damaged(block.offset, "no documents"))?;
-            let pair = |row: &super::rows::ArchivedDocumentRow<'_>| {
-                (row.name.to_vec(), row.content.to_vec())
-            };
-            documents.extend(rows.rows.iter().map(pair));
+            documents.extend(rows.rows.iter().map(|row| Document {
+                name: Bytes::copy_from_slice(&row.name),
+                content: Bytes::copy_from_slice(&row.content),
+            }));
         }
         Ok(documents)
     }
@@ -394,7 +395,11 @@ fn directory_block(row: &ArchivedDirectoryRow<'_>) -> Option<Block> {
     })
 }
 
-fn read(bytes: &impl SnapshotBytes, offset: u64, length: usize) -> Result<AlignedVec, SnapshotError> {
+fn read(
+    bytes: &impl SnapshotBytes,
+    offset: u64,
+    length: usize,
+) -> Result<AlignedVec, SnapshotError> {
     if offset + length as u64 > bytes.length() {
         return Err(refuse(&bytes.name(), offset, Defect::Short));
     }
@@ -410,11 +415,9 @@ fn read(bytes: &impl SnapshotBytes, offset: u64, length: usize) -> Result<Aligne
 
 fn refuse(file: &str, offset: u64, defect: Defect) -> SnapshotError {
     match defect {
-        Defect::Newer(found) => SnapshotError::NewerFormat {
-            file: file.to_owned(),
-            found,
-            supported: FORMAT_VERSION,
-        },
+        Defect::Newer(found) => {
+            SnapshotError::NewerFormat { file: file.to_owned(), found, supported: FORMAT_VERSION }
+        }
         defect => refuse_text(file, offset, defect.to_string()),
     }
 }

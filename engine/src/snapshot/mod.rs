@@ -17,4 +17,5 @@ pub use encode::Encoder;
 pub use error::SnapshotError;
 pub use format::{End, Header};
 pub use layout::{Layout, SnapshotBytes};
-pub use rows::{Entry, LeaseRow};
+pub use rows::{Document, LeaseRow};
+pub use taking::{Part, Slice, Step, Taking};

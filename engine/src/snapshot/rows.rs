@@ -1,18 +1,19 @@
 //! What blocks hold, as rkyv archives: read in place, checked before anything is believed.
 
+use bytes::Bytes;
 use rkyv::rancor::Error;
 use rkyv::util::AlignedVec;
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Serialize};
 
-use crate::record::{LeaseId, Record, Revision};
+use crate::mvcc::Settled;
+use crate::record::{LeaseId, Record};
 
-/// A key's newest version as a snapshot keeps it.
+/// A door's document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub record: Record,
-    /// The revision of the key's version before, 0 when it had none.
-    pub previous: Revision,
+pub struct Document {
+    pub name: Bytes,
+    pub content: Bytes,
 }
 
 /// A lease as a snapshot keeps it.
@@ -84,7 +85,7 @@ pub(super) struct DirectoryRows<'a> {
 }
 
 impl<'a> RecordRow<'a> {
-    pub(super) fn of(entry: &'a Entry) -> RecordRow<'a> {
+    pub(super) fn of(entry: &'a Settled) -> RecordRow<'a> {
         let record = &entry.record;
         RecordRow {
             create_revision: record.create_revision(),
@@ -105,7 +106,7 @@ impl ArchivedRecordRow<'_> {
     }
 
     /// The entry, if it is one that could have been written.
-    pub(super) fn entry(&self) -> Option<Entry> {
+    pub(super) fn entry(&self) -> Option<Settled> {
         let key_length = self.key_length.to_native() as usize;
         let (create, modified) = (self.create_revision.to_native(), self.mod_revision.to_native());
         let (version, lease) = (self.version.to_native(), self.lease.to_native());
@@ -123,7 +124,7 @@ impl ArchivedRecordRow<'_> {
             }
             _ => return None,
         };
-        Some(Entry { record, previous })
+        Some(Settled { record, previous })
     }
 }
 
@@ -131,8 +132,8 @@ impl ArchivedRecordRow<'_> {
 pub(super) fn archive<T>(rows: &T) -> AlignedVec
 where
     T: for<'a> Serialize<
-            rkyv::api::high::HighSerializer<AlignedVec, rkyv::ser::allocator::ArenaHandle<'a>, Error>,
-        >,
+        rkyv::api::high::HighSerializer<AlignedVec, rkyv::ser::allocator::ArenaHandle<'a>, Error>,
+    >,
 {
     rkyv::to_bytes::<Error>(rows).expect("memory is all that writing rows needs")
 }
@@ -141,7 +142,8 @@ where
 /// [`ALIGNMENT`](super::format::ALIGNMENT); `None` when they are not such rows.
 pub(super) fn access<T>(payload: &[u8]) -> Option<&T>
 where
-    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, Error>>,
+    T: rkyv::Portable
+        + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, Error>>,
 {
     rkyv::access::<T, Error>(payload).ok()
 }

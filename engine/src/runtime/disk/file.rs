@@ -87,6 +87,12 @@ pub(super) fn supports_direct(directory: &Path) -> io::Result<bool> {
     }
 }
 
+/// Bytes that an unprivileged user may still write on the file system of `directory`.
+pub(super) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let facts = rustix::fs::statvfs(directory)?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
 /// Makes a file of zeros under a temporary name. The zeros are really written: overwriting
 /// written blocks needs no metadata of the file system, which halves a durable write's time.
 pub(super) fn create_zeroed(path: &Path, capacity: u64, direct: bool) -> io::Result<()> {

@@ -7,12 +7,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 
 use super::directory::sync_directory;
 use super::error::LogFailure;
-use super::file::{OpenMode, SegmentFile, create_zeroed, install};
+use super::file::{OpenMode, SegmentFile, create_zeroed, free_bytes, install};
 use super::state::Shared;
 use crate::limits;
 use crate::log::segment::file_name;
@@ -49,7 +50,8 @@ impl Preparer {
             while let Ok(command) = receiver.recv() {
                 match command {
                     Command::Prepare { sequence, capacity } => {
-                        match files.prepare(sequence, capacity) {
+                        let reserve = shared.reserve_bytes.load(Ordering::Relaxed);
+                        match files.prepare(sequence, capacity, reserve) {
                             Ok(segment) => shared.change(|state| state.add_prepared(segment)),
                             Err(failure) => shared.change(|state| state.prepare_failed(failure)),
                         }
@@ -110,19 +112,23 @@ impl Files {
         &mut self,
         sequence: u64,
         capacity: u64,
+        reserve: u64,
     ) -> Result<Arc<SegmentFile>, LogFailure> {
         let path = self.wal.join(file_name(sequence));
-        let prepared = self.make(sequence, capacity);
+        let prepared = self.make(sequence, capacity, reserve);
         prepared
             .map(Arc::new)
             .map_err(|error| LogFailure::new(&path, 0, "preparing the next segment", &error))
     }
 
-    fn make(&mut self, sequence: u64, capacity: u64) -> io::Result<SegmentFile> {
+    fn make(&mut self, sequence: u64, capacity: u64, reserve: u64) -> io::Result<SegmentFile> {
         let spare = if capacity <= limits::LOG_SEGMENT_BYTES { self.spares.pop() } else { None };
         let draft = match spare {
             Some(spare) => spare,
             None => {
+                if free_bytes(&self.wal)? < capacity.saturating_add(reserve) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 let draft = self.wal.join(format!("{}.tmp", file_name(sequence)));
                 if let Err(error) = create_zeroed(&draft, capacity, self.mode.direct) {
                     // What it took of a full disk is needed elsewhere.

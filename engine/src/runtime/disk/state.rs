@@ -1,6 +1,7 @@
 //! What the writer, its threads and the waiting tasks share.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -75,8 +76,10 @@ pub(super) struct State {
     preparing: bool,
     /// Making the next segment failed. Only when it is needed this is tried again.
     pub(super) prepare_failure: Option<LogFailure>,
-    /// The next frame waits for a segment.
-    blocked: bool,
+    /// The next frame waits for a segment of so many bytes.
+    blocked: Option<u64>,
+    /// Nothing more will be appended: no room is waited for.
+    pub(super) closing: bool,
     prepare: Sender<Command>,
     /// Numbers: given out by `append`, and all durable up to.
     pub(super) appended: u64,
@@ -91,6 +94,8 @@ pub(super) struct State {
 }
 
 pub(super) struct Shared {
+    /// Bytes of the file system that a new segment must leave free.
+    pub(super) reserve_bytes: AtomicU64,
     state: Mutex<State>,
     /// Something to write, a segment to write to, or the end.
     pub(super) work: Condvar,
@@ -99,7 +104,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(state: State, history: Arc<Mutex<HistoryIndex>>) -> Shared {
-        Shared { state: Mutex::new(state), work: Condvar::new(), history }
+        Shared {
+            reserve_bytes: AtomicU64::new(limits::DISK_RESERVE_BYTES),
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            history,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,7 +163,8 @@ impl State {
             prepared: start.prepared.into_iter().collect(),
             preparing: false,
             prepare_failure: None,
-            blocked: false,
+            blocked: None,
+            closing: false,
             prepare,
             appended: 0,
             placed: 0,
@@ -207,11 +218,11 @@ impl State {
     fn change_segment(&mut self, frame_bytes: u64) -> Option<Write> {
         let needed = frame_bytes + BLOCK_BYTES as u64;
         let Some(next) = self.prepared.pop_front() else {
-            self.blocked = true;
+            self.blocked = Some(needed);
             self.want_prepared(needed);
             return None;
         };
-        self.blocked = false;
+        self.blocked = None;
         // When even this one is too small it stays all but empty, and the next will do.
         self.appender.change_segment(next.capacity);
         assert_eq!(self.appender.segment(), next.sequence);
@@ -279,7 +290,10 @@ impl State {
 
     /// Asks for a segment after the newest, of at least `needed` bytes (0: no wish).
     pub(super) fn want_prepared(&mut self, needed: u64) {
-        let hopeless = needed == 0 && self.prepare_failure.is_some();
+        // On a full disk only time and the owner's doings help: see `retry_prepare`.
+        let failure = self.prepare_failure.as_ref();
+        let hopeless =
+            failure.is_some_and(|failure| needed == 0 || (failure.out_of_space && !self.closing));
         if self.preparing || hopeless || !self.prepared.is_empty() {
             return;
         }
@@ -297,13 +311,34 @@ impl State {
         self.prepared.push_back(segment);
     }
 
-    /// No segment could be made. As long as there is room in the present one nothing is lost.
+    /// No segment could be made. As long as there is room in the present one nothing is lost; and
+    /// while there is no space, what has been appended waits for it.
     pub(super) fn prepare_failed(&mut self, failure: LogFailure) {
         self.preparing = false;
-        if self.blocked {
+        if self.blocked.is_some() && (self.closing || !failure.out_of_space) {
             self.fail(failure);
         } else {
             self.prepare_failure = Some(failure);
+        }
+    }
+
+    /// Perhaps there is space again.
+    pub(super) fn retry_prepare(&mut self) {
+        if self.prepare_failure.as_ref().is_some_and(|failure| failure.out_of_space) {
+            let failure = self.prepare_failure.take();
+            self.want_prepared(self.blocked.unwrap_or(0));
+            // Until it is known better there is none.
+            self.prepare_failure = failure;
+        }
+    }
+
+    /// There will be nothing more to append: what can't be written now never is.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        if self.blocked.is_some()
+            && let Some(failure) = self.prepare_failure.take()
+        {
+            self.fail(failure);
         }
     }
 }

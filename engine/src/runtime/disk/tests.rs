@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use super::*;
 use crate::effect::{Batch, Change, Control, Effect, Item};
@@ -380,6 +381,41 @@ fn without_a_next_segment_the_present_one_is_used_up() {
     drop(log);
     fs::rename(&aside, &wal).unwrap();
     assert_eq!(directory.open().1.len(), 15);
+}
+
+#[test]
+fn a_full_disk_lets_appends_wait_for_space() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    log.writer.shared.reserve_bytes.store(u64::MAX, Ordering::Relaxed);
+    // 16 blocks: the start and 15 more. What comes then has to wait.
+    append_all(&mut log, 1..=15, 10);
+    while log.writer.space_warning().is_none() {
+        thread::yield_now();
+    }
+    assert!(log.writer.space_warning().is_some_and(|failure| failure.out_of_space));
+    let number = log.writer.append(encode(&batch(16, 10))).unwrap();
+    log.writer.look_for_space();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(log.writer.durable_now(), number - 1, "it waits");
+    log.writer.shared.reserve_bytes.store(0, Ordering::Relaxed);
+    log.writer.look_for_space();
+    assert_eq!(block_on(log.writer.durable(number - 1)), Ok(number));
+    assert_eq!(log.writer.space_warning(), None);
+    block_on(log.writer.close()).unwrap();
+    assert_eq!(directory.open().1.len(), 16);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_space() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    log.writer.shared.reserve_bytes.store(u64::MAX, Ordering::Relaxed);
+    append_all(&mut log, 1..=15, 10);
+    log.writer.append(encode(&batch(16, 10))).unwrap();
+    let closed = block_on(log.writer.close()).unwrap_err();
+    assert!(closed.to_string().contains("free space"), "{closed}");
+    assert_eq!(directory.open().1.len(), 15, "what was not acknowledged is not there");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
 use super::prepare::Preparer;
-use super::state::{Shared, Waiting};
+use super::state::{Shared, State, Waiting};
 use super::stopped;
 use crate::limits;
 use crate::log::append::EntryMeta;
@@ -115,11 +115,17 @@ impl LogWriter {
         self.threads.len()
     }
 
-    /// Why the next segment could not be made ready: most often the disk is full. There is still
-    /// room in the present segment, and the log goes on once there is room for another. `None`
-    /// while all is well.
+    /// Why the next segment could not be made ready: most often the disk is full
+    /// ([`look_for_space`](Self::look_for_space)). There may still be room in the present segment;
+    /// what does not fit waits until there is another. `None` while all is well.
     pub fn space_warning(&self) -> Option<LogFailure> {
         self.shared.lock().prepare_failure.clone()
+    }
+
+    /// Tries again to make the next segment ready, after a [`space_warning`](Self::space_warning).
+    /// To be called now and then: what was appended may be waiting for it.
+    pub fn look_for_space(&self) {
+        self.shared.change(State::retry_prepare);
     }
 
     /// Frees segments all of whose entries are older than `index`: a snapshot holds them. Returns
@@ -136,6 +142,7 @@ impl LogWriter {
 
     /// Waits until everything is durable, notes that for the next start, and ends the threads.
     pub async fn close(self) -> Result<(), DiskError> {
+        self.shared.change(State::close);
         let appended = self.shared.lock().appended;
         if appended > 0 {
             self.durable(appended - 1).await?;
