@@ -61,7 +61,7 @@ pub(super) fn writes(transaction: &Transaction) -> bool {
 /// Whether a transaction could add to the store: all that writes but deletes.
 pub(super) fn adds(transaction: &Transaction) -> bool {
     transaction.success.iter().chain(&transaction.failure).any(|operation| match operation {
-        Operation::Range(_) | Operation::DeleteRange(_) => false,
+        Operation::Range(_) | Operation::Past(_) | Operation::DeleteRange(_) => false,
         Operation::Put(_) => true,
         Operation::Transaction(nested) => adds(nested),
     })
