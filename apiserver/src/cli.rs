@@ -1,12 +1,19 @@
 //! The command line: flags with etcd's and kube-apiserver's names.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod listen;
+mod tls;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::duration;
+
+pub use listen::{ListenAddress, ListenUrl};
+use listen::{parse_mode, parse_url};
+pub use tls::TlsFlags;
 
 /// What `--version` prints after the name. etcd's tools look for the second line.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\netcd Version: 3.6.13");
@@ -38,26 +45,23 @@ pub struct StoreFlags {
     /// Name of this member
     #[arg(long, default_value = "default")]
     pub name: String,
-    /// URLs to serve etcd clients on, comma-separated
+    /// URLs to serve etcd clients on, comma-separated: http, https, unix (a path) or unixs
     #[arg(long, value_name = "URLS", value_delimiter = ',', value_parser = parse_url,
           default_value = "http://127.0.0.1:2379")]
     pub listen_client_urls: Vec<ListenUrl>,
     /// URLs to tell clients, comma-separated; those listened on unless given
     #[arg(long, value_name = "URLS", value_delimiter = ',')]
     pub advertise_client_urls: Vec<String>,
-    /// Certificate for https client URLs, PEM; Mainstay's own unless given
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    pub cert_file: Option<PathBuf>,
-    /// Key of --cert-file, PEM
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    pub key_file: Option<PathBuf>,
-    /// CA that vouches for etcd clients, PEM; Mainstay's own unless given. Refuses clients without
-    /// a certificate, as --client-cert-auth does (https client URLs only)
-    #[arg(long, value_name = "FILE")]
-    pub trusted_ca_file: Option<PathBuf>,
-    /// Refuse etcd clients without a certificate (https client URLs only)
-    #[arg(long)]
-    pub client_cert_auth: bool,
+    /// URLs to serve HTTP (the JSON gateway, /health, /metrics, /version) on, comma-separated;
+    /// --listen-client-urls serves gRPC alone then
+    #[arg(long, value_name = "URLS", value_delimiter = ',', value_parser = parse_url)]
+    pub listen_client_http_urls: Vec<ListenUrl>,
+    /// Permissions of the files of unix:// and unixs:// URLs, octal: to connect takes the right to
+    /// write
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    pub unix_socket_mode: u32,
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// How often a silent watcher that asked for it hears how far it has come
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     pub watch_progress_notify_interval: Duration,
@@ -111,39 +115,6 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
-}
-
-/// A URL to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenUrl {
-    pub tls: bool,
-    pub address: SocketAddr,
-}
-
-impl std::fmt::Display for ListenUrl {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
-    }
-}
-
-/// `http` or `https`, an address (or `localhost`), a port: what etcd takes.
-fn parse_url(text: &str) -> Result<ListenUrl, String> {
-    let (tls, rest) = if let Some(rest) = text.strip_prefix("http://") {
-        (false, rest)
-    } else if let Some(rest) = text.strip_prefix("https://") {
-        (true, rest)
-    } else {
-        return Err("must begin with http:// or https://".to_owned());
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let rest = match rest.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => rest.to_owned(),
-    };
-    let address = rest.parse().map_err(|_| {
-        "must name an IP address and a port to bind, as in http://127.0.0.1:2379".to_owned()
-    })?;
-    Ok(ListenUrl { tls, address })
 }
 
 /// Shorter intervals would keep a server with many watchers busy; etcd has the same bound.
@@ -228,27 +199,18 @@ mod tests {
             (&["--service-cluster-ip-range", "10.0.0.0"], "10.0.0.0/24"),
             (&["--tls-cert-file", "x"], "--tls-private-key-file"),
             (&["--log-level", "loud"], "debug"),
+            (&["--cipher-suites", "TLS_RSA_WITH_RC4_128_SHA"], "there are TLS_ECDHE"),
+            (&["--tls-min-version", "TLS1.1"], "TLS1.2"),
+            (
+                &["--client-cert-allowed-cn", "a", "--client-cert-allowed-hostname", "b"],
+                "cannot be used with",
+            ),
+            (&["--unix-socket-mode", "9"], "0660"),
             (&["stoer"], "store"),
         ] {
             let arguments = ["mainstay"].iter().chain(flags);
             let error = Cli::try_parse_from(arguments).expect_err("bad flags").to_string();
             assert!(error.contains(expected), "{error}, not {expected}");
-        }
-    }
-
-    #[test]
-    fn listen_urls() {
-        for (text, expected) in [
-            ("http://127.0.0.1:2379", Some("http://127.0.0.1:2379")),
-            ("https://0.0.0.0:1/", Some("https://0.0.0.0:1")),
-            ("http://localhost:5", Some("http://127.0.0.1:5")),
-            ("http://[::1]:5", Some("http://[::1]:5")),
-            ("http://127.0.0.1", None),
-            ("http://127.0.0.1:5/path", None),
-            ("unix:///x", None),
-        ] {
-            let parsed = parse_url(text).ok().map(|url| url.to_string());
-            assert_eq!(parsed.as_deref(), expected, "{text}");
         }
     }
 

@@ -1,33 +1,39 @@
 //! Starts everything: certificates, the store, and the doors on every core.
 
+mod ports;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use mainstay_engine::runtime::{self, Core, Options, StartError, net::TcpListener};
+use mainstay_engine::runtime::net::Listener;
+use mainstay_engine::runtime::{self, Core, Options, StartError, timer};
 use time::OffsetDateTime;
 
-use crate::cli::{ListenUrl, LogLevel, ServeFlags, StoreFlags};
+use crate::cli::{ListenAddress, ListenUrl, LogLevel, ServeFlags, StoreFlags};
 use crate::etcd::{Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
+use crate::net::Server;
 use crate::net::listener::{self, PortError};
-use crate::net::tls::{self, TlsError, TlsFiles};
-use crate::net::{Server, tls::Acceptor};
+use crate::net::tls::{Acceptor, TlsError};
 use crate::pki::{self, Pki, PkiError};
 use crate::{log, metrics, open_files};
+use ports::{EtcdPort, KubePort, Place};
+
+/// How often certificates of our own are looked at: they are renewed a month before their end.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Why nothing could be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("{0}")]
     Port(#[from] PortError),
-    #[error("can't read {path}: {error}", path = path.display())]
-    File { path: PathBuf, error: std::io::Error },
     #[error("{0}")]
     Pki(#[from] PkiError),
     #[error("{0}")]
@@ -40,26 +46,13 @@ pub enum ServeError {
     Door(String),
 }
 
-/// The port to serve Kubernetes clients on.
-#[derive(Clone)]
-struct KubePort {
-    address: SocketAddr,
-    tls: Arc<rustls::ServerConfig>,
-    options: KubeOptions,
-}
-
-/// One port to serve etcd clients on.
-#[derive(Clone)]
-struct EtcdPort {
-    url: ListenUrl,
-    tls: Option<Arc<rustls::ServerConfig>>,
-}
-
 /// What every core needs to open its doors.
 #[derive(Clone)]
 struct Doors {
     etcd: Vec<EtcdPort>,
     kubernetes: Option<KubePort>,
+    /// What to renew before its time is over.
+    pki: Option<Arc<pki::Request>>,
     options: DoorOptions,
     banner: Arc<Banner>,
 }
@@ -71,41 +64,45 @@ pub fn store(flags: &StoreFlags) -> Result<(), ServeError> {
 
 /// `mainstay serve`: the etcd door and the Kubernetes door.
 pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
-    let address = check_free(SocketAddr::new(flags.bind_address, flags.secure_port))?;
-    let flags = ServeFlags { secure_port: address.port(), ..flags.clone() };
+    let address = SocketAddr::new(flags.bind_address, flags.secure_port);
+    let address = ports::check_free(&ListenAddress::Tcp(address))?;
+    let mut flags = flags.clone();
+    if let ListenAddress::Tcp(address) = address {
+        flags.secure_port = address.port();
+    }
     run(&flags.store, Some(&flags))
 }
 
 fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeError> {
     log::set_level(flags.log_level);
     open_files::raise_limit();
-    let urls = reserve(&flags.listen_client_urls)?;
-    if asks_for_certificates(flags) && !urls.iter().any(|url| url.tls) {
-        log::write(
-            LogLevel::Warn,
-            format_args!(
-                "--client-cert-auth and --trusted-ca-file have no effect on http:// URLs: anyone \
-                 who reaches {} may read and write everything; use https:// in \
-                 --listen-client-urls",
-                urls.iter().map(ListenUrl::to_string).collect::<Vec<_>>().join(", "),
-            ),
-        );
-    }
+    let flags = &StoreFlags {
+        listen_client_urls: ports::reserve(&flags.listen_client_urls)?,
+        listen_client_http_urls: ports::reserve(&flags.listen_client_http_urls)?,
+        ..flags.clone()
+    };
+    let urls = &flags.listen_client_urls;
+    warn_of_open_doors(flags);
     let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
     let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
     // Before the certificates: they may be those of a server that runs.
     let opened = runtime::open(&options).map_err(failed)?;
-    let needs_pki = kubernetes.is_some() || (urls.iter().any(|url| url.tls));
-    let pki = if needs_pki { Some(prepare_pki(flags, kubernetes)?) } else { None };
-    let etcd = etcd_ports(&urls, flags, pki.as_ref())?;
+    let encrypted = all_urls(flags).any(|url| url.tls);
+    let request = (kubernetes.is_some() || encrypted).then(|| pki_request(flags, kubernetes));
+    let pki = match &request {
+        Some(request) => Some(pki::prepare(request, OffsetDateTime::now_utc())?),
+        None => None,
+    };
+    let etcd = ports::etcd(flags, pki.as_ref())?;
     let kubernetes = match (kubernetes, &pki) {
         (Some(flags), Some(pki)) => Some(kube_port(flags, pki)?),
         _ => None,
     };
     let doors = Doors {
-        options: door_options(flags, &urls),
+        options: door_options(flags, urls),
+        pki: request.map(Arc::new),
         banner: Arc::new(Banner {
-            text: banner(flags, &urls, kubernetes.as_ref().zip(pki.as_ref())),
+            text: banner(flags, kubernetes.as_ref().zip(pki.as_ref())),
             ready_cores: AtomicUsize::new(0),
             failure: OnceLock::new(),
         }),
@@ -120,95 +117,61 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     }
 }
 
-/// `address`, with a free port for port 0, unless something else listens there.
-fn check_free(address: SocketAddr) -> Result<SocketAddr, PortError> {
-    runtime::net::check_free(address).map_err(|error| PortError::new(address, error))
+fn all_urls(flags: &StoreFlags) -> impl Iterator<Item = &ListenUrl> {
+    flags.listen_client_urls.iter().chain(&flags.listen_client_http_urls)
 }
 
-/// Checks that every port is free, and turns port 0 into one that is.
-fn reserve(urls: &[ListenUrl]) -> Result<Vec<ListenUrl>, ServeError> {
-    urls.iter().map(|url| Ok(ListenUrl { address: check_free(url.address)?, ..*url })).collect()
+/// Certificates protect no http:// port: tells who thinks so.
+fn warn_of_open_doors(flags: &StoreFlags) {
+    let open: Vec<String> =
+        all_urls(flags).filter(|url| !url.tls).map(ListenUrl::to_string).collect();
+    if flags.tls.asks_for_certificates() && !open.is_empty() {
+        log::write(
+            LogLevel::Warn,
+            format_args!(
+                "--client-cert-auth, --trusted-ca-file and their like have no effect on {}: anyone \
+                 who reaches it may read and write everything; use https:// or unixs:// URLs",
+                open.join(", "),
+            ),
+        );
+    }
 }
 
-fn prepare_pki(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<Pki, ServeError> {
+fn pki_request(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> pki::Request {
     let mut names: Vec<String> = host_name().into_iter().collect();
-    names.extend(flags.listen_client_urls.iter().filter_map(|url| specific(url.address)));
-    let (server, service_range, certificate) = match kubernetes {
-        Some(flags) => {
-            let address = SocketAddr::new(flags.bind_address, flags.secure_port);
-            names.extend(specific(address));
-            (Some(address), Some(flags.service_cluster_ip_range), flags.tls_cert_file.as_deref())
-        }
-        None => (None, None, None),
-    };
-    let request = pki::Request {
-        data_dir: &flags.data_dir,
+    names.extend(all_urls(flags).filter_map(ListenUrl::tcp).filter_map(specific));
+    let server = kubernetes.map(|flags| SocketAddr::new(flags.bind_address, flags.secure_port));
+    names.extend(server.and_then(specific));
+    let service_range = kubernetes.map(|flags| flags.service_cluster_ip_range);
+    pki::Request {
+        data_dir: flags.data_dir.clone(),
         names,
         service_address: service_range.map_or_else(|| [10, 0, 0, 1].into(), |range| range.first()),
         server_url: server.map(|address| format!("https://{}", reachable(address))),
         // A certificate of one's own may be its own authority; a chain ends with it.
-        server_authority: certificate.map(read).transpose()?,
-    };
-    Ok(pki::prepare(&request, OffsetDateTime::now_utc())?)
+        server_authority: kubernetes.and_then(|flags| flags.tls_cert_file.clone()),
+    }
 }
 
-fn etcd_ports(
-    urls: &[ListenUrl],
-    flags: &StoreFlags,
-    pki: Option<&Pki>,
-) -> Result<Vec<EtcdPort>, ServeError> {
-    let tls = match pki.filter(|_| urls.iter().any(|url| url.tls)) {
-        None => None,
-        Some(pki) => {
-            let own = |file: &Option<PathBuf>, own: &Vec<u8>| match file {
-                Some(path) => read(path),
-                None => Ok(own.clone()),
-            };
-            let asks = asks_for_certificates(flags);
-            let files = TlsFiles {
-                certificate: own(&flags.cert_file, &pki.server_certificate)?,
-                key: own(&flags.key_file, &pki.server_key)?,
-                client_authority: asks
-                    .then(|| own(&flags.trusted_ca_file, &pki.authority))
-                    .transpose()?,
-                client_required: asks,
-            };
-            Some(tls::server_config(&files)?)
+/// Renews certificates of our own that near their end; doors find the new files by themselves.
+async fn renew(request: Arc<pki::Request>) {
+    loop {
+        timer::sleep(RENEWAL_INTERVAL).await;
+        if let Err(error) = pki::prepare(&request, OffsetDateTime::now_utc()) {
+            log::write(LogLevel::Error, format_args!("certificates can't be renewed: {error}"));
         }
-    };
-    let port = |url: &ListenUrl| EtcdPort { url: *url, tls: tls.clone().filter(|_| url.tls) };
-    Ok(urls.iter().map(port).collect())
-}
-
-/// Whether etcd clients need a certificate: as in etcd, naming who vouches for them asks for it.
-fn asks_for_certificates(flags: &StoreFlags) -> bool {
-    flags.client_cert_auth || flags.trusted_ca_file.is_some()
+    }
 }
 
 fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
-    let own = |file: &Option<PathBuf>, own: &Vec<u8>| match file {
-        Some(path) => read(path),
-        None => Ok(own.clone()),
-    };
-    let mut authorities = pki.authority.clone();
-    if let Some(path) = &flags.client_ca_file {
-        authorities.push(b'\n');
-        authorities.extend(read(path)?);
-    }
-    let files = TlsFiles {
-        certificate: own(&flags.tls_cert_file, &pki.server_certificate)?,
-        key: own(&flags.tls_private_key_file, &pki.server_key)?,
-        client_authority: Some(authorities),
-        client_required: false,
-    };
     let options = KubeOptions {
         advertise_address: reachable(address),
         service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
         namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
     };
-    Ok(KubePort { address, tls: tls::server_config(&files)?, options })
+    Ok(KubePort { address, tls: ports::kubernetes_tls(flags, pki)?, options })
 }
 
 /// Whether `--controllers` has this one run: its own word counts most.
@@ -238,7 +201,7 @@ fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
 async fn open(core: Core, doors: Doors) {
     let mut serving = Vec::new();
     for port in doors.etcd {
-        let Some(listener) = bind(&core, &doors.banner, port.url.address) else { return };
+        let Some(listener) = listen(&core, &doors.banner, &port.place) else { return };
         let door = Door::new(
             core.store.clone(),
             doors.options.clone(),
@@ -249,12 +212,21 @@ async fn open(core: Core, doors: Doors) {
             Server::new(core.shutdown.clone()),
             listener,
             port.tls.map(Acceptor::new),
-            move |request, _connection| door.clone().handle(request),
+            move |request, _connection| {
+                let (door, refused) = (door.clone(), port.serves.refuse(&request));
+                async move {
+                    match refused {
+                        Some(answer) => answer,
+                        None => door.handle(request).await,
+                    }
+                }
+            },
         );
         serving.push(Box::pin(serve) as Pin<Box<dyn Future<Output = ()>>>);
     }
     if let Some(port) = doors.kubernetes {
-        let Some(listener) = bind(&core, &doors.banner, port.address) else { return };
+        let place = Place::new(ListenAddress::Tcp(port.address), 0);
+        let Some(listener) = listen(&core, &doors.banner, &place) else { return };
         let kube = Kube::new(core.store.clone(), core.shutdown.clone(), port.options);
         if core.number == 0 {
             kube.start_background();
@@ -266,17 +238,20 @@ async fn open(core: Core, doors: Doors) {
             move |request, connection| kube.clone().handle(request, connection),
         )));
     }
+    if let Some(request) = doors.pki.filter(|_| core.number == 0) {
+        runtime::spawn_local(renew(request));
+    }
     doors.banner.core_is_ready(core.cores);
     join_all(serving).await;
 }
 
-/// Binds on this core; a failure ends all cores.
-fn bind(core: &Core, banner: &Banner, address: SocketAddr) -> Option<TcpListener> {
-    match TcpListener::bind(address) {
+/// Listens on this core; a failure ends all cores.
+fn listen(core: &Core, banner: &Banner, place: &Place) -> Option<Listener> {
+    match place.listen() {
         Ok(listener) => Some(listener),
         Err(error) => {
             // Another core may have failed first, in the same way.
-            let _first = banner.failure.set(PortError::new(address, error).to_string());
+            let _first = banner.failure.set(error.to_string());
             core.shutdown.request();
             None
         }
@@ -300,20 +275,25 @@ impl Banner {
     }
 }
 
-fn banner(flags: &StoreFlags, urls: &[ListenUrl], kubernetes: Option<(&KubePort, &Pki)>) -> String {
+fn banner(flags: &StoreFlags, kubernetes: Option<(&KubePort, &Pki)>) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let listed: Vec<String> = urls.iter().map(ListenUrl::to_string).collect();
-    let endpoints: Vec<String> = urls
-        .iter()
-        .map(|url| {
-            format!("{}://{}", if url.tls { "https" } else { "http" }, reachable(url.address))
-        })
-        .collect();
-    let mut text = format!(
-        "mainstay {version}\n  etcd v3:        {}\n  data directory: {}\n",
-        listed.join(", "),
-        absolute(&flags.data_dir).display(),
-    );
+    let listed = |urls: &[ListenUrl]| -> String {
+        urls.iter().map(ListenUrl::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let endpoint = |url: &ListenUrl| match url.tcp() {
+        Some(address) => {
+            let address = ListenAddress::Tcp(reachable(address));
+            ListenUrl { address, ..*url }.to_string()
+        }
+        None => url.to_string(),
+    };
+    let endpoints: Vec<String> = flags.listen_client_urls.iter().map(endpoint).collect();
+    let mut text =
+        format!("mainstay {version}\n  etcd v3:        {}\n", listed(&flags.listen_client_urls));
+    if !flags.listen_client_http_urls.is_empty() {
+        text += &format!("  etcd HTTP:      {}\n", listed(&flags.listen_client_http_urls));
+    }
+    text += &format!("  data directory: {}\n", absolute(&flags.data_dir).display());
     if let Some((port, pki)) = kubernetes {
         text += &format!("  Kubernetes:     https://{}\n", port.options.advertise_address);
         text += &format!("  kubeconfig:     {}\n", absolute(&pki.kubeconfig).display());
@@ -355,8 +335,4 @@ fn host_name() -> Option<String> {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
-    std::fs::read(path).map_err(|error| ServeError::File { path: path.to_owned(), error })
 }

@@ -8,7 +8,8 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// How long any one answer may take on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -89,20 +90,31 @@ pub fn frame(message: &impl Message) -> Bytes {
 }
 
 impl Client {
-    /// `address` as in `127.0.0.1:2379`.
+    /// `address` as in `127.0.0.1:2379`, or the path of a Unix socket.
     pub async fn connect(address: &str) -> Client {
         Client::try_connect(address).await.expect("the server listens")
     }
 
     /// `None` when nobody is there.
     pub async fn try_connect(address: &str) -> Option<Client> {
+        if address.starts_with('/') {
+            let stream = UnixStream::connect(address).await.ok()?;
+            return Client::over(stream, "localhost").await;
+        }
         let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
+        Client::over(stream, address).await
+    }
+
+    async fn over<S>(stream: S, authority: &str) -> Option<Client>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = h2::client::handshake(stream).await.ok()?;
         tokio::spawn(async move {
             let _ended = connection.await;
         });
-        Some(Client { sender, authority: address.to_owned() })
+        Some(Client { sender, authority: authority.to_owned() })
     }
 
     fn request(&self, path: &str, headers: &[(&str, &str)]) -> Request<()> {

@@ -4,3 +4,4 @@ pub mod etcdctl;
 pub mod grpc;
 pub mod kubectl;
 pub mod process;
+pub mod tls;

@@ -26,6 +26,14 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a TLS handshake may take: a client that connects and says nothing holds a slot.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often handshakes look for new certificate files, milliseconds: a look is a system call for
+/// each file.
+pub const FILE_LOOK_MS: u64 = 1000;
+
+/// Files that were written so recently are read again, as their time would not tell a second change:
+/// some file systems count in whole seconds.
+pub const FILE_TIME_GRAIN: Duration = Duration::from_secs(2);
+
 /// A silent HTTP/2 connection is pinged after this long, as kube-apiserver does...
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,35 +11,40 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use http::{Request, Response};
-use mainstay_engine::runtime::net::{TcpListener, TcpStream};
+use mainstay_engine::runtime::net::{Listener, Stream};
 use mainstay_engine::runtime::{spawn_local, timer};
 
 use super::body::{BoxedBody, RequestBody};
 use super::http::{ConnectionInfo, Server};
 use super::limits;
 use super::tls::Acceptor;
-use crate::cli::LogLevel;
+use crate::cli::{ListenAddress, LogLevel};
 use crate::log;
 
-/// A port that can't be served on.
+/// A port, or a socket's file, that can't be served on.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {error}{hint}")]
 pub struct PortError {
-    address: SocketAddr,
+    address: ListenAddress,
     error: io::Error,
     hint: &'static str,
 }
 
 impl PortError {
-    pub fn new(address: SocketAddr, error: io::Error) -> PortError {
+    pub fn new(address: ListenAddress, error: io::Error) -> PortError {
+        let is_unix = matches!(address, ListenAddress::Unix(_));
         let hint = match error.kind() {
+            io::ErrorKind::AddrInUse if is_unix => {
+                ". Another process listens there: stop that one, or choose another path"
+            }
             io::ErrorKind::AddrInUse => {
                 ". Another process has it: stop that one, or choose another port"
             }
-            io::ErrorKind::PermissionDenied => {
+            io::ErrorKind::PermissionDenied if !is_unix => {
                 ". Ports below 1024 need privileges: choose another port"
             }
             io::ErrorKind::AddrNotAvailable => ". This machine has no such address",
+            io::ErrorKind::NotFound => ". Its directory has to be there",
             _ => "",
         };
         PortError { address, error, hint }
@@ -67,12 +71,8 @@ impl Drop for Open {
 /// the last connection has ended, or [`limits::SHUTDOWN_GRACE`] later.
 ///
 /// Each connection is a task of its own: one that hangs delays no other.
-pub async fn serve<H, F>(
-    server: Server,
-    listener: TcpListener,
-    acceptor: Option<Acceptor>,
-    handler: H,
-) where
+pub async fn serve<H, F>(server: Server, listener: Listener, acceptor: Option<Acceptor>, handler: H)
+where
     H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + Clone + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
@@ -84,7 +84,7 @@ pub async fn serve<H, F>(
 /// Until shutdown; the socket is closed when this returns.
 async fn accept<H, F>(
     server: Server,
-    listener: TcpListener,
+    listener: Listener,
     acceptor: Option<Acceptor>,
     handler: H,
     open: &Rc<Cell<usize>>,
@@ -122,13 +122,13 @@ async fn accept<H, F>(
     }
 }
 
-async fn connection<H, F>(server: Server, stream: TcpStream, acceptor: Option<Acceptor>, handler: H)
+async fn connection<H, F>(server: Server, stream: Stream, acceptor: Option<Acceptor>, handler: H)
 where
     H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
     let mut info =
-        ConnectionInfo { peer_address: stream.peer_address().ok(), ..ConnectionInfo::default() };
+        ConnectionInfo { peer_address: stream.peer_address(), ..ConnectionInfo::default() };
     let peer_address = info.peer_address;
     let ended = match acceptor {
         None => server.serve_connection(stream, Rc::new(info), handler).await,
@@ -139,7 +139,8 @@ where
     };
     // A client's business (it closed, it spoke nonsense, it let us wait): it ends the connection
     // and nothing else, and only those who look for it hear of it.
-    if let (Err(error), Some(peer)) = (ended, peer_address) {
+    if let Err(error) = ended {
+        let peer = peer_address.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
         log::write(LogLevel::Debug, format_args!("connection of {peer} ended: {error}"));
     }
 }

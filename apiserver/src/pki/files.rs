@@ -25,6 +25,11 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
+/// The content of a file that must be there.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, PkiError> {
+    fs::read(path).map_err(|error| at(path, error))
+}
+
 /// Writes beside the file, then renames: a crash leaves the old file or the new one.
 pub(super) fn write(path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
     write_and_rename(path, content, mode).map_err(|error| at(path, error))

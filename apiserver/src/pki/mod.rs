@@ -1,6 +1,6 @@
 //! The certificates and keys that Mainstay makes for itself, in `DATA_DIR/pki`.
 //!
-//! [`prepare`] is called at every start: what is there and good is kept, the rest is made. The
+//! [`prepare`] is called at every start, and from time to time: what is there and good is kept, the rest is made. The
 //! certificate authority is never replaced; the certificates it signs are, when they near their
 //! end or no longer name the machine.
 
@@ -33,16 +33,16 @@ pub enum PkiError {
 
 /// What the certificates are for.
 #[derive(Debug, Clone)]
-pub struct Request<'a> {
-    pub data_dir: &'a Path,
+pub struct Request {
+    pub data_dir: PathBuf,
     /// Names and addresses by which clients reach the server, besides the usual ones.
     pub names: Vec<String>,
     /// The first address of the service range: the service `kubernetes`.
     pub service_address: IpAddr,
     /// The Kubernetes server's URL, for the kubeconfig; none is written without it.
     pub server_url: Option<String>,
-    /// The CA that vouches for the server, when it is not ours: PEM for the kubeconfig.
-    pub server_authority: Option<Vec<u8>>,
+    /// The CA that vouches for the server, when it is not ours: a PEM file for the kubeconfig.
+    pub server_authority: Option<PathBuf>,
 }
 
 /// What was prepared; all PEM.
@@ -55,10 +55,19 @@ pub struct Pki {
     pub service_account_public_key: Vec<u8>,
     /// Where the administrator's kubeconfig is.
     pub kubeconfig: PathBuf,
+    pub files: Files,
+}
+
+/// Where what doors need is: they read it again when it is renewed.
+#[derive(Debug, Clone)]
+pub struct Files {
+    pub authority: PathBuf,
+    pub server_certificate: PathBuf,
+    pub server_key: PathBuf,
 }
 
 /// Makes or reads everything.
-pub fn prepare(request: &Request<'_>, now: OffsetDateTime) -> Result<Pki, PkiError> {
+pub fn prepare(request: &Request, now: OffsetDateTime) -> Result<Pki, PkiError> {
     let directory = request.data_dir.join("pki");
     files::create_directory(&directory)?;
 
@@ -86,9 +95,10 @@ pub fn prepare(request: &Request<'_>, now: OffsetDateTime) -> Result<Pki, PkiErr
 
     let kubeconfig = request.data_dir.join("admin.kubeconfig");
     if let Some(server_url) = &request.server_url {
+        let other = request.server_authority.as_deref().map(files::read_bytes).transpose()?;
         let content = kubeconfig::render(
             server_url,
-            request.server_authority.as_deref().unwrap_or(authority.as_bytes()),
+            other.as_deref().unwrap_or(authority.as_bytes()),
             admin_certificate.as_bytes(),
             admin_key.as_bytes(),
         );
@@ -103,10 +113,15 @@ pub fn prepare(request: &Request<'_>, now: OffsetDateTime) -> Result<Pki, PkiErr
         service_account_key: service_account_key.into_bytes(),
         service_account_public_key: service_account_public_key.into_bytes(),
         kubeconfig,
+        files: Files {
+            authority: directory.join("ca.crt"),
+            server_certificate: directory.join("apiserver.crt"),
+            server_key: directory.join("apiserver.key"),
+        },
     })
 }
 
-fn server_names(request: &Request<'_>) -> Vec<String> {
+fn server_names(request: &Request) -> Vec<String> {
     let usual = [
         "localhost",
         "kubernetes",
@@ -210,9 +225,9 @@ mod tests {
         }
     }
 
-    fn request<'a>(directory: &'a Directory, names: &[&str]) -> Request<'a> {
+    fn request(directory: &Directory, names: &[&str]) -> Request {
         Request {
-            data_dir: &directory.0,
+            data_dir: directory.0.clone(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             service_address: "10.0.0.1".parse().unwrap(),
             server_url: Some("https://127.0.0.1:6443".to_owned()),
@@ -277,12 +292,19 @@ mod tests {
     fn the_server_can_use_what_was_made() {
         let directory = Directory::new("usable");
         let pki = prepare(&request(&directory, &["node-a"]), OffsetDateTime::now_utc()).unwrap();
-        let files = crate::net::tls::TlsFiles {
+        let material = crate::net::tls::Material {
             certificate: pki.server_certificate,
             key: pki.server_key,
-            client_authority: Some(pki.authority),
-            client_required: false,
+            client_authorities: vec![pki.authority],
+            revoked: None,
         };
-        crate::net::tls::server_config(&files).unwrap();
+        crate::net::tls::server_config(&material, &Default::default()).unwrap();
+        for (path, content) in [
+            (&pki.files.authority, &material.client_authorities[0]),
+            (&pki.files.server_certificate, &material.certificate),
+            (&pki.files.server_key, &material.key),
+        ] {
+            assert_eq!(&std::fs::read(path).unwrap(), content, "{}", path.display());
+        }
     }
 }

@@ -1,20 +1,7 @@
-//! Sockets of this core.
-
-#![allow(unsafe_code)] // glommio takes a prepared socket only as a raw descriptor
+//! Whether a TCP port is free.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use futures_util::io::{AsyncRead, AsyncWrite};
-use glommio::net as glommio_net;
-use socket2::{Domain, Protocol, Socket, Type};
-
-/// A listening TCP socket. Each core binds the same address (SO_REUSEPORT); the kernel spreads
-/// connections over them.
-pub struct TcpListener(glommio_net::TcpListener);
 
 /// Fails when something else listens on `address`; gives it back, with a free port for port 0.
 ///
@@ -64,85 +51,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     };
     let (left, right) = (one.ip().to_canonical(), other.ip().to_canonical());
     one.port() == other.port() && (left == right || all(left, right) || all(right, left))
-}
-
-/// Connections that wait for [`TcpListener::accept`]; what glommio asks for, too.
-const BACKLOG: i32 = 1024;
-
-impl TcpListener {
-    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // glommio's own bind leaves this out, and then a port that another program (an etcd that
-        // was stopped just now) had connections on stays taken for a minute.
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        // SAFETY: the descriptor is an open listening socket, and `into_raw_fd` has given up its
-        // only owner: glommio's listener is the new one.
-        let listener = unsafe { glommio_net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        Ok(TcpListener(listener))
-    }
-
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.0.local_addr()?)
-    }
-
-    /// The next connection, with Nagle's algorithm off.
-    pub async fn accept(&self) -> io::Result<TcpStream> {
-        TcpStream::new(self.0.accept().await?)
-    }
-}
-
-/// A connection that lives on this core.
-pub struct TcpStream(glommio_net::TcpStream);
-
-impl TcpStream {
-    fn new(stream: glommio_net::TcpStream) -> io::Result<TcpStream> {
-        stream.set_nodelay(true)?;
-        Ok(TcpStream(stream))
-    }
-
-    pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-        TcpStream::new(glommio_net::TcpStream::connect(address).await?)
-    }
-
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.0.peer_addr()?)
-    }
-
-    /// Reads without consuming: which protocol does the client speak?
-    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(self.0.peek(buffer).await?)
-    }
-}
-
-impl AsyncRead for TcpStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for TcpStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(context)
-    }
 }
 
 #[cfg(test)]
