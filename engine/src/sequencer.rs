@@ -218,6 +218,7 @@ mod tests {
             hard_state: HardState::default(),
             last_index: 0,
             last_term: 0,
+            ..Config::default()
         });
         let mut sequencer =
             Sequencer::new(node, 1, |batch| Bytes::from(format!("{} items", batch.items.len())));

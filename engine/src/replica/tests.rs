@@ -107,6 +107,7 @@ impl World {
             hard_state: HardState::default(),
             last_index: 0,
             last_term: 0,
+            ..Config::default()
         });
         let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
         let mut leader = Leader::new(cores, sequencer, LeaseTable::default(), BTreeMap::new(), 0);

@@ -100,6 +100,7 @@ pub(super) fn replay(directory: DataDirectory, cores: usize) -> Result<Vec<Seat>
         hard_state,
         last_index: reached.index,
         last_term: reached.term,
+        ..Config::default()
     });
     let shared = Shared::new(cores, reached.revision, state.compacted, reached.index);
     let sequencer =
