@@ -58,6 +58,9 @@ pub struct Place {
     pub revision_after: Revision,
 }
 
+/// What a snapshot holds already: everything up to this entry.
+pub type Behind = Reached;
+
 /// Replays a log batch by batch. Memory: one frame, and the entries that are not yet committed.
 pub struct Replay<S> {
     scanner: Scanner<S>,
@@ -65,6 +68,7 @@ pub struct Replay<S> {
     hard_state: HardState,
     pending: VecDeque<Batch>,
     begins_after: Option<Reached>,
+    behind: Behind,
     /// Of the newest entry.
     reached: Reached,
     places: Vec<Place>,
@@ -78,9 +82,15 @@ impl<S: SegmentBytes> Replay<S> {
             hard_state: HardState::default(),
             pending: VecDeque::new(),
             begins_after: None,
+            behind: Behind::default(),
             reached: Reached::default(),
             places: Vec::new(),
         }
+    }
+
+    /// Passes over what a snapshot holds: [`next_batch`](Replay::next_batch) begins behind it.
+    pub fn behind(self, behind: Behind) -> Replay<S> {
+        Replay { behind, ..self }
     }
 
     /// The next committed batch, in order; `None` at the end.
@@ -148,17 +158,26 @@ impl<S: SegmentBytes> Replay<S> {
                 if self.begins_after.is_none() {
                     self.begins_after = Some(reached);
                     self.reached = reached;
+                    self.check_behind().map_err(inconsistent)?;
                 }
             }
             FrameKind::HardState => {
                 self.hard_state = decode_hard_state(&frame.payload)
                     .map_err(|error| inconsistent(error.to_string()))?;
             }
+            FrameKind::Entry if header.index <= self.behind.index => {
+                if let Some(reason) = self.misfit(header.index, header.revision_before) {
+                    return Err(inconsistent(reason));
+                }
+                let (index, term, revision) = (header.index, header.term, header.revision_after);
+                self.reached = Reached { index, term, revision };
+                self.check_behind().map_err(inconsistent)?;
+            }
             FrameKind::Entry => {
                 let batch = decode(header, &frame.payload)
                     .map_err(|error| inconsistent(error.to_string()))?;
                 self.truncate_from(batch.index);
-                if let Some(reason) = self.misfit(&batch) {
+                if let Some(reason) = self.misfit(batch.index, batch.revision_before) {
                     return Err(inconsistent(reason));
                 }
                 self.reached = reached_by(&batch);
@@ -179,15 +198,29 @@ impl<S: SegmentBytes> Replay<S> {
         }
     }
 
-    fn misfit(&self, batch: &Batch) -> Option<String> {
-        let expected = self.reached.index + 1;
-        if batch.index != expected {
-            return Some(format!("entry {} where {expected} comes next", batch.index));
+    /// Whether the snapshot is one of this log.
+    fn check_behind(&self) -> Result<(), String> {
+        if self.reached.index != self.behind.index || self.behind.index == 0 {
+            return Ok(());
         }
-        if batch.revision_before != self.reached.revision {
+        if self.reached != self.behind {
+            return Err(format!(
+                "{:?} was reached where the snapshot begins with {:?}",
+                self.reached, self.behind
+            ));
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, index: u64, revision_before: Revision) -> Option<String> {
+        let expected = self.reached.index + 1;
+        if index != expected {
+            return Some(format!("entry {index} where {expected} comes next"));
+        }
+        if revision_before != self.reached.revision {
             return Some(format!(
-                "entry {expected} follows revision {} and the log is at {}",
-                batch.revision_before, self.reached.revision
+                "entry {expected} follows revision {revision_before} and the log is at {}",
+                self.reached.revision
             ));
         }
         if self.pending.len() >= limits::UNCOMMITTED_REVISIONS as usize {

@@ -53,6 +53,8 @@ mod history;
 #[cfg(test)]
 mod history_tests;
 mod kernel;
+#[cfg(test)]
+mod pass_over_tests;
 mod prepare;
 mod priority;
 mod probe;

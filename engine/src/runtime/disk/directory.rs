@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DiskError;
 use super::recovery::Recovery;
-use crate::log::replay::Commitment;
+use crate::log::replay::{Behind, Commitment};
 use crate::log::segment::FORMAT_VERSION;
 
 /// A data directory that this process, and no other, may use while this value lives.
@@ -38,7 +38,16 @@ impl DataDirectory {
 
     /// Begins to read what the log holds.
     pub fn recover(self, commitment: Commitment) -> Result<Recovery, DiskError> {
-        Recovery::new(self, commitment)
+        self.recover_behind(commitment, Behind::default())
+    }
+
+    /// Begins to read what the log holds behind what a snapshot does.
+    pub fn recover_behind(
+        self,
+        commitment: Commitment,
+        behind: Behind,
+    ) -> Result<Recovery, DiskError> {
+        Recovery::new(self, commitment, behind)
     }
 
     pub fn path(&self) -> &Path {

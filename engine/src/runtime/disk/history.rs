@@ -5,13 +5,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
-use super::file::SegmentFile;
+use super::file::{SegmentFile, SegmentReader};
 use crate::effect::{Batch, SharedBatch};
 use crate::log::decode::decode;
-use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, read_header};
+use crate::log::error::LogError;
+use crate::log::frame::{
+    BLOCK_BYTES, FrameHeader, FrameKind, HEADER_BYTES, frame_bytes, read_header,
+};
+use crate::log::outline::{damaged, outline, read_start};
 use crate::log::replay::Place;
 use crate::record::Revision;
 
@@ -55,9 +60,15 @@ struct SegmentIndex {
     points: Vec<(Revision, u64)>,
     /// Where the last durable entry ends.
     end: u64,
+    /// Whether `points` and `end` are known: not of segments that a start had no need to read.
+    outlined: bool,
 }
 
 impl HistoryIndex {
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// The file of a segment; must be known before anything is read from it.
     pub(super) fn add_file(&mut self, file: Arc<SegmentFile>) {
         self.files.insert(file.sequence, file);
@@ -75,16 +86,38 @@ impl HistoryIndex {
                 revision_before: place.revision_after,
                 points: Vec::new(),
                 end: place.end,
+                outlined: true,
             });
             return;
         }
-        let Some(segment) = self.segments.back_mut() else { return };
-        segment.end = place.end;
-        let newest = segment.points.last();
-        if place.kind == FrameKind::Entry
-            && newest.is_none_or(|&(_, offset)| place.offset >= offset + POINT_BYTES)
-        {
-            segment.points.push((place.revision_before, place.offset));
+        if let Some(segment) = self.segments.back_mut() {
+            segment.add(place);
+        }
+    }
+
+    /// Takes note of a segment that is not read now, and what its first frame says.
+    pub(super) fn add_unread(&mut self, start: &FrameHeader) {
+        self.add(Place {
+            kind: FrameKind::SegmentStart,
+            segment: start.segment,
+            offset: 0,
+            end: 0,
+            index: start.index,
+            revision_before: start.revision_before,
+            revision_after: start.revision_after,
+        });
+        if let Some(segment) = self.segments.back_mut() {
+            segment.outlined = false;
+        }
+    }
+
+    /// What is where in a segment that was not read at the start.
+    fn add_outline(&mut self, sequence: u64, places: &[Place]) {
+        let unread =
+            |segment: &&mut SegmentIndex| segment.sequence == sequence && !segment.outlined;
+        if let Some(segment) = self.segments.iter_mut().find(unread) {
+            places.iter().for_each(|&place| segment.add(place));
+            segment.outlined = true;
         }
     }
 
@@ -113,6 +146,9 @@ impl HistoryIndex {
         else {
             return Ok(None);
         };
+        if !segment.outlined {
+            return Ok(self.stretch(segment, 0));
+        }
         let point = segment.points.partition_point(|&(before, _)| before < revision);
         let point = point.checked_sub(1).and_then(|number| segment.points.get(number));
         Ok(match point {
@@ -136,7 +172,20 @@ impl HistoryIndex {
 
     fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
         let file = Arc::clone(self.files.get(&segment.sequence)?);
-        Some(Stretch { file, offset, end: segment.end })
+        let next = self.files.get(&(segment.sequence + 1)).filter(|_| !segment.outlined);
+        Some(Stretch { file, offset, end: segment.end, outline_before: next.cloned() })
+    }
+}
+
+impl SegmentIndex {
+    fn add(&mut self, place: Place) {
+        self.end = place.end;
+        let newest = self.points.last();
+        if place.kind == FrameKind::Entry
+            && newest.is_none_or(|&(_, offset)| place.offset >= offset + POINT_BYTES)
+        {
+            self.points.push((place.revision_before, place.offset));
+        }
     }
 }
 
@@ -146,6 +195,8 @@ struct Stretch {
     file: Arc<SegmentFile>,
     offset: u64,
     end: u64,
+    /// What is where is not known yet: find it out, with the segment behind this one.
+    outline_before: Option<Arc<SegmentFile>>,
 }
 
 /// Reads from the log, off the writer's path. Clones go to every core that wants one.
@@ -187,20 +238,35 @@ impl HistoryReader {
         revision: Revision,
         max_bytes: usize,
     ) -> Result<Vec<SharedBatch>, HistoryError> {
-        let lock = || self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Found { revision, max_bytes, bytes: 0, batches: Vec::new() };
-        let mut next = lock().find(revision)?;
+        let mut next = self.outlined(|index| index.find(revision))?;
         while let Some(stretch) = next {
             if self.read_stretch(&stretch, &mut found)? == Progress::Stop {
                 break;
             }
-            next = lock().after(stretch.file.sequence, stretch.end);
+            next = self.outlined(|index| Ok(index.after(stretch.file.sequence, stretch.end)))?;
         }
         if found.batches.is_empty() {
             // Not there, or released while we looked?
-            lock().find(revision)?;
+            self.outlined(|index| index.find(revision))?;
         }
         Ok(found.batches)
+    }
+
+    /// The stretch that `find` gives, after its segment was outlined if it was not yet.
+    fn outlined(
+        &self,
+        find: impl Fn(&HistoryIndex) -> Result<Option<Stretch>, HistoryError>,
+    ) -> Result<Option<Stretch>, HistoryError> {
+        let lock = || self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let found = find(&lock())?;
+            let Some(Stretch { file, outline_before: Some(next), .. }) = &found else {
+                return Ok(found);
+            };
+            let places = outline_of(file, next, self.salt)?;
+            lock().add_outline(file.sequence, &places);
+        }
     }
 
     fn read_stretch(&self, stretch: &Stretch, found: &mut Found) -> Result<Progress, HistoryError> {
@@ -240,6 +306,35 @@ impl HistoryReader {
         }
         Ok(Progress::GoOn)
     }
+}
+
+/// What is where in a segment, told by its headers and the segment behind it.
+fn outline_of(
+    file: &SegmentFile,
+    next: &SegmentFile,
+    salt: u64,
+) -> Result<Vec<Place>, HistoryError> {
+    let unreadable = |error: LogError| HistoryError::Damaged {
+        file: file.path.display().to_string(),
+        offset: 0,
+        reason: error.to_string(),
+    };
+    let open = |file: &SegmentFile| {
+        let wal = file.path.parent().unwrap_or(Path::new("."));
+        SegmentReader::open(wal, file.sequence).map_err(|error| LogError::Read {
+            file: file.path.display().to_string(),
+            offset: 0,
+            reason: error.to_string(),
+        })
+    };
+    let places = open(next).and_then(|next| {
+        let segment = open(file)?;
+        match read_start(&next, salt)? {
+            Some(start) => outline(&segment, salt, &start.header),
+            None => Err(damaged(&next, 0, None)),
+        }
+    });
+    places.map_err(unreadable)
 }
 
 #[derive(PartialEq, Eq)]

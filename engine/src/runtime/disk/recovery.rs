@@ -19,10 +19,12 @@ use super::worker;
 use super::writer::{Durability, LogOptions, LogWriter};
 use crate::effect::Batch;
 use crate::limits;
+use crate::log::LogError;
 use crate::log::frame::BLOCK_BYTES;
-use crate::log::replay::{Commitment, Replay, Replayed};
+use crate::log::outline::{damaged, read_start};
+use crate::log::replay::{Behind, Commitment, Replay, Replayed};
 use crate::log::scan::{CutTail, LogEnd, Scanner};
-use crate::log::segment::{file_name, parse_file_name};
+use crate::log::segment::{SegmentBytes, file_name, parse_file_name};
 use crate::record::Revision;
 
 /// The revision of a store in which nothing was ever written, as etcd's.
@@ -36,6 +38,8 @@ pub struct Recovery {
     directory: DataDirectory,
     replay: Replay<SegmentReader>,
     history: HistoryIndex,
+    /// The log begins with segments that need not be read.
+    unread: bool,
     sequences: Vec<u64>,
 }
 
@@ -58,6 +62,7 @@ impl Recovery {
     pub(super) fn new(
         directory: DataDirectory,
         commitment: Commitment,
+        behind: Behind,
     ) -> Result<Recovery, DiskError> {
         let failed = DiskError::directory(directory.wal(), "listing its files");
         let mut sequences = Vec::new();
@@ -72,12 +77,16 @@ impl Recovery {
             .collect();
         let segments =
             segments.map_err(DiskError::directory(directory.wal(), "opening its files"))?;
-        let known_end = stopped::read(directory.wal(), directory.salt());
-        let scanner = Scanner::new(directory.salt(), segments, known_end)?;
+        let salt = directory.salt();
+        let (history, segments) = pass_over(segments, salt, behind)?;
+        let unread = !history.is_empty();
+        let known_end = stopped::read(directory.wal(), salt);
+        let scanner = Scanner::new(salt, segments, known_end)?;
         Ok(Recovery {
             directory,
-            replay: Replay::new(scanner, commitment),
-            history: HistoryIndex::default(),
+            replay: Replay::new(scanner, commitment).behind(behind),
+            history,
+            unread,
             sequences,
         })
     }
@@ -123,7 +132,9 @@ impl Recovery {
         for segment in segments.counting {
             self.history.add_file(segment);
         }
-        self.history.begins_after = replayed.begins_after.revision;
+        if !self.unread {
+            self.history.begins_after = replayed.begins_after.revision;
+        }
         let start = Start {
             salt: self.directory.salt(),
             segment: current,
@@ -143,6 +154,38 @@ impl Recovery {
         let durability = if mode.synced { Durability::SyncedWrites } else { Durability::DataSync };
         Ok(Log { writer, history: reader, replayed, warnings, durability, preferred })
     }
+}
+
+/// Sets the segments aside that hold nothing but what a snapshot holds, too: their first frames
+/// say so. Gives an index of those, and the segments to read.
+fn pass_over(
+    mut segments: Vec<SegmentReader>,
+    salt: u64,
+    behind: Behind,
+) -> Result<(HistoryIndex, Vec<SegmentReader>), DiskError> {
+    let mut history = HistoryIndex::default();
+    let mut first = segments.len();
+    while behind.index > 0 && first > 0 {
+        first -= 1;
+        let start = read_start(&segments[first], salt)?;
+        if start.is_some_and(|start| start.header.index <= behind.index) {
+            break;
+        }
+    }
+    if first == segments.len() {
+        return Ok((history, segments));
+    }
+    let rest = segments.split_off(first);
+    for (number, segment) in segments.iter().enumerate() {
+        let next = segments.get(number + 1).unwrap_or(&rest[0]);
+        if segment.sequence() + 1 != next.sequence() {
+            let missing = file_name(next.sequence() - 1);
+            return Err(LogError::MissingSegment { missing, found: next.name() }.into());
+        }
+        let start = read_start(segment, salt)?;
+        history.add_unread(&start.ok_or_else(|| damaged(segment, 0, None))?.header);
+    }
+    Ok((history, rest))
 }
 
 fn cut_text(cut: &CutTail) -> String {
