@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::record::{LeaseId, Record, Revision};
+use crate::request::KeyRange;
 
 /// One key's change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,71 @@ impl Effect {
         const OVERHEAD: usize = 64;
         let payload = |change: &Change| change.record.key().len() + change.record.value().len();
         self.changes.iter().map(|change| payload(change) + OVERHEAD).sum()
+    }
+}
+
+/// The end of very many keys at one revision: an effect of as many tombstones, as far as the log
+/// and watchers are concerned. It is shared instead of copied, and its tombstones are made where
+/// somebody looks at them, because nobody can do anything a million times in one turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// Taken from the store's counter when everything else was ready.
+    pub revision: Revision,
+    pub deleted: Arc<Deleted>,
+}
+
+/// What lived until a [`Deletion`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// By key.
+    records: Vec<Record>,
+    /// About what they take in memory.
+    bytes: usize,
+}
+
+impl Deleted {
+    /// In any order, no key twice.
+    pub fn new(mut records: Vec<Record>) -> Deleted {
+        records.sort_by(|left, right| left.key().cmp(right.key()));
+        let bytes = records.iter().map(|record| record.key().len() + record.value().len() + 64);
+        Deleted { bytes: bytes.sum(), records }
+    }
+
+    /// The last versions, by key.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The last versions in `range`.
+    pub fn records_in(&self, range: &KeyRange) -> &[Record] {
+        let start = self.records.partition_point(|record| record.key() < &range.start()[..]);
+        let rest = &self.records[start..];
+        &rest[..rest.partition_point(|record| range.contains(record.key()))]
+    }
+
+    /// The records, to be let go of a few at a time.
+    pub fn into_records(self) -> Vec<Record> {
+        self.records
+    }
+}
+
+/// What took one revision.
+#[derive(Debug, Clone, Copy)]
+pub enum Revised<'a> {
+    Effect(&'a Effect),
+    Deletion(&'a Deletion),
+}
+
+impl Revised<'_> {
+    pub fn revision(&self) -> Revision {
+        match self {
+            Revised::Effect(effect) => effect.revision,
+            Revised::Deletion(deletion) => deletion.revision,
+        }
     }
 }
 
@@ -67,6 +133,8 @@ pub enum Control {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     Effect(Effect),
+    /// Alone in its batch.
+    Deletion(Deletion),
     Control(Control),
 }
 
@@ -83,10 +151,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The effects, in revision order.
+    /// The effects, in revision order; not deletions.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
         self.items.iter().filter_map(|item| match item {
             Item::Effect(effect) => Some(effect),
+            Item::Deletion(_) | Item::Control(_) => None,
+        })
+    }
+
+    /// Everything that took a revision, in order and without a gap.
+    pub fn revised(&self) -> impl Iterator<Item = Revised<'_>> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Effect(effect) => Some(Revised::Effect(effect)),
+            Item::Deletion(deletion) => Some(Revised::Deletion(deletion)),
             Item::Control(_) => None,
         })
     }

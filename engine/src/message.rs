@@ -94,6 +94,8 @@ pub struct Gather {
     /// Hold back, until the job's [`Message::Install`], every request that touches what is
     /// gathered; and for `leases`, until their revocation is committed.
     pub hold: bool,
+    /// Leases that the job may attach keys to.
+    pub attaching: Vec<LeaseId>,
     /// Give the newest version of every key in these.
     pub ranges: Vec<KeyRange>,
     /// Give the newest version of every key attached to these.
@@ -103,9 +105,23 @@ pub struct Gather {
 /// A shard's answer to [`Gather`], list for list.
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
-    /// Of all `ranges`, tombstones included, in no particular order.
+    /// Of all `ranges`, tombstones that are not committed included, in no particular order.
     pub newest: Vec<Record>,
     pub attached: Vec<Vec<Record>>,
+}
+
+impl Gathered {
+    /// How many records there are for a transaction to look at.
+    pub fn records(&self) -> usize {
+        self.newest.len()
+    }
+}
+
+/// The end, at one revision, of everything that lives in some frozen ranges.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub revision: Revision,
+    pub ranges: Vec<KeyRange>,
 }
 
 /// What one core tells another.
@@ -172,6 +188,12 @@ pub enum Message {
         job: u64,
         changes: Vec<Change>,
     },
+    /// The same, for the end of very many keys. They stay held until each of them is marked.
+    End {
+        job: u64,
+        ended: Box<Ended>,
+    },
+    /// Of Install and End: whoever reads here from now on sees what the job did.
     Installed {
         job: u64,
     },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_raft::{HardState, Node};
 
-use crate::effect::{Batch, Control, Effect, Item, SharedBatch};
+use crate::effect::{Batch, Control, Deletion, Effect, Item, SharedBatch};
 use crate::limits;
 use crate::record::Revision;
 
@@ -47,6 +47,14 @@ pub struct Committed {
     pub tickets: Vec<u64>,
 }
 
+/// What took a revision, in its place.
+#[derive(Debug)]
+enum Queued {
+    Effect(Effect),
+    /// With what the log is to hold of it.
+    Deletion(Deletion, Bytes),
+}
+
 /// The order of one store. Lives on one core.
 #[derive(Debug)]
 pub struct Sequencer {
@@ -56,7 +64,7 @@ pub struct Sequencer {
     /// The first revision that is not in a batch yet.
     next_revision: Revision,
     /// Effects from `next_revision` on; `None` where one is still on its way.
-    effects: VecDeque<Option<Effect>>,
+    effects: VecDeque<Option<Queued>>,
     controls: VecDeque<QueuedControl>,
     /// Appended, not yet committed; oldest first.
     in_flight: VecDeque<InFlight>,
@@ -96,8 +104,17 @@ impl Sequencer {
 
     /// An effect takes its place.
     pub fn effect(&mut self, effect: Effect) {
-        assert!(effect.revision >= self.next_revision, "a revision is used once");
-        let place = usize::try_from(effect.revision - self.next_revision).expect("not negative");
+        self.queue(effect.revision, Queued::Effect(effect));
+    }
+
+    /// A deletion takes its place, with its [payload](crate::log::encode::encode_deletion).
+    pub fn deletion(&mut self, deletion: Deletion, payload: Bytes) {
+        self.queue(deletion.revision, Queued::Deletion(deletion, payload));
+    }
+
+    fn queue(&mut self, revision: Revision, queued: Queued) {
+        assert!(revision >= self.next_revision, "a revision is used once");
+        let place = usize::try_from(revision - self.next_revision).expect("not negative");
         // Revisions are taken under a limit, so this window is bounded by it.
         assert!(place <= 2 * limits::UNCOMMITTED_REVISIONS as usize);
         if self.effects.len() <= place {
@@ -105,7 +122,7 @@ impl Sequencer {
         }
         let slot = &mut self.effects[place];
         assert!(slot.is_none(), "a revision is used once");
-        *slot = Some(effect);
+        *slot = Some(queued);
     }
 
     /// A control takes its place: behind the effect of revision `after` (0: anywhere).
@@ -125,12 +142,20 @@ impl Sequencer {
             return Some(append);
         }
         let revision_before = self.next_revision - 1;
+        if let Some(Some(Queued::Deletion(..))) = self.effects.front()
+            && let Some(Some(Queued::Deletion(deletion, payload))) = self.effects.pop_front()
+        {
+            self.next_revision += 1;
+            let items = vec![Item::Deletion(deletion)];
+            return Some(self.propose(revision_before, items, Vec::new(), Some(payload)));
+        }
         let mut items = Vec::new();
         let mut tickets = Vec::new();
         let mut bytes = 0;
         self.take_controls(&mut items, &mut tickets);
-        while let Some(Some(_)) = self.effects.front() {
-            let effect = self.effects.pop_front().flatten().expect("just seen");
+        while let Some(Some(Queued::Effect(_))) = self.effects.front()
+            && let Some(Some(Queued::Effect(effect))) = self.effects.pop_front()
+        {
             assert_eq!(effect.revision, self.next_revision);
             self.next_revision += 1;
             bytes += effect.bytes();
@@ -143,6 +168,16 @@ impl Sequencer {
         if items.is_empty() {
             return None;
         }
+        Some(self.propose(revision_before, items, tickets, None))
+    }
+
+    fn propose(
+        &mut self,
+        revision_before: Revision,
+        items: Vec<Item>,
+        tickets: Vec<u64>,
+        payload: Option<Bytes>,
+    ) -> Append {
         let batch = Arc::new(Batch {
             index: self.node.last_index() + 1,
             term: self.node.term(),
@@ -150,10 +185,11 @@ impl Sequencer {
             revision_after: self.next_revision - 1,
             items,
         });
-        let index = self.node.propose((self.encode)(&batch)).expect("a sole member leads");
+        let payload = payload.unwrap_or_else(|| (self.encode)(&batch));
+        let index = self.node.propose(payload).expect("a sole member leads");
         assert_eq!(index, batch.index);
         self.in_flight.push_back(InFlight { batch: Arc::clone(&batch), tickets });
-        Some(self.append(batch))
+        self.append(batch)
     }
 
     /// The empty entry that a leader begins its term with, when raft has just made one.

@@ -1,5 +1,6 @@
 //! One core's share of the keys: their versions, their leases, and who may not touch them now.
 
+mod ending;
 mod footprint;
 mod freeze;
 #[cfg(test)]
@@ -11,9 +12,11 @@ use crate::lease::Attachments;
 use crate::mvcc::{Evaluation, Mvcc, Seen, View, evaluate};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{KeyRange, Transaction, TransactionResponse};
-use bytes::Bytes;
+use std::collections::VecDeque;
 
+use ending::Ending;
 pub use footprint::Footprint;
+use footprint::Held;
 use freeze::{Gate, Waiting};
 
 /// The caller's name for a request that may have to wait.
@@ -68,6 +71,7 @@ pub struct Shard {
     mvcc: Mvcc,
     attachments: Attachments,
     gate: Gate,
+    endings: VecDeque<Ending>,
 }
 
 impl Shard {
@@ -94,7 +98,7 @@ impl Shard {
             return self.evaluate_now(transaction, committed, take);
         }
         let footprint = Footprint::of(&transaction);
-        if !self.gate.blocks(&footprint, &self.attachments) {
+        if !self.gate.blocks(&footprint, &self.held()) {
             return self.evaluate_now(transaction, committed, take);
         }
         if self.gate.is_full() {
@@ -176,6 +180,7 @@ impl Shard {
         for (removed, now) in self.mvcc.rollback(revision) {
             self.attachments.follow(removed.key(), Some(&removed), now.as_ref());
         }
+        self.endings.clear();
         self.gate.clear()
     }
 
@@ -200,13 +205,20 @@ impl Shard {
         self.enter(token, Footprint { ranges, leases, ..Footprint::default() })
     }
 
-    /// Keeps everything as it is that is attached to `lease`, and keeps keys from being attached.
-    pub fn freeze_lease(&mut self, token: Token, lease: LeaseId) -> bool {
-        self.enter(token, Footprint { whole_leases: vec![lease], ..Footprint::default() })
+    /// Keeps everything as it is that is attached to `leases`, and keeps keys from being attached.
+    pub fn freeze_leases(&mut self, token: Token, leases: &[LeaseId]) -> bool {
+        let mut whole_leases = leases.to_vec();
+        whole_leases.sort_unstable();
+        self.enter(token, Footprint { whole_leases, ..Footprint::default() })
+    }
+
+    /// What is held of leases at this moment.
+    fn held(&self) -> Held<'_> {
+        Held { mvcc: &self.mvcc, attachments: &self.attachments }
     }
 
     fn enter(&mut self, token: Token, footprint: Footprint) -> bool {
-        if self.gate.blocks(&footprint, &self.attachments) {
+        if self.gate.blocks(&footprint, &self.held()) {
             self.gate.defer(footprint, Waiting::Freeze(token));
             return false;
         }
@@ -223,9 +235,11 @@ impl Shard {
     ) -> Vec<Resumed> {
         self.gate.release(token);
         let (mut resumed, mut index) = (Vec::new(), 0);
-        while let Some((footprint, waiting)) =
-            self.gate.next_unblocked(&mut index, &self.attachments)
-        {
+        loop {
+            let held = Held { mvcc: &self.mvcc, attachments: &self.attachments };
+            let Some((footprint, waiting)) = self.gate.next_unblocked(&mut index, &held) else {
+                return resumed;
+            };
             match waiting {
                 Waiting::Request { request, transaction } => {
                     let outcome = self.evaluate_now(transaction, committed, take);
@@ -237,23 +251,6 @@ impl Shard {
                 }
             }
         }
-        resumed
-    }
-
-    /// The newest versions, tombstones included, of the frozen `ranges`: what the coordinator
-    /// evaluates against.
-    pub fn gather(&self, token: Token, ranges: &[KeyRange]) -> Vec<Record> {
-        assert!(self.gate.is_frozen(token), "only what is frozen can be gathered");
-        let mut records = Vec::new();
-        for range in ranges {
-            self.newest_in(range, &mut |record| records.push(record.clone()));
-        }
-        records
-    }
-
-    /// The keys attached to a lease, in order.
-    pub fn attached_keys(&self, lease: LeaseId) -> Vec<Bytes> {
-        self.attachments.keys(lease).map(Bytes::copy_from_slice).collect()
     }
 }
 

@@ -61,6 +61,12 @@ impl<T> Slab<T> {
         &mut self.chunks[index / CHUNK][index % CHUNK]
     }
 
+    /// All things, with their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let slots = self.chunks.iter().flatten().zip(0..);
+        slots.filter_map(|(thing, number)| Some((number, thing.as_ref()?)))
+    }
+
     /// How many things there are.
     pub(crate) fn len(&self) -> usize {
         let full = self.chunks.len().saturating_sub(1) * CHUNK;

@@ -53,9 +53,17 @@ impl Attachments {
         }
     }
 
-    /// The keys attached to a lease, in order.
-    pub fn keys(&self, lease: LeaseId) -> impl Iterator<Item = &[u8]> {
-        self.keys.get(&lease).into_iter().flatten().map(|key| &key[..])
+    /// Up to `max` keys attached to a lease behind `after`, in order.
+    pub fn keys_after<'a>(
+        &'a self,
+        lease: LeaseId,
+        after: Option<&[u8]>,
+        max: usize,
+    ) -> impl Iterator<Item = &'a [u8]> + 'a {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.keys.get(&lease);
+        let range = keys.map(|keys| keys.range::<[u8], _>((from, Bound::Unbounded)));
+        range.into_iter().flatten().take(max).map(|key| &key[..])
     }
 
     /// Whether a key of `range` is attached to the lease.

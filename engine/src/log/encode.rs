@@ -4,7 +4,7 @@
 //! zigzagged; byte strings carry their length before them. The layout is in storage-format.md.
 
 use crate::effect::{Batch, Change, Control, Effect, Item};
-use crate::record::Revision;
+use crate::record::{Record, Revision};
 
 pub(crate) const ITEM_EFFECT: u8 = 1;
 pub(crate) const ITEM_LEASE_GRANT: u8 = 2;
@@ -63,6 +63,11 @@ pub fn encode(batch: &Batch) -> EncodedEntry {
                 put_effect(&mut payload, effect, revision);
                 revision = effect.revision;
             }
+            Item::Deletion(deletion) => {
+                assert!(deletion.revision == revision + 1);
+                put_deleted(&mut payload, deletion.deleted.records());
+                revision = deletion.revision;
+            }
             Item::Control(control) => put_control(&mut payload, control),
         }
     }
@@ -75,6 +80,27 @@ pub fn encode(batch: &Batch) -> EncodedEntry {
     }
 }
 
+/// The payload of a batch that is one deletion, whatever its revision will be: to be made before
+/// the revision is taken.
+pub fn encode_deletion(records: &[Record]) -> Vec<u8> {
+    let keys: usize = records.iter().map(|record| record.key().len() + 4).sum();
+    let mut payload = Vec::with_capacity(32 + keys);
+    put_varint(&mut payload, 1);
+    put_deleted(&mut payload, records);
+    payload
+}
+
+/// The effect of the next revision, which ends `records`.
+fn put_deleted(payload: &mut Vec<u8>, records: &[Record]) {
+    payload.push(ITEM_EFFECT);
+    put_varint(payload, 1);
+    put_varint(payload, records.len() as u64);
+    for record in records {
+        payload.push(CHANGE_DELETE);
+        put_bytes(payload, record.key());
+    }
+}
+
 /// About how many bytes an item takes: spares the buffer from growing.
 fn size_hint(item: &Item) -> usize {
     match item {
@@ -83,6 +109,7 @@ fn size_hint(item: &Item) -> usize {
             .iter()
             .map(|change| change.record.key().len() + change.record.value().len() + 32)
             .sum(),
+        Item::Deletion(deletion) => deletion.deleted.bytes(),
         Item::Control(Control::LeaseCheckpoint { remaining }) => 12 + remaining.len() * 20,
         Item::Control(Control::Document { name, content }) => name.len() + content.len() + 16,
         Item::Control(_) => 24,

@@ -59,6 +59,21 @@ impl Chunk {
     }
 }
 
+impl Chunk {
+    /// Leaves out records that are not to be seen.
+    pub fn retain(&mut self, keep: impl Fn(&Record) -> bool) {
+        let mut kept = 0;
+        let mut places = Vec::with_capacity(self.records.len() + 1);
+        for record in &self.records {
+            places.push(kept);
+            kept += usize::from(keep(record));
+        }
+        places.push(kept);
+        self.unresolved.iter_mut().for_each(|(place, _)| *place = places[*place]);
+        self.records.retain(keep);
+    }
+}
+
 impl CountChunk {
     fn add(&mut self, key: &[u8], seen: Seen<'_>) {
         match seen {
@@ -101,6 +116,39 @@ impl Mvcc {
     /// The newest version of every key in `range`, committed or not, tombstones included, by key.
     pub fn newest_in<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = &'a Record> + 'a {
         self.versions_in(range, None).map(|versions| versions.newest())
+    }
+
+    /// A slice of [`newest_in`](Mvcc::newest_in): up to `max_keys` keys (at least one) behind `after`.
+    pub fn newest_chunk(&self, range: &KeyRange, after: Option<&[u8]>, max_keys: usize) -> Chunk {
+        if let KeyRange::Single(key) = range {
+            let records = self.newest_or_tombstone(key).cloned().into_iter().collect();
+            return Chunk { records, ..Chunk::default() };
+        }
+        let mut versions = self.versions_in(range, after);
+        let newest = versions.by_ref().take(max_keys.max(1)).map(|versions| versions.newest());
+        let mut chunk = Chunk { records: newest.cloned().collect(), ..Chunk::default() };
+        if versions.next().is_some() {
+            let last = chunk.records.last().map(|record| Bytes::copy_from_slice(record.key()));
+            chunk.resume_after = last;
+        }
+        chunk
+    }
+
+    /// Whether `range` holds more than about so many keys, deleted ones included. Looks at some
+    /// of their number only.
+    pub fn is_larger_than(&self, range: &KeyRange, keys: usize) -> bool {
+        let parts = match range {
+            KeyRange::Single(_) => return false,
+            _ => self.order.parts(range, range.start()),
+        };
+        let mut found = 0;
+        for (_, part) in parts {
+            found += Order::handles(part.leaf).len();
+            if found > keys {
+                return true;
+            }
+        }
+        false
     }
 
     /// A slice of what lived in `range` at `revision`: looks at up to `max_keys` keys (at least

@@ -1,22 +1,25 @@
-//! Requests that concern keys of several cores, one at a time.
+//! Requests that concern keys of several cores, or too many keys for one turn of a core.
 //!
-//! The shards hold back what touches the keys concerned and hand over their newest versions; the
-//! request is evaluated here, takes its revision, and is installed everywhere before its effect
-//! goes to the sequencer. Only rare requests come this way (Kubernetes makes none), so they wait
-//! for each other and nothing can wait in a circle.
+//! The shards hold back what touches the keys concerned and hand over their newest versions, a
+//! slice at a time; the request is evaluated here, or by another thread when it is large, takes
+//! its revision, and is installed everywhere before its effect goes to the sequencer. Requests that
+//! touch the same keys wait for each other at the shards. All shards hear of them in the same
+//! order, so nothing can wait in a circle.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::heavy::{Heavy, HeavyDone};
 use super::owner;
 use super::{Mail, Ticket};
-use crate::effect::{Change, Effect};
+use crate::effect::{Change, Deletion, Effect};
 use crate::error::StoreError;
 use crate::lease::LeaseTable;
 use crate::limits;
-use crate::message::{Answer, Gather, Gathered, Message, Outcome};
-use crate::mvcc;
+use crate::message::{Answer, Ended, Gather, Gathered, Message, Outcome};
+use crate::mvcc::{self, Evaluation};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{KeyRange, Transaction};
 use crate::shard::Footprint;
@@ -60,64 +63,108 @@ pub(super) enum Finished {
     },
 }
 
+/// What a job gives to the sequencer and to the leader, once it is installed everywhere.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    pub(super) effects: Vec<Effect>,
+    /// With what the log is to hold of it.
+    pub(super) deletion: Option<(Deletion, Bytes)>,
+    pub(super) finished: Vec<Finished>,
+}
+
 #[derive(Debug)]
 struct Job {
-    id: u64,
     work: Work,
     /// The shards concerned, in order.
     shards: Vec<usize>,
+    /// Shards that have not gathered, or not installed.
     missing: usize,
     gathered: Vec<(usize, Gathered)>,
     /// While the shards install: what follows.
-    effects: Vec<Effect>,
-    finished: Vec<Finished>,
+    results: Results,
 }
 
 #[derive(Debug)]
 pub(super) struct Coordinator {
     cores: usize,
     waiting: VecDeque<Work>,
-    current: Option<Job>,
+    /// Revocations have their own order: one job of them at a time, until all are committed.
+    waiting_revocations: VecDeque<Work>,
+    revoking: bool,
+    jobs: BTreeMap<u64, Job>,
     next_id: u64,
+    /// Evaluations for another thread, one at a time.
+    heavy: VecDeque<Heavy>,
+    heavy_runs: bool,
 }
 
 /// Work that may wait. Each is a request of some door, or one bunch of expired leases.
 const WAITING_MAX: usize = 16_384;
 
+/// Jobs under way at once, but for revocations. Each holds up to its footprint of records.
+const JOBS_MAX: usize = 64;
+
+/// Records that are evaluated here: about half a millisecond's worth.
+const RECORDS_HERE: usize = if cfg!(test) { 3 } else { 1024 };
+
 impl Coordinator {
     pub(super) fn new(cores: usize) -> Coordinator {
-        Coordinator { cores, waiting: VecDeque::new(), current: None, next_id: 1 }
+        Coordinator {
+            cores,
+            waiting: VecDeque::new(),
+            waiting_revocations: VecDeque::new(),
+            revoking: false,
+            jobs: BTreeMap::new(),
+            next_id: 1,
+            heavy: VecDeque::new(),
+            heavy_runs: false,
+        }
     }
 
     /// Takes work on. Gives it back when too much is waiting.
     pub(super) fn submit(&mut self, work: Work, mail: &mut Mail<'_>) -> Result<(), Work> {
-        if self.waiting.len() >= WAITING_MAX {
+        let waiting = match &work {
+            Work::Revoke { .. } => &mut self.waiting_revocations,
+            _ => &mut self.waiting,
+        };
+        if waiting.len() >= WAITING_MAX {
             return Err(work);
         }
-        self.waiting.push_back(work);
+        waiting.push_back(work);
         self.start(mail);
         Ok(())
     }
 
+    /// Whether nothing is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.jobs.is_empty() && !self.revoking
+    }
+
     fn start(&mut self, mail: &mut Mail<'_>) {
-        if self.current.is_some() {
-            return;
+        while self.jobs.len() < JOBS_MAX
+            && let Some(work) = self.waiting.pop_front()
+        {
+            self.start_job(work, mail);
         }
-        let Some(work) = self.waiting.pop_front() else { return };
+        if !self.revoking
+            && let Some(work) = self.waiting_revocations.pop_front()
+        {
+            self.revoking = true;
+            self.start_job(work, mail);
+        }
+    }
+
+    fn start_job(&mut self, work: Work, mail: &mut Mail<'_>) {
         let id = self.next_id;
-        // Each lease of a job is frozen under a name of its own, counted from behind the job's.
-        self.next_id += match &work {
-            Work::Revoke { leases } => 1 + leases.len() as u64,
-            _ => 1,
-        };
+        self.next_id += 1;
         let gathers = self.gathers(id, &work);
         let shards: Vec<usize> = gathers.iter().map(|(shard, _)| *shard).collect();
         let missing = gathers.len();
         for (shard, gather) in gathers {
             mail.send(shard, Message::Gather(gather));
         }
-        let (gathered, effects, finished) = (Vec::new(), Vec::new(), Vec::new());
-        self.current = Some(Job { id, work, shards, missing, gathered, effects, finished });
+        let (gathered, results) = (Vec::new(), Results::default());
+        self.jobs.insert(id, Job { work, shards, missing, gathered, results });
     }
 
     /// What to ask of which shard.
@@ -139,6 +186,7 @@ impl Coordinator {
 
     fn transaction_gathers(&self, job: u64, transaction: &Transaction) -> Vec<(usize, Gather)> {
         let mut by_shard: BTreeMap<usize, Gather> = BTreeMap::new();
+        let footprint = Footprint::of(transaction);
         let mut ask = |range: &KeyRange, add: &dyn Fn(&mut Gather)| {
             let shards = match range {
                 KeyRange::Single(key) => {
@@ -148,18 +196,18 @@ impl Coordinator {
                 _ => 0..self.cores,
             };
             for shard in shards {
-                let fresh = || Gather { job, hold: true, ..Gather::default() };
+                let attaching = footprint.leases.clone();
+                let fresh = || Gather { job, hold: true, attaching, ..Gather::default() };
                 add(by_shard.entry(shard).or_insert_with(fresh));
             }
         };
-        let footprint = Footprint::of(transaction);
         for range in &footprint.ranges {
             ask(range, &|gather| gather.ranges.push(range.clone()));
         }
         by_shard.into_iter().collect()
     }
 
-    /// A shard's share of the current job's state is here.
+    /// A shard's share of a job's state is here.
     pub(super) fn gathered(
         &mut self,
         from: usize,
@@ -169,39 +217,45 @@ impl Coordinator {
         shared: &Shared,
         mail: &mut Mail<'_>,
     ) {
-        let current = self.current.as_mut().expect("only a job in progress gathers");
-        assert_eq!(current.id, job);
+        let current = self.jobs.get_mut(&job).expect("only a job in progress gathers");
         current.gathered.push((from, gathered));
         current.missing -= 1;
         if current.missing > 0 {
             return;
         }
         let gathered = std::mem::take(&mut current.gathered);
-        let changes = match &mut current.work {
+        let results = &mut current.results;
+        match &mut current.work {
             Work::Transact { ticket, transaction } => {
+                let records: usize = gathered.iter().map(|(_, part)| part.records()).sum();
                 let view = view(Footprint::of(transaction), gathered, leases, shared);
                 let committed = shared.committed_revision();
-                let evaluation =
-                    mvcc::evaluate(&view, committed, || shared.take_revision(), transaction);
-                let outcome = evaluation.result.map(Answer::Transact);
-                let (ticket, visible_at) = (*ticket, evaluation.visible_at);
-                current.finished.push(Finished::Answer { ticket, outcome, visible_at });
-                if !evaluation.changes.is_empty() {
-                    let changes = evaluation.changes;
-                    current.effects.push(Effect { revision: visible_at, changes });
+                if records > RECORDS_HERE {
+                    let transaction = std::mem::take(transaction);
+                    self.heavy.push_back(Heavy { job, transaction, view, committed });
+                    return self.start_heavy(mail);
                 }
-                true
+                let Evaluation { result, changes, visible_at } = mvcc::evaluate(
+                    &view.ready(),
+                    committed,
+                    || shared.take_revision(),
+                    transaction,
+                );
+                let (ticket, outcome) = (*ticket, result.map(Answer::Transact));
+                results.finished.push(Finished::Answer { ticket, outcome, visible_at });
+                if !changes.is_empty() {
+                    results.effects.push(Effect { revision: visible_at, changes });
+                }
             }
             Work::Revoke { leases } => {
                 for (place, (lease, ticket)) in leases.iter().enumerate() {
-                    current.effects.extend(deletions(&gathered, place, shared));
+                    results.effects.extend(deletions(&gathered, place, shared));
                     // Behind everything that has a revision by now: also behind the deletion of a
                     // key that is not attached any more, so that no key outlives its lease.
                     let after = shared.taken_revision();
                     let revoked = Finished::Revoked { lease: *lease, ticket: *ticket, after };
-                    current.finished.push(revoked);
+                    results.finished.push(revoked);
                 }
-                true
             }
             Work::LeaseKeys { ticket, lease } => {
                 let mut keys: Vec<Bytes> = attached(&gathered, 0)
@@ -209,48 +263,90 @@ impl Coordinator {
                     .collect();
                 keys.sort_unstable();
                 let (ticket, lease) = (*ticket, *lease);
-                current.finished.push(Finished::LeaseKeys { ticket, lease, keys });
-                false
+                results.finished.push(Finished::LeaseKeys { ticket, lease, keys });
+                // Nothing was held and nothing changes.
+                return;
             }
-        };
-        if changes {
-            self.install(mail);
+        }
+        self.install(job, mail);
+    }
+
+    fn start_heavy(&mut self, mail: &mut Mail<'_>) {
+        if !self.heavy_runs
+            && let Some(heavy) = self.heavy.pop_front()
+        {
+            self.heavy_runs = true;
+            mail.out.heavy.push(heavy);
         }
     }
 
+    /// Another thread has evaluated a large transaction: it takes its revision now.
+    pub(super) fn evaluated(&mut self, done: HeavyDone, shared: &Shared, mail: &mut Mail<'_>) {
+        self.heavy_runs = false;
+        let job = done.job;
+        let current = self.jobs.get_mut(&job).expect("only a job in progress is evaluated");
+        let Work::Transact { ticket, .. } = &current.work else {
+            unreachable!("only transactions are heavy")
+        };
+        let settled = done.settle(|| shared.take_revision());
+        let (outcome, visible_at) = (settled.result.map(Answer::Transact), settled.visible_at);
+        let ticket = *ticket;
+        current.results.finished.push(Finished::Answer { ticket, outcome, visible_at });
+        if !settled.changes.is_empty() {
+            let (revision, changes) = (visible_at, settled.changes);
+            current.results.effects.push(Effect { revision, changes });
+        }
+        match settled.deletion {
+            None => self.install(job, mail),
+            Some(deletion) => {
+                let ended = Ended { revision: visible_at, ranges: deletion.ranges };
+                current.missing = current.shards.len();
+                for &shard in &current.shards {
+                    mail.send(shard, Message::End { job, ended: Box::new(ended.clone()) });
+                }
+                let deleted = Arc::new(deletion.deleted);
+                let deletion = (Deletion { revision: visible_at, deleted }, deletion.payload);
+                current.results.deletion = Some(deletion);
+            }
+        }
+        self.start_heavy(mail);
+    }
+
     /// Sends every shard concerned its changes, none for some, which ends the holding.
-    fn install(&mut self, mail: &mut Mail<'_>) {
-        let current = self.current.as_mut().expect("installs what was gathered");
+    fn install(&mut self, job: u64, mail: &mut Mail<'_>) {
+        let current = self.jobs.get_mut(&job).expect("installs what was gathered");
         let mut by_shard: BTreeMap<usize, Vec<Change>> =
             current.shards.iter().map(|&shard| (shard, Vec::new())).collect();
-        for change in current.effects.iter().flat_map(|effect| &effect.changes) {
+        for change in current.results.effects.iter().flat_map(|effect| &effect.changes) {
             let shard = owner::of_key(change.record.key(), self.cores);
             by_shard.get_mut(&shard).expect("its key was gathered").push(change.clone());
         }
         current.missing = by_shard.len();
         for (shard, changes) in by_shard {
-            mail.send(shard, Message::Install { job: current.id, changes });
+            mail.send(shard, Message::Install { job, changes });
         }
     }
 
     pub(super) fn installed(&mut self, job: u64) {
-        let current = self.current.as_mut().expect("only a job in progress installs");
-        assert_eq!(current.id, job);
+        let current = self.jobs.get_mut(&job).expect("only a job in progress installs");
         current.missing -= 1;
     }
 
-    /// What the current job leaves to the leader, once every shard has done its part.
-    pub(super) fn finish(&mut self) -> Option<(Vec<Effect>, Vec<Finished>)> {
-        let current = self.current.as_mut()?;
-        if current.missing > 0 || current.finished.is_empty() {
+    /// What a job leaves to the leader, once every shard has done its part. It is over then, but
+    /// for the commit of revocations.
+    pub(super) fn finish(&mut self, job: u64, mail: &mut Mail<'_>) -> Option<Results> {
+        let current = self.jobs.get(&job)?;
+        if current.missing > 0 || current.results.finished.is_empty() {
             return None;
         }
-        Some((std::mem::take(&mut current.effects), std::mem::take(&mut current.finished)))
+        let results = self.jobs.remove(&job)?.results;
+        self.start(mail);
+        Some(results)
     }
 
-    /// The current job has no more consequences: the next one may begin.
-    pub(super) fn next(&mut self, mail: &mut Mail<'_>) {
-        assert!(self.current.take().is_some());
+    /// All revocations of the job before are committed: the next may begin.
+    pub(super) fn revoked(&mut self, mail: &mut Mail<'_>) {
+        assert!(std::mem::replace(&mut self.revoking, false));
         self.start(mail);
     }
 }

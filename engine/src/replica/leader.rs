@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::coordinator::{Coordinator, Finished, Work, refused};
+use super::coordinator::{Coordinator, Finished, Results, Work, refused};
+use super::heavy::HeavyDone;
 use super::{Mail, Output, Ticket, owner};
 use crate::effect::Control;
 use crate::error::StoreError;
@@ -103,6 +104,10 @@ impl Leader {
         self.leases.len()
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        self.coordinator.is_quiet()
+    }
+
     pub(super) fn has_work(&self) -> bool {
         self.sequencer.has_work()
     }
@@ -146,11 +151,11 @@ impl Leader {
             }
             Message::Gathered { job, gathered } => {
                 self.coordinator.gathered(from, job, gathered, &self.leases, shared, mail);
-                self.finish_job(now_ms, shared, mail);
+                self.finish_job(job, now_ms, shared, mail);
             }
             Message::Installed { job } => {
                 self.coordinator.installed(job);
-                self.finish_job(now_ms, shared, mail);
+                self.finish_job(job, now_ms, shared, mail);
             }
             Message::CompactionDone { revision } => {
                 self.compaction_done(from, revision, shared, mail);
@@ -284,8 +289,17 @@ impl Leader {
         self.sequencer.control(control, after, ticket);
     }
 
-    fn finish_job(&mut self, now_ms: u64, shared: &Shared, mail: &mut Mail<'_>) {
-        let Some((effects, finished)) = self.coordinator.finish() else { return };
+    /// A large transaction was evaluated by another thread.
+    pub(super) fn evaluated(&mut self, done: HeavyDone, shared: &Shared, mail: &mut Mail<'_>) {
+        self.coordinator.evaluated(done, shared, mail);
+    }
+
+    fn finish_job(&mut self, job: u64, now_ms: u64, shared: &Shared, mail: &mut Mail<'_>) {
+        let Some(results) = self.coordinator.finish(job, mail) else { return };
+        let Results { effects, deletion, finished } = results;
+        if let Some((deletion, payload)) = deletion {
+            self.sequencer.deletion(deletion, payload);
+        }
         for effect in effects {
             shared.add_uncommitted(effect.bytes());
             self.sequencer.effect(effect);
@@ -309,9 +323,6 @@ impl Leader {
                     self.order(control, after, pending);
                 }
             }
-        }
-        if self.revoking == 0 {
-            self.coordinator.next(mail);
         }
     }
 
@@ -337,7 +348,7 @@ impl Leader {
                 if revoked {
                     self.revoking -= 1;
                     if self.revoking == 0 {
-                        self.coordinator.next(mail);
+                        self.coordinator.revoked(mail);
                     }
                 }
             }

@@ -4,7 +4,9 @@
 //! time come in by method calls; everything that has to happen outside goes out in [`Output`].
 //! Core 0 also has the [`leader`]: order, leases, coordination of requests with several owners.
 
+mod collect;
 mod coordinator;
+mod heavy;
 mod leader;
 mod owner;
 mod past;
@@ -18,9 +20,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::effect::{Control, Effect, Item, SharedBatch};
+use crate::effect::{Control, Deleted, Effect, Item, SharedBatch};
 use crate::error::StoreError;
-use crate::message::{Answer, Gather, Gathered, Message, Outcome, Request, Slice, Token};
+use crate::message::{Answer, Gather, Message, Outcome, Request, Slice, Token};
 use crate::mvcc::{Lookup, Seen};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{HashKv, KeyRange, RangeRequest, RangeResponse, Transaction, WatchRequest};
@@ -29,11 +31,25 @@ use crate::shard::{self, Done, Resumed, Shard};
 use crate::shared::Shared;
 use crate::watch::{WatchHub, WatcherId};
 
+use collect::Collecting;
+pub use heavy::{Heavy, HeavyDone};
 pub use leader::Leader;
 use owner::Owner;
 use past::PastReads;
 use reads::{Ask, Gathering, Place, SLICE_STEPS};
 use state_hash::StateHash;
+
+/// Keys in the ranges of a transaction that one turn of a core may look at.
+const LARGE_KEYS: usize = if cfg!(test) { 4 } else { 512 };
+
+/// Keys that one slice collects for the coordinator.
+const COLLECT_KEYS: usize = if cfg!(test) { 2 } else { 512 };
+
+/// Keys that one slice marks as ended, and records that one slice drops: each about 100
+/// microseconds' worth.
+const END_KEYS: usize = if cfg!(test) { 1 } else { 128 };
+
+const DROP_RECORDS: usize = 1024;
 
 /// What has to happen outside of a replica, in this order.
 #[derive(Debug, Default)]
@@ -53,6 +69,11 @@ pub struct Output {
     pub resume: bool,
     /// To be looked up in the log, for [`Replica::history_found`]; by number.
     pub lookups: Vec<(u64, Vec<Lookup>)>,
+    /// To be run on some other thread; the result goes to [`Replica::evaluated`].
+    pub heavy: Vec<Heavy>,
+    /// There is work that no one waits for in this turn: call [`Replica::work_slice`] until it says
+    /// that there is no more.
+    pub work: bool,
     /// There is history to forget: call [`Replica::compact_slice`] until it says there is not.
     pub compact: bool,
 }
@@ -114,6 +135,14 @@ pub struct Replica {
     unknown_lease: VecDeque<(u64, Ticket, Transaction)>,
     /// Leases that are held back for their revocation, and the freeze that does it.
     ending_leases: HashMap<LeaseId, shard::Token>,
+    /// How many such leases each of these freezes still holds back.
+    ending_freezes: HashMap<shard::Token, usize>,
+    /// The coordinator's wishes that wait behind other freezes.
+    waiting_gathers: HashMap<shard::Token, Gather>,
+    collecting: VecDeque<Collecting>,
+    /// Deletions that nobody looks at any more, to be dropped a few records at a time.
+    dropping: Vec<Arc<Deleted>>,
+    dropping_records: Vec<Record>,
     /// Index of the newest batch applied here.
     applied_index: u64,
     /// Reads in progress. They have numbers of their own: one that starts again is another.
@@ -153,6 +182,11 @@ impl Replica {
             hidden: BTreeMap::new(),
             unknown_lease: VecDeque::new(),
             ending_leases: HashMap::new(),
+            ending_freezes: HashMap::new(),
+            waiting_gathers: HashMap::new(),
+            collecting: VecDeque::new(),
+            dropping: Vec::new(),
+            dropping_records: Vec::new(),
             applied_index,
             reads: HashMap::new(),
             next_read: 1,
@@ -256,8 +290,10 @@ impl Replica {
             .leader
             .as_ref()
             .is_none_or(|leader| !leader.has_work() && leader.sequencer().in_flight() == 0);
-        let reads = self.reads.is_empty() && self.past.is_empty();
-        ordered && reads && self.own.is_empty() && self.hidden.is_empty()
+        let coordinated = self.leader.as_ref().is_none_or(Leader::is_quiet);
+        let working = self.shard.is_ending() || !self.collecting.is_empty();
+        let asked = !self.hidden.is_empty() || !self.reads.is_empty() || !self.past.is_empty();
+        ordered && coordinated && self.own.is_empty() && !asked && !working
     }
 
     /// Puts what waits into batches, as far as the log may have writes in flight.
@@ -293,6 +329,36 @@ impl Replica {
         self.resume(now_ms, out);
     }
 
+    /// A large transaction was evaluated.
+    pub fn evaluated(&mut self, done: HeavyDone, now_ms: u64, out: &mut Output) {
+        let leader = self.leader.as_mut().expect("only core 0 coordinates");
+        let mut mail = Mail { own: &mut self.own, out };
+        leader.evaluated(done, &self.shared, &mut mail);
+        self.resume(now_ms, out);
+    }
+
+    /// Does a slice of what takes long: collecting and ending very many keys. Gives whether there
+    /// is more.
+    pub fn work_slice(&mut self, now_ms: u64, out: &mut Output) -> bool {
+        if let Some(collecting) = self.collecting.pop_front() {
+            self.collect(collecting, out);
+        }
+        if let Some(token) = self.shard.end_slice(END_KEYS) {
+            self.release(token, out);
+            // What this ended may be older than a compaction.
+            out.compact = true;
+        }
+        let kept = self.dropping_records.len().saturating_sub(DROP_RECORDS);
+        self.dropping_records.truncate(kept);
+        if kept == 0 {
+            let last = self.dropping.pop().and_then(Arc::into_inner);
+            self.dropping_records = last.map(Deleted::into_records).unwrap_or_default();
+        }
+        self.resume(now_ms, out);
+        let dropping = !self.dropping.is_empty() || !self.dropping_records.is_empty();
+        !self.collecting.is_empty() || self.shard.is_ending() || dropping
+    }
+
     /// Forgets some of what was compacted. Gives whether there is more.
     pub fn compact_slice(&mut self, now_ms: u64, out: &mut Output) -> bool {
         const KEYS: usize = 512;
@@ -326,18 +392,22 @@ impl Replica {
             Message::ReadSlice { token, slice } => {
                 let Slice { range, revision, after, max_keys } = slice;
                 let mvcc = self.shard.mvcc();
-                let result = self
-                    .readable(revision)
-                    .map(|()| mvcc.range_chunk(&range, revision, after.as_deref(), max_keys));
+                let result = self.readable(revision).map(|()| {
+                    let mut chunk = mvcc.range_chunk(&range, revision, after.as_deref(), max_keys);
+                    if self.shard.is_ending() {
+                        chunk.retain(|record| self.shard.lives(record, revision));
+                    }
+                    chunk
+                });
                 self.send(from, Message::SliceRead { token, result }, out);
             }
             Message::SliceRead { token, result } => {
                 self.advance_read(token, out, |read| Ok(read.slice_read(from, result?)));
             }
             Message::Count { token, range, revision, resume_from } => {
-                let mvcc = self.shard.mvcc();
                 let result = self.readable(revision).map(|()| {
-                    mvcc.count_chunk(&range, revision, resume_from.as_deref(), SLICE_STEPS)
+                    let from = resume_from.as_deref();
+                    self.shard.count_chunk(&range, revision, from, SLICE_STEPS)
                 });
                 self.send(from, Message::Counted { token, result }, out);
             }
@@ -345,15 +415,25 @@ impl Replica {
                 self.advance_read(token, out, |read| Ok(read.slice_counted(from, result?)));
             }
             Message::Gather(gather) => {
-                let job = gather.job;
-                let gathered = self.gather(gather);
-                self.send(from, Message::Gathered { job, gathered }, out);
+                if self.hold(&gather) {
+                    self.collect(Collecting::new(gather), out);
+                } else {
+                    self.waiting_gathers.insert(gather.job, gather);
+                }
             }
             Message::Install { job, changes } => {
                 for change in changes {
                     self.shard.install(change.record);
                 }
-                self.release(job, out);
+                // Leases are held until their revocation is applied here.
+                if !self.ending_freezes.contains_key(&job) {
+                    self.release(job, out);
+                }
+                self.send(from, Message::Installed { job }, out);
+            }
+            Message::End { job, ended } => {
+                self.shard.begin_ending(job, ended.revision, ended.ranges);
+                out.work = true;
                 self.send(from, Message::Installed { job }, out);
             }
             Message::Forward { .. }
@@ -371,15 +451,26 @@ impl Replica {
     /// A transaction that reads no older revision, or has done so.
     fn transact_now(&mut self, token: Token, transaction: Transaction, out: &mut Output) {
         match owner::of_transaction(&transaction, self.cores) {
-            Owner::One(core) if core == self.core => {
+            Owner::One(core) if core == self.core && !self.is_large(&transaction) => {
                 self.evaluate(Ticket { core, token }, transaction, out);
             }
-            Owner::One(core) => self.send(core, Message::Evaluate { token, transaction }, out),
-            Owner::Many => {
+            Owner::One(core) if core != self.core => {
+                self.send(core, Message::Evaluate { token, transaction }, out);
+            }
+            _ => {
                 let request = Request::Transact(transaction);
                 self.send(0, Message::Forward { token, request }, out);
             }
         }
+    }
+
+    /// Whether a transaction may look at more keys than this core has time for in one turn.
+    fn is_large(&self, transaction: &Transaction) -> bool {
+        let mut large = false;
+        owner::visit_ranges(transaction, &mut |range| {
+            large |= self.shard.mvcc().is_larger_than(range, LARGE_KEYS);
+        });
+        large
     }
 
     fn evaluate(&mut self, ticket: Ticket, transaction: Transaction, out: &mut Output) {
@@ -433,27 +524,32 @@ impl Replica {
         }
     }
 
-    /// Gives the coordinator what it asks for, and holds back whoever would change it.
-    fn gather(&mut self, gather: Gather) -> Gathered {
-        let Gather { job, hold, ranges, leases } = gather;
-        let mut gathered = Gathered::default();
-        if hold && leases.is_empty() {
-            let frozen = self.shard.freeze(job, ranges.clone(), Vec::new());
-            assert!(frozen, "the coordinator does one job at a time");
-            gathered.newest = self.shard.gather(job, &ranges);
+    /// Holds back whoever would change what the coordinator asks for. Gives whether that is so
+    /// already, or has to wait for others who hold it.
+    fn hold(&mut self, gather: &Gather) -> bool {
+        let token = gather.job;
+        if !gather.hold {
+            return true;
         }
-        for (place, lease) in leases.into_iter().enumerate() {
-            if hold {
-                // Ends when the revocation is applied here, which is later than the job's end.
-                let token = job + 1 + place as u64;
-                assert!(self.shard.freeze_lease(token, lease), "one job at a time");
-                self.ending_leases.insert(lease, token);
-            }
-            let newest = |key: Bytes| self.shard.mvcc().newest(&key).cloned();
-            let keys = self.shard.attached_keys(lease);
-            gathered.attached.push(keys.into_iter().filter_map(newest).collect());
+        if gather.leases.is_empty() {
+            return self.shard.freeze(token, gather.ranges.clone(), gather.attaching.clone());
         }
-        gathered
+        self.ending_freezes.insert(token, gather.leases.len());
+        self.ending_leases.extend(gather.leases.iter().map(|&lease| (lease, token)));
+        self.shard.freeze_leases(token, &gather.leases)
+    }
+
+    /// Gives the coordinator what it asks for, once all of it is collected.
+    fn collect(&mut self, mut collecting: Collecting, out: &mut Output) {
+        let committed = self.shared.committed_revision();
+        if collecting.slice(&self.shard, committed, COLLECT_KEYS) {
+            let job = collecting.job();
+            let gathered = collecting.gathered();
+            self.send(0, Message::Gathered { job, gathered }, out);
+        } else {
+            self.collecting.push_back(collecting);
+            out.work = true;
+        }
     }
 
     fn release(&mut self, token: shard::Token, out: &mut Output) {
@@ -465,7 +561,10 @@ impl Replica {
                 Resumed::Request { request, outcome } => {
                     self.finish(Ticket::unpack(request), outcome, out);
                 }
-                Resumed::Frozen(_) => unreachable!("the coordinator does one job at a time"),
+                Resumed::Frozen(token) => {
+                    let gather = self.waiting_gathers.remove(&token).expect("it waited for this");
+                    self.collect(Collecting::new(gather), out);
+                }
             }
         }
     }
@@ -521,6 +620,8 @@ impl Replica {
         }
         self.shard.settle(batch.revision_after);
         out.watchers.extend(self.hub.publish(Arc::clone(batch)));
+        self.dropping.extend(self.hub.take_gone());
+        out.work |= !self.dropping.is_empty();
         self.reveal(out);
         while let Some((index, ..)) = self.unknown_lease.front()
             && *index <= self.applied_index
@@ -538,11 +639,19 @@ impl Replica {
                 out.compact = true;
             }
             Control::LeaseRevoke { id } => {
-                if let Some(token) = self.ending_leases.remove(id) {
-                    self.release(token, out);
-                }
+                self.lease_ended(*id, out);
             }
             _ => {}
+        }
+    }
+
+    fn lease_ended(&mut self, lease: LeaseId, out: &mut Output) {
+        let Some(token) = self.ending_leases.remove(&lease) else { return };
+        let open = self.ending_freezes.get_mut(&token).expect("it holds this lease back");
+        *open -= 1;
+        if *open == 0 {
+            self.ending_freezes.remove(&token);
+            self.release(token, out);
         }
     }
 
@@ -652,8 +761,8 @@ impl Replica {
             return Some(Err(error));
         }
         let records = match self.shard.mvcc().get_at(key, revision) {
-            Seen::Live(record) => vec![record.clone()],
-            Seen::Nothing => Vec::new(),
+            Seen::Live(record) if self.shard.lives(record, revision) => vec![record.clone()],
+            Seen::Live(_) | Seen::Nothing => Vec::new(),
             Seen::Evicted { .. } => return None,
         };
         let count = records.len();

@@ -42,13 +42,27 @@ impl Random {
 struct History {
     states: BTreeMap<Revision, BTreeMap<Vec<u8>, Record>>,
     newest: BTreeMap<Vec<u8>, Record>,
+    deletions: usize,
+}
+
+/// What a deletion stands for.
+fn expand(deletion: &Deletion) -> Effect {
+    let changes = deletion.deleted.records().iter().map(|record| Change {
+        record: Record::tombstone(record.key(), deletion.revision),
+        previous: Some(record.clone()),
+    });
+    Effect { revision: deletion.revision, changes: changes.collect() }
 }
 
 impl History {
     fn commit(&mut self, batch: &Batch) {
         for item in &batch.items {
             let effect = match item {
-                Item::Effect(effect) => effect,
+                Item::Effect(effect) => effect.clone(),
+                Item::Deletion(deletion) => {
+                    self.deletions += 1;
+                    expand(deletion)
+                }
                 Item::Control(Control::LeaseRevoke { id }) => {
                     let orphan = self.newest.values().find(|record| record.lease() == *id);
                     assert_eq!(orphan, None, "a key outlives its lease {id}");
@@ -81,7 +95,7 @@ impl History {
     }
 }
 
-use crate::effect::Batch;
+use crate::effect::{Batch, Change, Deletion};
 
 struct World {
     random: Random,
@@ -90,6 +104,8 @@ struct World {
     /// By origin and destination; in order.
     queues: Vec<Vec<VecDeque<Message>>>,
     appended: VecDeque<SharedBatch>,
+    /// Evaluations that another thread has not done yet.
+    heavy: VecDeque<Heavy>,
     history: History,
     asked: HashMap<(usize, Token), (Request, Revision)>,
     next_token: Token,
@@ -124,6 +140,7 @@ impl World {
             shared,
             queues: (0..cores).map(|_| (0..cores).map(|_| VecDeque::new()).collect()).collect(),
             appended: VecDeque::new(),
+            heavy: VecDeque::new(),
             history: History::default(),
             asked: HashMap::new(),
             next_token: 1,
@@ -145,6 +162,7 @@ impl World {
         for (to, message) in out.messages {
             self.queues[core][to].push_back(message);
         }
+        self.heavy.extend(out.heavy);
         self.appended.extend(out.appends.into_iter().map(|append| append.batch));
         for (token, outcome) in out.answers {
             self.check(core, token, outcome);
@@ -272,6 +290,15 @@ impl World {
                 self.drive(core, |replica, now_ms, out| {
                     replica.compact_slice(now_ms, out);
                 });
+                self.drive(core, |replica, now_ms, out| {
+                    replica.work_slice(now_ms, out);
+                });
+                if self.random.chance(30)
+                    && let Some(heavy) = self.heavy.pop_front()
+                {
+                    let done = heavy.run();
+                    self.drive(0, |replica, now_ms, out| replica.evaluated(done, now_ms, out));
+                }
             }
             _ => return self.deliver(),
         }
@@ -369,7 +396,8 @@ impl World {
     /// Lets everything that is under way come to its end.
     fn finish(&mut self) {
         for _ in 0..1_000_000 {
-            if self.asked.is_empty() && self.queues.iter().flatten().all(VecDeque::is_empty) {
+            let delivered = self.queues.iter().flatten().all(VecDeque::is_empty);
+            if self.asked.is_empty() && delivered && self.replicas.iter().all(Replica::is_quiet) {
                 return;
             }
             self.step();
@@ -397,17 +425,24 @@ fn run(seed: u64, requests: usize) -> World {
 
 #[test]
 fn every_answer_is_what_the_log_says() {
-    let mut transactions = 0;
+    let (mut transactions, mut deletions) = (0, 0);
     for seed in 0..120 {
-        let outcome = std::panic::catch_unwind(|| run(seed, 400).transactions_checked);
+        let outcome = std::panic::catch_unwind(|| {
+            let world = run(seed, 400);
+            (world.transactions_checked, world.history.deletions)
+        });
         match outcome {
-            Ok(checked) => transactions += checked,
+            Ok((checked, deleted)) => {
+                transactions += checked;
+                deletions += deleted;
+            }
             Err(panic) => {
                 eprintln!("seed {seed} failed");
                 std::panic::resume_unwind(panic);
             }
         }
     }
+    assert!(deletions > 400, "only {deletions} deletions of many keys");
     assert!(transactions > 10_000, "only {transactions} transactions were checked");
 }
 

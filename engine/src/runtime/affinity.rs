@@ -18,6 +18,24 @@ pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
+/// Lets the calling thread run where the process may and not where its parent was pinned, behind
+/// others. Only a wish: where the system does not grant it the thread is slower or in the way.
+pub(super) fn stand_back() {
+    // SAFETY: cpu_set_t is plain bits, for which all zeroes is a value.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: getpid can't fail. The process's first thread, which has its number, is not pinned.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: the size is that of the set, which outlives the call.
+    let status = unsafe { libc::sched_getaffinity(process, mem::size_of_val(&set), &raw mut set) };
+    if status == 0 {
+        // SAFETY: likewise, and 0 means the calling thread.
+        unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) };
+    }
+    const NICE: i32 = 10;
+    // SAFETY: plain numbers; on Linux 0 means the calling thread alone.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

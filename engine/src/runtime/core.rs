@@ -15,10 +15,11 @@ use super::disk::HistoryReader;
 use super::journal::Journal;
 use super::local::{AbortOnPanic, Flag};
 use super::mesh::Mesh;
+use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
 use super::{spawn_local, yield_now};
 use crate::message::{Answer, Message, Outcome, Request, Token};
-use crate::replica::{Leader, Output, Replica};
+use crate::replica::{Heavy, Leader, Output, Replica};
 use crate::shared::Shared;
 use crate::watch::WatcherId;
 
@@ -50,6 +51,7 @@ pub(super) struct CoreState {
     pump: Flag,
     resume: Flag,
     compact: Flag,
+    work: Flag,
 }
 
 impl CoreState {
@@ -73,6 +75,7 @@ impl CoreState {
             pump: Flag::default(),
             resume: Flag::default(),
             compact: Flag::default(),
+            work: Flag::default(),
         })
     }
 
@@ -85,6 +88,7 @@ impl CoreState {
         spawn_local(Rc::clone(self).exchange_messages());
         spawn_local(Rc::clone(self).resume_work());
         spawn_local(Rc::clone(self).compact());
+        spawn_local(Rc::clone(self).work());
         // The log may have brought back what was compacted before.
         self.compact.raise();
         if self.journal.is_some() {
@@ -95,7 +99,7 @@ impl CoreState {
     }
 
     /// Lets the replica act, and carries out what comes of it.
-    pub(super) fn drive<R>(&self, act: impl FnOnce(&mut Replica, &mut Output) -> R) -> R {
+    pub(super) fn drive<R>(self: &Rc<Self>, act: impl FnOnce(&mut Replica, &mut Output) -> R) -> R {
         let _guard = AbortOnPanic;
         let mut out = Output::default();
         let mut replica = self.replica.borrow_mut();
@@ -109,7 +113,7 @@ impl CoreState {
         result
     }
 
-    fn carry_out(&self, out: Output) {
+    fn carry_out(self: &Rc<Self>, out: Output) {
         for batch in out.commits {
             for core in (0..self.shared.cores()).filter(|&core| core != self.number) {
                 self.mesh.send_quietly(core, Message::Committed(Arc::clone(&batch)));
@@ -140,6 +144,12 @@ impl CoreState {
                 waker.wake();
             }
         }
+        for heavy in out.heavy {
+            spawn_local(Rc::clone(self).evaluate(heavy));
+        }
+        if out.work {
+            self.work.raise();
+        }
         if out.pump {
             self.pump.raise();
         }
@@ -152,7 +162,7 @@ impl CoreState {
     }
 
     /// Asks the replica and waits for the answer.
-    pub(super) async fn ask(&self, request: Request) -> Outcome {
+    pub(super) async fn ask(self: &Rc<Self>, request: Request) -> Outcome {
         let token = self.next_token.get();
         self.next_token.set(token + 1);
         self.slots.borrow_mut().insert(token, Slot::default());
@@ -187,7 +197,7 @@ impl CoreState {
         .await;
     }
 
-    pub(super) fn forget_watcher(&self, watcher: WatcherId) {
+    pub(super) fn forget_watcher(self: &Rc<Self>, watcher: WatcherId) {
         self.watchers.borrow_mut().remove(&watcher);
         self.drive(|replica, _| replica.unsubscribe(watcher));
     }
@@ -212,6 +222,20 @@ impl CoreState {
             yield_now().await;
             self.drive(|replica, out| replica.resume(monotonic_ms(), out));
         }
+    }
+
+    async fn work(self: Rc<Self>) {
+        loop {
+            self.work.lowered().await;
+            while self.drive(|replica, out| replica.work_slice(monotonic_ms(), out)) {
+                yield_now().await;
+            }
+        }
+    }
+
+    async fn evaluate(self: Rc<Self>, heavy: Heavy) {
+        let done = on_a_thread(move || heavy.run()).await;
+        self.drive(|replica, out| replica.evaluated(done, monotonic_ms(), out));
     }
 
     async fn compact(self: Rc<Self>) {
@@ -271,7 +295,7 @@ impl CoreState {
     }
 
     /// What a door keeps under this name.
-    pub(super) async fn document(&self, name: Bytes) -> Option<Bytes> {
+    pub(super) async fn document(self: &Rc<Self>, name: Bytes) -> Option<Bytes> {
         match self.ask(Request::Document { name }).await {
             Ok(Answer::Document(content)) => content,
             other => unreachable!("the wrong answer: {other:?}"),

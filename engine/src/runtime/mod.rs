@@ -12,6 +12,7 @@ pub mod net;
 pub mod signal;
 mod start;
 pub mod store;
+mod thread;
 pub mod timer;
 mod watcher;
 

@@ -242,6 +242,7 @@ impl Replayed {
                         self.shards[shard].install(change.record.clone());
                     }
                 }
+                Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
                 Item::Control(control) => self.control(control),
             }
         }

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::footprint::Footprint;
+use super::footprint::{Footprint, Held};
 use super::{RequestId, Token};
-use crate::lease::Attachments;
 use crate::limits::DEFERRED_REQUESTS;
 use crate::request::Transaction;
 
@@ -32,15 +31,15 @@ impl Gate {
         self.waiting.len() >= DEFERRED_REQUESTS
     }
 
-    pub(super) fn blocks(&self, footprint: &Footprint, attachments: &Attachments) -> bool {
-        self.is_blocked(footprint, self.waiting.len(), attachments)
+    pub(super) fn blocks(&self, footprint: &Footprint, held: &Held<'_>) -> bool {
+        self.is_blocked(footprint, self.waiting.len(), held)
     }
 
     /// Whether a freeze, or one of the first `earlier` that wait, stands in the way.
-    fn is_blocked(&self, footprint: &Footprint, earlier: usize, attachments: &Attachments) -> bool {
+    fn is_blocked(&self, footprint: &Footprint, earlier: usize, held: &Held<'_>) -> bool {
         let frozen = self.frozen.iter().map(|(_, frozen)| frozen);
         let waiting = self.waiting.iter().take(earlier).map(|(waiting, _)| waiting);
-        frozen.chain(waiting).any(|other| other.conflicts(footprint, attachments))
+        frozen.chain(waiting).any(|other| other.conflicts(footprint, held))
     }
 
     pub(super) fn defer(&mut self, footprint: Footprint, waiting: Waiting) {
@@ -66,10 +65,10 @@ impl Gate {
     pub(super) fn next_unblocked(
         &mut self,
         index: &mut usize,
-        attachments: &Attachments,
+        held: &Held<'_>,
     ) -> Option<(Footprint, Waiting)> {
         while let Some((footprint, _)) = self.waiting.get(*index) {
-            if !self.is_blocked(footprint, *index, attachments) {
+            if !self.is_blocked(footprint, *index, held) {
                 return self.waiting.remove(*index);
             }
             *index += 1;

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::effect::Change;
 use crate::mvcc::Gathered;
@@ -124,6 +126,27 @@ fn a_lease_that_is_not_known_yet_is_not_the_end() {
     assert!(matches!(store.ask(put("a", 7)), Outcome::UnknownLease { .. }));
 }
 
+/// The newest versions in some ranges, in slices of one key.
+fn gather(shard: &Shard, ranges: &[KeyRange]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for range in ranges {
+        let mut after = None;
+        loop {
+            let chunk = shard.mvcc().newest_chunk(range, after.as_deref(), 1);
+            records.extend(chunk.records);
+            after = chunk.resume_after;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    records
+}
+
+fn attached_keys(shard: &Shard, lease: LeaseId) -> Vec<Bytes> {
+    shard.attachments().keys_after(lease, None, 1000).map(Bytes::copy_from_slice).collect()
+}
+
 #[test]
 fn what_conflicts_with_a_freeze_waits_in_order() {
     let mut store = fixture();
@@ -142,8 +165,7 @@ fn what_conflicts_with_a_freeze_waits_in_order() {
     store.done(Operation::Past(Past { revision: 2, outcome }));
     assert!(!store.shard.freeze(2, vec![single("z")], vec![]));
     assert_eq!(store.ask(put("z", 0)), Outcome::Deferred); // request 8
-    let gathered = store.shard.gather(1, &[single("a"), single("m")]);
-    assert_eq!(gathered.len(), 1);
+    assert_eq!(gather(&store.shard, &[single("a"), single("m")]).len(), 1);
 
     let resumed = store.release(1);
     assert_eq!(resumed_order(&resumed), ["done 3", "done 4", "done 5", "done 6", "frozen 2"]);
@@ -167,7 +189,7 @@ fn a_frozen_lease_keeps_its_keys_and_gets_no_more() {
     store.grant(7);
     store.grant(8);
     store.done(put("a", 7));
-    assert!(store.shard.freeze_lease(1, 7));
+    assert!(store.shard.freeze_leases(1, &[7]));
     for (operation, expected) in [
         (put("b", 7), true),
         (put("a", 8), true),
@@ -179,11 +201,11 @@ fn a_frozen_lease_keeps_its_keys_and_gets_no_more() {
         store.grant(7);
         store.grant(8);
         store.done(put("a", 7));
-        assert!(store.shard.freeze_lease(1, 7));
+        assert!(store.shard.freeze_leases(1, &[7]));
         assert_eq!(store.ask(operation.clone()) == Outcome::Deferred, expected, "{operation:?}");
     }
     assert_eq!(store.ask(put("b", 7)), Outcome::Deferred);
-    assert_eq!(store.shard.attached_keys(7), ["a"]);
+    assert_eq!(attached_keys(&store.shard, 7), ["a"]);
     store.revision += 1;
     store.shard.install(Record::tombstone(b"a", store.revision));
     store.shard.apply_control(&Control::LeaseRevoke { id: 7 });
@@ -192,6 +214,56 @@ fn a_frozen_lease_keeps_its_keys_and_gets_no_more() {
         &resumed[..],
         [Resumed::Request { outcome: Outcome::UnknownLease { lease: 7, .. }, .. }]
     ));
+}
+
+#[test]
+fn keys_that_are_ending_are_gone_at_once() {
+    let mut store = fixture();
+    for key in ["a1", "a2", "a3", "b"] {
+        store.done(put(key, 0));
+    }
+    store.done(delete(single("a2")));
+    let (ending, old) = (store.revision + 1, store.revision);
+    assert!(store.shard.freeze(1, vec![KeyRange::prefix(b"a")], vec![]));
+    store.shard.begin_ending(1, ending, vec![KeyRange::prefix(b"a")]);
+    store.revision = ending;
+    store.committed = ending;
+    store.done(put("c", 0));
+    assert_eq!(store.ask(put("a1", 0)), Outcome::Deferred);
+    let everything = KeyRange::prefix(b"");
+    let mut slices = 0;
+    loop {
+        let count = |revision| {
+            let (mut count, mut from) = (0, None);
+            loop {
+                let slice = store.shard.count_chunk(&everything, revision, from.as_deref(), 2);
+                count += slice.count;
+                from = slice.resume_from;
+                if from.is_none() {
+                    return count;
+                }
+            }
+        };
+        assert_eq!((count(old), count(ending)), (3, 1), "after {slices} slices");
+        let mut chunk = store.shard.mvcc().range_chunk(&everything, ending, None, 10);
+        chunk.retain(|record| store.shard.lives(record, ending));
+        assert_eq!(chunk.records.len(), 1);
+        let settled = store.shard.settled_chunk(None, ending, 10);
+        let ended: Vec<_> = settled
+            .entries
+            .iter()
+            .map(|entry| (entry.record.mod_revision(), entry.previous))
+            .collect();
+        // a1 and a3 ended at 7; a2 at 6; b lives since 5.
+        assert_eq!(ended, [(7, 2), (6, 3), (7, 4), (5, 0)], "after {slices} slices");
+        match store.shard.end_slice(1) {
+            Some(token) => break assert_eq!(token, 1),
+            None => slices += 1,
+        }
+    }
+    assert_eq!(slices, 2);
+    assert_eq!(resumed_order(&store.release(1)), ["done 7"]);
+    assert_eq!(store.shard.mvcc().newest(b"a1").map(|record| record.version()), Some(1));
 }
 
 #[test]
@@ -238,7 +310,7 @@ fn attachments_follow_every_history() {
             }
             for lease in 1..4 {
                 let expected = expected.remove(&lease).unwrap_or_default();
-                assert_eq!(store.shard.attached_keys(lease), expected, "seed {seed}");
+                assert_eq!(attached_keys(&store.shard, lease), expected, "seed {seed}");
             }
         }
     }
@@ -274,7 +346,7 @@ fn a_transaction_over_two_shards_equals_one_over_one() {
             let mut gathered = Gathered::new(footprint.ranges.clone(), [], 0);
             for shard in &mut halves {
                 assert!(shard.freeze(1, footprint.ranges.clone(), footprint.leases.clone()));
-                gathered.add_newest(shard.gather(1, &footprint.ranges));
+                gathered.add_newest(gather(shard, &footprint.ranges));
             }
             let (committed, next) = (whole.revision, whole.revision + 1);
             let read = |shards: &[&Shard], request: &RangeRequest| {
@@ -290,7 +362,7 @@ fn a_transaction_over_two_shards_equals_one_over_one() {
             });
             let transaction =
                 with_past(&transaction, committed, 0, |request| read(&[&whole.shard], request));
-            let got = evaluate(&gathered, committed, || next, &in_halves);
+            let got = evaluate(&gathered.ready(), committed, || next, &in_halves);
             for change in &got.changes {
                 halves[owner(change.record.key())].install(change.record.clone());
             }

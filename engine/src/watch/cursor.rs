@@ -1,9 +1,9 @@
 //! One watcher: what it wants, and how far it is.
 
 use super::ring::bytes_of_record;
-use crate::effect::{Change, Effect};
+use crate::effect::{Change, Revised};
 use crate::limits::WATCH_STEP_CHANGES;
-use crate::record::Revision;
+use crate::record::{Record, Revision};
 use crate::request::{Event, KeyRange, WatchBatch, WatchRequest};
 
 #[derive(Debug)]
@@ -76,19 +76,35 @@ impl Cursor {
     pub(super) fn collect<'a>(
         &mut self,
         range: &KeyRange,
-        effects: impl Iterator<Item = &'a Effect>,
+        revised: impl Iterator<Item = Revised<'a>>,
         end: Revision,
         head: Revision,
         max_bytes: usize,
     ) -> Option<WatchBatch> {
         let (_, last) = self.span?;
         let (mut events, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
-        for effect in effects.take_while(|effect| effect.revision <= last) {
+        for revised in revised.take_while(|revised| revised.revision() <= last) {
             let enough = bytes >= max_bytes && !events.is_empty();
             if enough || looked_at >= WATCH_STEP_CHANGES {
-                self.span = Some((effect.revision, last));
-                return Some(WatchBatch { revision: effect.revision - 1, events });
+                let revision = revised.revision();
+                self.span = Some((revision, last));
+                return Some(WatchBatch { revision: revision - 1, events });
             }
+            let effect = match revised {
+                Revised::Effect(effect) => effect,
+                Revised::Deletion(deletion) => {
+                    let records = deletion.deleted.records_in(range);
+                    looked_at += records.len();
+                    for record in records.iter().filter(|_| !self.no_delete) {
+                        let tombstone = Record::tombstone(record.key(), deletion.revision);
+                        let previous = self.previous.then(|| record.clone());
+                        bytes += bytes_of_record(&tombstone)
+                            + previous.as_ref().map_or(0, bytes_of_record);
+                        events.push(Event { record: tombstone, previous });
+                    }
+                    continue;
+                }
+            };
             looked_at += effect.changes.len();
             for change in effect.changes.iter().filter(|change| self.wants(range, change)) {
                 let previous = change.previous.as_ref().filter(|_| self.previous);

@@ -50,6 +50,10 @@ impl Groups {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Group)> {
+        self.groups.iter()
+    }
+
     pub(super) fn get(&self, group: u32) -> &Group {
         self.groups.get(group)
     }

@@ -2,8 +2,10 @@
 
 use super::cursor::{Cursor, Touched};
 use super::groups::Groups;
-use super::ring::{Ring, effects_from};
-use crate::effect::{Change, Control, Item, SharedBatch};
+use super::ring::{Ring, revised_from};
+use std::sync::Arc;
+
+use crate::effect::{Change, Control, Deleted, Deletion, Item, SharedBatch};
 use crate::error::StoreError;
 use crate::limits::WATCH_RING_BYTES;
 use crate::record::Revision;
@@ -62,6 +64,8 @@ pub struct WatchHub {
     /// The last revision that was published.
     head: Revision,
     compacted: Revision,
+    /// Deletions that watchers can't see here any more.
+    gone: Vec<Arc<Deleted>>,
 }
 
 impl WatchHub {
@@ -79,6 +83,7 @@ impl WatchHub {
             next_generation: 0,
             head: revision,
             compacted,
+            gone: Vec::new(),
         }
     }
 
@@ -176,6 +181,7 @@ impl WatchHub {
                 Item::Effect(effect) => {
                     effect.changes.iter().for_each(|change| self.note(change, &mut notes));
                 }
+                Item::Deletion(deletion) => self.note_deletion(deletion, &mut notes),
                 Item::Control(Control::Compact { revision }) => {
                     self.compacted = self.compacted.max(*revision);
                 }
@@ -183,8 +189,23 @@ impl WatchHub {
             }
         }
         self.head = batch.revision_after;
-        self.ring.push(batch);
+        let gone = self.ring.push(batch);
+        self.gone.extend(gone);
         self.extend_cursors(&notes)
+    }
+
+    /// Deletions that have left the ring: dropping one may take long.
+    pub fn take_gone(&mut self) -> Vec<Arc<Deleted>> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Notes the groups that a deletion concerns. It is alone in its batch.
+    fn note_deletion(&mut self, deletion: &Deletion, notes: &mut Vec<(u32, Touched)>) {
+        let revision = deletion.revision;
+        let touched = Touched { first: revision, last: revision, put: false, delete: true };
+        let concerns = |range| !deletion.deleted.records_in(range).is_empty();
+        let concerned = self.groups.iter().filter(|(_, group)| concerns(&group.range));
+        notes.extend(concerned.map(|(group, _)| (group, touched)));
     }
 
     /// Notes which groups a change concerns, once for each group in a batch.
@@ -236,7 +257,7 @@ impl WatchHub {
         }
         let watcher = self.watchers.get_mut(id.index);
         let range = &self.groups.get(watcher.group).range;
-        let effects = self.ring.effects_from(first);
+        let effects = self.ring.revised_from(first);
         match watcher.cursor.collect(range, effects, head, head, max_bytes) {
             Some(batch) => Step::Batch(batch),
             None => Step::Wait,
@@ -257,7 +278,7 @@ impl WatchHub {
         let begins = batches.first().is_some_and(|batch| batch.revision_before < first);
         assert!(begins, "the log was read from a later revision than {first}");
         let end = batches.last().map_or(first - 1, |batch| batch.revision_after);
-        let effects = batches.iter().flat_map(|batch| effects_from(batch, first));
+        let effects = batches.iter().flat_map(|batch| revised_from(batch, first));
         let watcher = self.watchers.get_mut(id.index);
         let range = &self.groups.get(watcher.group).range;
         let batch = watcher

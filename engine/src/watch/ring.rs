@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::{Batch, Effect, Item, SharedBatch};
+use crate::effect::{Batch, Deleted, Item, Revised, SharedBatch};
 use crate::record::{Record, Revision};
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -19,17 +20,21 @@ impl Ring {
     }
 
     /// Adds the next batch and lets the oldest go until the bound holds. The newest always stays.
-    pub(super) fn push(&mut self, batch: SharedBatch) {
+    /// Gives the deletions that went, for whoever has the time to drop them.
+    pub(super) fn push(&mut self, batch: SharedBatch) -> Vec<Arc<Deleted>> {
+        let mut gone = Vec::new();
         if batch.revision_before == batch.revision_after {
-            return;
+            return gone;
         }
         let bytes = bytes_of(&batch);
         self.bytes += bytes;
         self.batches.push_back((batch, bytes));
         while self.bytes > self.max_bytes && self.batches.len() > 1 {
-            let Some((_, bytes)) = self.batches.pop_front() else { break };
+            let Some((batch, bytes)) = self.batches.pop_front() else { break };
             self.bytes -= bytes;
+            gone.extend(deleted(&batch).cloned());
         }
+        gone
     }
 
     /// The revision before the oldest batch, if there is one.
@@ -42,29 +47,39 @@ impl Ring {
         self.batches.front().is_some_and(|(batch, _)| batch.revision_before < revision)
     }
 
-    /// The effects from a revision on, in order.
-    pub(super) fn effects_from(&self, revision: Revision) -> impl Iterator<Item = &Effect> {
+    /// What happened from a revision on, in order.
+    pub(super) fn revised_from(&self, revision: Revision) -> impl Iterator<Item = Revised<'_>> {
         let first = self.batches.partition_point(|(batch, _)| batch.revision_after < revision);
-        self.batches.range(first..).flat_map(move |(batch, _)| effects_from(batch, revision))
+        self.batches.range(first..).flat_map(move |(batch, _)| revised_from(batch, revision))
     }
 }
 
-/// A batch's effects from a revision on, in order.
-pub(super) fn effects_from(batch: &Batch, revision: Revision) -> impl Iterator<Item = &Effect> {
+/// What a batch did from a revision on, in order.
+pub(super) fn revised_from(batch: &Batch, revision: Revision) -> impl Iterator<Item = Revised<'_>> {
     // Revisions have no gaps, so the wanted one has at least this many items before it.
     let skip = usize::try_from(revision - batch.revision_before - 1).unwrap_or(0);
     let items = batch.items.get(skip..).unwrap_or_default();
-    let effects = items.iter().filter_map(|item| match item {
-        Item::Effect(effect) => Some(effect),
+    let revised = items.iter().filter_map(|item| match item {
+        Item::Effect(effect) => Some(Revised::Effect(effect)),
+        Item::Deletion(deletion) => Some(Revised::Deletion(deletion)),
         Item::Control(_) => None,
     });
-    effects.skip_while(move |effect| effect.revision < revision)
+    revised.skip_while(move |revised| revised.revision() < revision)
+}
+
+/// What a batch that is a deletion ended.
+fn deleted(batch: &Batch) -> Option<&Arc<Deleted>> {
+    match batch.items.first() {
+        Some(Item::Deletion(deletion)) => Some(&deletion.deleted),
+        _ => None,
+    }
 }
 
 fn bytes_of(batch: &Batch) -> usize {
     let changes = batch.effects().flat_map(|effect| &effect.changes);
     let records = changes.flat_map(|change| [Some(&change.record), change.previous.as_ref()]);
-    size_of::<Batch>() + records.flatten().map(bytes_of_record).sum::<usize>()
+    let deleted = deleted(batch).map_or(0, |deleted| deleted.bytes());
+    size_of::<Batch>() + deleted + records.flatten().map(bytes_of_record).sum::<usize>()
 }
 
 /// About what a record takes, in memory or on the wire.
