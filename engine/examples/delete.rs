@@ -25,7 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let directory = PathBuf::from(arguments.next().expect("a directory to use"));
-    let mut number = |default| arguments.next().map_or(default, |text| text.parse().unwrap());
+    let mut number =
+        |default| arguments.next().map_or(default, |text| text.parse().expect("a number"));
     let (keys, cores) = (number(1_000_000), number(2));
     std::fs::remove_dir_all(&directory).ok();
     let options = Options { data_dir: directory.clone(), cores };
