@@ -1,5 +1,6 @@
 //! Tests of Mainstay as a whole: real processes, real clients, recorded scenarios.
 
+pub mod etcd;
 pub mod etcdctl;
 pub mod grpc;
 pub mod kubectl;

@@ -38,3 +38,18 @@ pub(super) const CANDIDATE_TTL: i64 = 60;
 
 /// How long a health check waits for the store.
 pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Snapshots that are sent at the same time, by all cores. Each keeps versions in memory that were
+/// overwritten since it began.
+pub(super) const SNAPSHOTS: usize = 4;
+
+/// Bytes of a snapshot that are made at once, on a thread: a millisecond's work.
+pub(super) const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes of a snapshot in one message. etcd sends 32 KiB, clients take 4 MiB unless told otherwise.
+pub(super) const SNAPSHOT_MESSAGE_BYTES: usize = 64 << 10;
+
+/// Leases of a snapshot that are asked for at the same time.
+pub(super) const SNAPSHOT_LEASES_ASKED: usize = 64;
+
+const _: () = assert!(SNAPSHOT_MESSAGE_BYTES < 4 << 20);

@@ -1,7 +1,7 @@
 //! Service Maintenance.
 //!
 //! Status and alarms are answered; there is nothing to defragment, so that succeeds at once.
-//! Hash, HashKV, Snapshot, MoveLeader to others and Downgrade are refused with a text.
+//! Hash, HashKV, MoveLeader to others and Downgrade are refused with a text.
 
 use std::rc::Rc;
 
@@ -66,12 +66,6 @@ pub(super) async fn hash_kv(
     _request: HashKvRequest,
 ) -> Result<HashKvResponse, Status> {
     Err(errors::unimplemented("HashKV is not implemented by mainstay yet"))
-}
-
-pub(super) fn snapshot() -> Status {
-    errors::unimplemented(
-        "Snapshot is not implemented by mainstay yet: stop it and copy the data directory",
-    )
 }
 
 pub(super) async fn move_leader(

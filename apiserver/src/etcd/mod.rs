@@ -18,6 +18,7 @@ mod limits;
 mod lock;
 mod maintenance;
 mod methods;
+mod snapshot;
 mod validate;
 mod watch;
 
@@ -122,11 +123,7 @@ impl Door {
             Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
             Method::Observe => election::observe(self, body, call).await,
             Method::HealthWatch => health::watch(self, body, call).await,
-            Method::Snapshot => {
-                let status = maintenance::snapshot();
-                call.end(status.code);
-                grpc::refuse(&status)
-            }
+            Method::Snapshot => snapshot::serve(self, body, call).await,
             _ => self.unary(method, timeout, body, call).await,
         }
     }

@@ -18,6 +18,11 @@ mod watcher;
 
 pub use executor::{Core, Opened, Options, StartError, open, run, spawn_local, yield_now};
 
+/// Does work that would hold a core for too long on one of the executor's blocking threads.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    glommio::executor().spawn_blocking(work).await
+}
+
 /// A random number from the kernel.
 pub fn random() -> std::io::Result<u64> {
     use std::io::Read;

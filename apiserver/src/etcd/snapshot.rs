@@ -1,0 +1,240 @@
+//! Method Maintenance.Snapshot: the store as the file of an etcd, for `etcdctl snapshot save`.
+//!
+//! The file holds the newest version of every key at one revision, and says that history up to
+//! there is compacted. Only references to the versions are held while it is made; its pages are
+//! made on the executor's blocking threads, a piece at a time, as fast as the client takes them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use http::Response;
+use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion, STORAGE_VERSION};
+use mainstay_bbolt::etcd::{Auth, Lease, Member};
+use mainstay_engine::request::{KeyRange, RangeRequest};
+use mainstay_engine::runtime::blocking;
+use mainstay_engine::{LeaseId, Record, StoreError};
+use mainstay_proto::maintenance::{SnapshotRequest, SnapshotResponse};
+
+use super::{Door, errors, limits};
+use crate::metrics::CallGuard;
+use crate::net::grpc::{self, Code, Status};
+use crate::net::{BoxedBody, RequestBody};
+
+/// Snapshots that are being sent, by all cores.
+static SENDING: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) async fn serve(
+    door: Rc<Door>,
+    body: RequestBody,
+    call: CallGuard,
+) -> Response<BoxedBody> {
+    let (place, file) = match prepare(&door, body).await {
+        Ok(prepared) => prepared,
+        Err(status) => {
+            call.end(status.code);
+            return grpc::refuse(&status);
+        }
+    };
+    let sender = Sender { door, file: Some(file), piece: Bytes::new(), call, _place: place };
+    grpc::stream(stream::unfold(Some(sender), |sender| async {
+        let mut sender = sender?;
+        match sender.next().await {
+            Ok(Some(message)) => {
+                sender.call.sent(message.len());
+                Some((Ok(message), Some(sender)))
+            }
+            Ok(None) => {
+                sender.call.end(Code::Ok);
+                None
+            }
+            Err(status) => {
+                sender.call.end(status.code);
+                Some((Err(status), None))
+            }
+        }
+    }))
+}
+
+async fn prepare(door: &Door, body: RequestBody) -> Result<(Place, File), Status> {
+    grpc::request::<_, SnapshotRequest>(body, limits::MESSAGE_BYTES).await?;
+    let place = Place::take()?;
+    let (facts, records) = collect(door).await?;
+    Ok((place, blocking(move || File::new(&facts, records)).await))
+}
+
+/// One of the places for snapshots that are sent at the same time.
+struct Place;
+
+impl Place {
+    fn take() -> Result<Place, Status> {
+        let place = Place;
+        if SENDING.fetch_add(1, Ordering::SeqCst) >= limits::SNAPSHOTS {
+            return Err(errors::from_store(StoreError::TooManyRequests));
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        SENDING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Everything at one revision.
+async fn collect(door: &Door) -> Result<(Facts, Vec<Record>), Status> {
+    let mut leases = BTreeMap::new();
+    add_leases(door, &mut leases).await?;
+    let everything = RangeRequest::new(KeyRange::prefix(b""));
+    let read = door.store.range(everything).await.map_err(errors::from_store)?;
+    // Those that were granted meanwhile, so that none is missing that a key hangs on.
+    add_leases(door, &mut leases).await?;
+    let status = door.store.status();
+    let facts = Facts {
+        revision: read.revision,
+        compacted: read.revision,
+        raft_index: status.raft_index,
+        raft_term: status.raft_term,
+        leases: leases.into_values().collect(),
+        auth: Auth::default(),
+        members: vec![Member {
+            id: status.member_id,
+            name: door.options.name.clone(),
+            peer_urls: door.options.peer_urls.clone(),
+            client_urls: door.options.client_urls.clone(),
+        }],
+    };
+    Ok((facts, read.records))
+}
+
+async fn add_leases(door: &Door, leases: &mut BTreeMap<LeaseId, Lease>) -> Result<(), Status> {
+    let ids = door.store.leases().await.map_err(errors::from_store)?;
+    let unknown: Vec<LeaseId> = ids.into_iter().filter(|id| !leases.contains_key(id)).collect();
+    let mut answers = stream::iter(unknown)
+        .map(|id| door.store.lease_time_to_live(id, false))
+        .buffered(limits::SNAPSHOT_LEASES_ASKED);
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(status) => {
+                let (id, ttl, remaining_ttl) =
+                    (status.id, status.granted_ttl, status.remaining_ttl.max(1));
+                leases.insert(id, Lease { id, ttl, remaining_ttl });
+            }
+            Err(StoreError::LeaseNotFound(_)) => {}
+            Err(error) => return Err(errors::from_store(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A version as the file's writer wants it.
+#[derive(Debug)]
+struct Version(Record);
+
+impl KeyVersion for Version {
+    fn key(&self) -> &[u8] {
+        self.0.key()
+    }
+    fn value(&self) -> &[u8] {
+        self.0.value()
+    }
+    fn create_revision(&self) -> i64 {
+        self.0.create_revision()
+    }
+    fn mod_revision(&self) -> i64 {
+        self.0.mod_revision()
+    }
+    fn version(&self) -> i64 {
+        self.0.version()
+    }
+    fn lease(&self) -> i64 {
+        self.0.lease()
+    }
+}
+
+/// The file, as far as it is not made yet, and the checksum of what is.
+struct File {
+    chunks: Chunks<Version>,
+    digest: digest::Context,
+    /// Bytes of the file that were not made yet.
+    left: u64,
+    ended: bool,
+}
+
+impl File {
+    fn new(facts: &Facts, records: Vec<Record>) -> File {
+        let facts = Facts { leases: with_ended(&facts.leases, &records), ..facts.clone() };
+        let contents = Contents::new(&facts, records.into_iter().map(Version).collect());
+        let plan = contents.plan();
+        File {
+            chunks: Chunks::new(Arc::new(contents), plan),
+            digest: digest::Context::new(&digest::SHA256),
+            left: plan.file_bytes(),
+            ended: false,
+        }
+    }
+
+    /// The next piece; the checksum is the last one.
+    fn next(mut self) -> (File, Option<Bytes>) {
+        if let Some(chunk) = self.chunks.next_chunk(limits::SNAPSHOT_PIECE_BYTES) {
+            self.digest.update(&chunk);
+            self.left -= chunk.len() as u64;
+            return (self, Some(chunk.into()));
+        }
+        if self.ended {
+            return (self, None);
+        }
+        self.ended = true;
+        let sum = self.digest.clone().finish();
+        let sum = Bytes::copy_from_slice(sum.as_ref());
+        (self, Some(sum))
+    }
+}
+
+/// The leases, and those that keys hang on which were granted and ended while we looked: with
+/// a second of time, as the keys are gone by now.
+fn with_ended(leases: &[Lease], records: &[Record]) -> Vec<Lease> {
+    let mut all: BTreeMap<LeaseId, Lease> = leases.iter().map(|lease| (lease.id, *lease)).collect();
+    for id in records.iter().map(Record::lease).filter(|&id| id != 0) {
+        all.entry(id).or_insert(Lease { id, ttl: 1, remaining_ttl: 1 });
+    }
+    all.into_values().collect()
+}
+
+struct Sender {
+    door: Rc<Door>,
+    /// Always there, but while a piece is made.
+    file: Option<File>,
+    /// What is made and not sent yet.
+    piece: Bytes,
+    call: CallGuard,
+    _place: Place,
+}
+
+impl Sender {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.door.shutdown.is_requested() {
+            return Err(errors::STOPPED.into());
+        }
+        if self.piece.is_empty() {
+            let Some(file) = self.file.take() else { return Ok(None) };
+            let (file, piece) = blocking(move || file.next()).await;
+            let Some(piece) = piece else { return Ok(None) };
+            (self.file, self.piece) = (Some(file), piece);
+        }
+        let blob = self.piece.split_to(self.piece.len().min(limits::SNAPSHOT_MESSAGE_BYTES));
+        // The checksum is no part of the file, and never more than one message.
+        let left = self.file.as_ref().map_or(0, |file| file.left) + self.piece.len() as u64;
+        Ok(Some(grpc::encode(&SnapshotResponse {
+            header: None, // etcd's has none
+            remaining_bytes: left,
+            blob,
+            version: STORAGE_VERSION.to_owned(),
+        })))
+    }
+}
