@@ -72,7 +72,7 @@ fn answers_and_statuses() {
         ("POST /v3/kv/put", "[", 400, r#"{"code":3,"message":"unexpected EOF"}"#),
         ("POST /v3/kv/nope", "{}", 404, r#"{"code":5,"message":"Not Found"}"#),
         ("GET /v3/kv/range", "", 501, r#"{"code":12,"message":"Method Not Allowed"}"#),
-        ("POST /v3/maintenance/snapshot", "{}", 200, r#"{"result":{"remaining_bytes":"#),
+        ("POST /v3/maintenance/snapshot", "{}", 200, "\"version\":\"3.6.0\"}}\n"),
         ("POST /v3/watch", "nonsense", 400, r#"{"code":3,"#),
         ("POST /v3/lease/keepalive", r#"{"ID":5}{"ID":6}"#, 200, "\"ID\":\"6\"}}\n"),
     ] {

@@ -53,6 +53,7 @@ mod history;
 #[cfg(test)]
 mod history_tests;
 mod kernel;
+pub mod offline;
 #[cfg(test)]
 mod pass_over_tests;
 mod prepare;

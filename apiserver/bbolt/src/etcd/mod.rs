@@ -1,6 +1,7 @@
 //! What etcd keeps in a database: every version of every key by revision, leases, users and
 //! roles, members, and how far it has come. [`read`] takes it out, [`write`] puts it in.
 
+pub mod document;
 pub mod message;
 pub mod read;
 #[cfg(test)]

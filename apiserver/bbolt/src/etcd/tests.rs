@@ -8,6 +8,7 @@ use mainstay_proto::mvcc::KeyValue;
 use proptest::prelude::*;
 use prost::Message;
 
+use super::document;
 use super::message::{Role, User};
 use super::read::{self, Version};
 use super::write::{Chunks, Contents, Facts, KeyVersion};
@@ -143,6 +144,17 @@ fn facts_and_versions_read_back() {
         .map(|version| (version.place.main, version.place.sub, version.place.tombstone))
         .collect();
     assert_eq!(places, [(2, 0, false), (50, 0, false), (90, 0, false), (90, 1, true)]);
+}
+
+#[test]
+fn users_and_roles_survive_the_way_through_the_store() {
+    let auth = facts().auth;
+    let document = document::encode(&auth).expect("good names");
+    assert_eq!(document::decode(&document), Ok(auth.clone()));
+    let user = User { name: Bytes::from_static(b"\xff"), ..auth.users[0].clone() };
+    let bad = Auth { users: vec![user], ..auth };
+    assert!(document::encode(&bad).expect_err("bad name").contains("\\xff"));
+    assert!(document::decode(&Bytes::from_static(b"\xff\xff")).is_err());
 }
 
 fn any_version() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, i64, i64)> {

@@ -78,6 +78,11 @@ impl<V: KeyVersion> Contents<V> {
         }
     }
 
+    /// How many versions there are.
+    pub fn version_count(&self) -> usize {
+        self.versions.len()
+    }
+
     /// Goes through everything once, to know how long the file becomes.
     pub fn plan(&self) -> Plan {
         let mut pass = Pass { writer: Writer::measure(), next: None, place: (0, 0) };

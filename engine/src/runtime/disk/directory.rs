@@ -117,6 +117,14 @@ fn lock(path: &Path) -> Result<File, DiskError> {
     Ok(file)
 }
 
+/// The salt of a data directory that is there already.
+pub(super) fn read_salt(path: &Path) -> Result<u64, DiskError> {
+    let file = path.join("FORMAT");
+    let text = fs::read_to_string(&file)
+        .map_err(DiskError::directory(path, "reading the file FORMAT in it"))?;
+    parse_format(&file, &text)
+}
+
 fn read_or_create_format(path: &Path, wal: &Path) -> Result<u64, DiskError> {
     let file = path.join("FORMAT");
     match fs::read_to_string(&file) {

@@ -35,6 +35,11 @@ pub enum DiskError {
          first start. Choose another with --data-dir", path.display()
     )]
     ForeignDirectory { path: PathBuf },
+    #[error(
+        "the data directory {} is not empty: data from elsewhere goes into a new one alone",
+        path.display()
+    )]
+    NotEmpty { path: PathBuf },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]

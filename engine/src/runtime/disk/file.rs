@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::buffer::AlignedBuffer;
 use super::directory::sync_directory;
+use super::error::DiskError;
 use crate::log::frame::BLOCK_BYTES;
-use crate::log::segment::{SegmentBytes, file_name};
+use crate::log::segment::{SegmentBytes, file_name, parse_file_name};
 
 /// Bytes of zeros written at once when a segment is made.
 const FILL_BYTES: usize = 1 << 20;
@@ -131,6 +132,20 @@ impl SegmentReader {
         let length = file.metadata()?.len();
         Ok(SegmentReader { sequence, path, length, file })
     }
+}
+
+/// Opens all segments of a log for reading, with their sequence numbers, in order.
+pub(super) fn open_segments(wal: &Path) -> Result<(Vec<u64>, Vec<SegmentReader>), DiskError> {
+    let failed = DiskError::directory(wal, "listing its files");
+    let mut sequences = Vec::new();
+    for entry in fs::read_dir(wal).map_err(&failed)? {
+        let name = entry.map_err(&failed)?.file_name();
+        sequences.extend(name.to_str().and_then(parse_file_name));
+    }
+    sequences.sort_unstable();
+    let open = |&sequence: &u64| SegmentReader::open(wal, sequence);
+    let segments: io::Result<Vec<SegmentReader>> = sequences.iter().map(open).collect();
+    Ok((sequences, segments.map_err(DiskError::directory(wal, "opening its files"))?))
 }
 
 impl SegmentBytes for SegmentReader {

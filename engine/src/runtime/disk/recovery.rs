@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use super::buffer::AlignedBuffer;
 use super::directory::{DataDirectory, sync_directory};
 use super::error::{DiskError, LogFailure};
-use super::file::{OpenMode, SegmentFile, SegmentReader, create_zeroed, install, supports_direct};
+use super::file::{
+    OpenMode, SegmentFile, SegmentReader, create_zeroed, install, open_segments, supports_direct,
+};
 use super::history::{HistoryIndex, HistoryReader};
 use super::prepare::{Files, Preparer};
 use super::priority::may_be_preferred;
@@ -24,7 +26,7 @@ use crate::log::frame::BLOCK_BYTES;
 use crate::log::outline::{damaged, read_start};
 use crate::log::replay::{Behind, Commitment, Replay, Replayed};
 use crate::log::scan::{CutTail, LogEnd, Scanner};
-use crate::log::segment::{SegmentBytes, file_name, parse_file_name};
+use crate::log::segment::{SegmentBytes, file_name};
 use crate::record::Revision;
 
 /// The revision of a store in which nothing was ever written, as etcd's.
@@ -64,19 +66,7 @@ impl Recovery {
         commitment: Commitment,
         behind: Behind,
     ) -> Result<Recovery, DiskError> {
-        let failed = DiskError::directory(directory.wal(), "listing its files");
-        let mut sequences = Vec::new();
-        for entry in fs::read_dir(directory.wal()).map_err(&failed)? {
-            let name = entry.map_err(&failed)?.file_name();
-            sequences.extend(name.to_str().and_then(parse_file_name));
-        }
-        sequences.sort_unstable();
-        let segments: io::Result<Vec<SegmentReader>> = sequences
-            .iter()
-            .map(|&sequence| SegmentReader::open(directory.wal(), sequence))
-            .collect();
-        let segments =
-            segments.map_err(DiskError::directory(directory.wal(), "opening its files"))?;
+        let (sequences, segments) = open_segments(directory.wal())?;
         let salt = directory.salt();
         let (history, segments) = pass_over(segments, salt, behind)?;
         let unread = !history.is_empty();
