@@ -1,5 +1,6 @@
 //! The command line: flags with etcd's and kube-apiserver's names.
 
+mod etcd;
 mod listen;
 mod tls;
 
@@ -7,10 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::duration;
-
+pub use etcd::EtcdFlags;
 pub use listen::{ListenAddress, ListenUrl};
 use listen::{parse_mode, parse_url};
 pub use tls::TlsFlags;
@@ -26,6 +26,30 @@ pub struct Cli {
     pub command: Option<Command>,
     #[command(flatten)]
     pub serve: ServeFlags,
+}
+
+impl Cli {
+    /// The command line of this process; ends it when that can't be understood.
+    pub fn read() -> Cli {
+        Cli::try_read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// As [`read`](Cli::read), of these arguments; the environment has etcd's variables.
+    pub fn try_read(
+        arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> Result<Cli, clap::Error> {
+        let matches = Cli::full_command().try_get_matches_from(arguments)?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    /// The commands and flags with their variables: those of `store` wherever they occur.
+    pub fn full_command() -> clap::Command {
+        let store = StoreFlags::augment_args(clap::Command::new("store"));
+        let names: Vec<String> =
+            store.get_arguments().filter_map(|one| one.get_long().map(str::to_owned)).collect();
+        etcd::with_environment(Cli::command(), &names)
+            .mut_subcommands(|command| etcd::with_environment(command, &names))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,7 +87,8 @@ pub struct StoreFlags {
     #[command(flatten)]
     pub tls: TlsFlags,
     /// How often a silent watcher that asked for it hears how far it has come
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", alias = etcd::PROGRESS_ALIAS,
+          value_parser = etcd::parse_interval)]
     pub watch_progress_notify_interval: Duration,
     /// Cores to use; 0 for all that this process may, but one
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -71,6 +96,8 @@ pub struct StoreFlags {
     /// Least severity of what is written to standard error
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
 }
 
 /// What the Kubernetes door needs to know besides.
@@ -111,15 +138,11 @@ pub struct ServeFlags {
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
+    #[value(aliases = ["dpanic", "panic", "fatal"])]
     Error,
     Warn,
     Info,
     Debug,
-}
-
-/// Shorter intervals would keep a server with many watchers busy; etcd has the same bound.
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    Ok(duration::parse(text)?.max(Duration::from_millis(100)))
 }
 
 /// Addresses with a common prefix.
@@ -171,7 +194,6 @@ fn parse_range(text: &str) -> Result<AddressRange, String> {
 mod tests {
     use super::*;
     use crate::etcd::ETCD_VERSION;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -181,12 +203,12 @@ mod tests {
 
     #[test]
     fn no_command_is_serve() {
-        let cli = Cli::try_parse_from(["mainstay", "--data-dir", "/d", "--secure-port", "1"])
+        let cli = Cli::try_read(["mainstay", "--data-dir", "/d", "--secure-port", "1"])
             .expect("good flags");
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.secure_port, 1);
         assert_eq!(cli.serve.store.listen_client_urls[0].to_string(), "http://127.0.0.1:2379");
-        let cli = Cli::try_parse_from(["mainstay", "store", "--name=a"]).expect("good flags");
+        let cli = Cli::try_read(["mainstay", "store", "--name=a"]).expect("good flags");
         assert!(matches!(cli.command, Some(Command::Store(flags)) if flags.name == "a"));
     }
 
@@ -209,7 +231,7 @@ mod tests {
             (&["stoer"], "store"),
         ] {
             let arguments = ["mainstay"].iter().chain(flags);
-            let error = Cli::try_parse_from(arguments).expect_err("bad flags").to_string();
+            let error = Cli::try_read(arguments).expect_err("bad flags").to_string();
             assert!(error.contains(expected), "{error}, not {expected}");
         }
     }

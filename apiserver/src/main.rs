@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use mainstay_apiserver::cli::{Cli, Command};
 use mainstay_apiserver::serve;
 
@@ -10,7 +9,7 @@ use mainstay_apiserver::serve;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let served = match &cli.command {
         Some(Command::Store(flags)) => serve::store(flags),
         Some(Command::Serve(flags)) => serve::serve(flags),

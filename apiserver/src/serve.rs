@@ -15,7 +15,9 @@ use mainstay_engine::runtime::net::Listener;
 use mainstay_engine::runtime::{self, Core, Options, StartError, timer};
 use time::OffsetDateTime;
 
-use crate::cli::{ListenAddress, ListenUrl, LogLevel, ServeFlags, StoreFlags};
+use crate::cli::{EtcdFlags, ListenAddress, ListenUrl, LogLevel, ServeFlags, StoreFlags};
+use crate::etcd::alarm::Alarms;
+use crate::etcd::auto_compaction::{self, Retention};
 use crate::etcd::{Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
@@ -24,7 +26,7 @@ use crate::net::listener::{self, PortError};
 use crate::net::tls::{Acceptor, TlsError};
 use crate::pki::{self, Pki, PkiError};
 use crate::{log, metrics, open_files};
-use ports::{EtcdPort, KubePort, Place};
+use ports::{EtcdPort, KubePort, Place, Serves};
 
 /// How often certificates of our own are looked at: they are renewed a month before their end.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -40,6 +42,8 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     #[error("data directory {data_dir}: {error}", data_dir = data_dir.display())]
     Store { data_dir: PathBuf, error: StartError },
+    #[error("--auto-compaction-retention: {0}")]
+    Retention(String),
     #[error("--service-cluster-ip-range: {0}")]
     ServiceRange(#[from] AddressRangeError),
     #[error("{0}")]
@@ -50,6 +54,7 @@ pub enum ServeError {
 #[derive(Clone)]
 struct Doors {
     etcd: Vec<EtcdPort>,
+    retention: Option<Retention>,
     kubernetes: Option<KubePort>,
     /// What to renew before its time is over.
     pki: Option<Arc<pki::Request>>,
@@ -79,8 +84,16 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     let flags = &StoreFlags {
         listen_client_urls: ports::reserve(&flags.listen_client_urls)?,
         listen_client_http_urls: ports::reserve(&flags.listen_client_http_urls)?,
+        etcd: EtcdFlags {
+            listen_metrics_urls: ports::reserve(&flags.etcd.listen_metrics_urls)?,
+            ..flags.etcd.clone()
+        },
         ..flags.clone()
     };
+    let retention = flags.etcd.retention().map_err(ServeError::Retention)?;
+    for (name, why) in flags.etcd.without_effect.reasons() {
+        log::write(LogLevel::Warn, format_args!("--{name} has no effect: {why}"));
+    }
     let urls = &flags.listen_client_urls;
     warn_of_open_doors(flags);
     let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
@@ -107,6 +120,7 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
             failure: OnceLock::new(),
         }),
         etcd,
+        retention,
         kubernetes,
     };
     let banner = doors.banner.clone();
@@ -118,13 +132,18 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
 }
 
 fn all_urls(flags: &StoreFlags) -> impl Iterator<Item = &ListenUrl> {
+    clients(flags).chain(&flags.etcd.listen_metrics_urls)
+}
+
+/// Those by which keys can be read and written.
+fn clients(flags: &StoreFlags) -> impl Iterator<Item = &ListenUrl> {
     flags.listen_client_urls.iter().chain(&flags.listen_client_http_urls)
 }
 
 /// Certificates protect no http:// port: tells who thinks so.
 fn warn_of_open_doors(flags: &StoreFlags) {
     let open: Vec<String> =
-        all_urls(flags).filter(|url| !url.tls).map(ListenUrl::to_string).collect();
+        clients(flags).filter(|url| !url.tls).map(ListenUrl::to_string).collect();
     if flags.tls.asks_for_certificates() && !open.is_empty() {
         log::write(
             LogLevel::Warn,
@@ -191,15 +210,21 @@ fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
         client_urls: Some(flags.advertise_client_urls.clone())
             .filter(|urls| !urls.is_empty())
             .unwrap_or_else(own),
-        // etcd's default. Nothing listens there: this member is alone.
-        peer_urls: vec!["http://localhost:2380".to_owned()],
+        // Nothing listens there: this member is alone.
+        peer_urls: flags.etcd.initial_advertise_peer_urls.clone(),
         progress_interval: flags.watch_progress_notify_interval,
+        transaction_operations: flags.etcd.max_txn_ops,
+        alarms: Arc::new(Alarms::new(flags.etcd.quota())),
     }
 }
 
 /// Opens the doors on one core and serves until shutdown.
 async fn open(core: Core, doors: Doors) {
     let mut serving = Vec::new();
+    doors.options.alarms.load(&core.store).await;
+    if core.number == 0 {
+        start_etcd_background(&core, &doors);
+    }
     for port in doors.etcd {
         let Some(listener) = listen(&core, &doors.banner, &port.place) else { return };
         let door = Door::new(
@@ -217,6 +242,7 @@ async fn open(core: Core, doors: Doors) {
                 async move {
                     match refused {
                         Some(answer) => answer,
+                        None if port.serves == Serves::Monitoring => door.monitor(request).await,
                         None => door.handle(request).await,
                     }
                 }
@@ -243,6 +269,19 @@ async fn open(core: Core, doors: Doors) {
     }
     doors.banner.core_is_ready(core.cores);
     join_all(serving).await;
+}
+
+/// What one core does for the etcd door of all.
+fn start_etcd_background(core: &Core, doors: &Doors) {
+    let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
+    let alarms = doors.options.alarms.clone();
+    runtime::spawn_local(async move { alarms.watch_quota(&store, &shutdown).await });
+    if let Some(retention) = doors.retention {
+        let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
+        runtime::spawn_local(async move {
+            auto_compaction::run(retention, &store, &shutdown).await;
+        });
+    }
 }
 
 /// Listens on this core; a failure ends all cores.

@@ -3,6 +3,7 @@
 pub mod etcd;
 pub mod etcdctl;
 pub mod grpc;
+pub mod http;
 pub mod kubectl;
 pub mod process;
 pub mod tls;

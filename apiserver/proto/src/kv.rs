@@ -69,6 +69,13 @@ pub struct RangeResponse {
     pub count: i64,
 }
 
+/// A part of a range's answer; header, `more` and `count` are in the last one.
+#[derive(Clone, PartialEq, Message)]
+pub struct RangeStreamResponse {
+    #[prost(message, optional, tag = "1")]
+    pub range_response: Option<RangeResponse>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct PutRequest {
     #[prost(bytes = "bytes", tag = "1")]

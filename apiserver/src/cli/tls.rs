@@ -16,14 +16,17 @@ pub struct TlsFlags {
     #[arg(long, value_name = "FILE", requires = "cert_file")]
     pub key_file: Option<PathBuf>,
     /// Use Mainstay's own certificate, which is what happens without --cert-file anyway
-    #[arg(long, conflicts_with = "cert_file")]
-    pub auto_tls: bool,
+    #[arg(long, conflicts_with = "cert_file", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub auto_tls: Option<bool>,
     /// CA that vouches for etcd clients, PEM; Mainstay's own unless given. Refuses clients without
     /// a certificate, as --client-cert-auth does (https and unixs client URLs only)
     #[arg(long, value_name = "FILE")]
     pub trusted_ca_file: Option<PathBuf>,
     /// Refuse etcd clients without a certificate (https and unixs client URLs only)
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value_t = false, action = clap::ArgAction::Set, hide_default_value = true,
+          value_name = "BOOL")]
     pub client_cert_auth: bool,
     /// Lists of certificates of etcd clients that are not good any more, PEM, or one as DER
     #[arg(long, value_name = "FILE")]

@@ -11,15 +11,21 @@ use mainstay_proto::cluster::{
 use super::{Door, errors};
 use crate::net::grpc::Status;
 
-const ALONE: &str = "mainstay runs as a single member: it can't be given others or another peer \
-                     URL; start it anew with other flags instead";
+const ALONE: &str = "mainstay runs as a single member: it can't be given others";
+
+/// Where the peer URLs are kept beside the keys that MemberUpdate has set, one in a line.
+const PEER_URLS: &[u8] = b"etcd/peer-urls";
 
 impl Door {
-    fn member(&self) -> proto::Member {
+    async fn member(&self) -> proto::Member {
+        let peer_urls = match self.store.document(PEER_URLS).await {
+            Some(urls) => String::from_utf8_lossy(&urls).lines().map(str::to_owned).collect(),
+            None => self.options.peer_urls.clone(),
+        };
         proto::Member {
             id: self.store.status().member_id,
             name: self.options.name.clone(),
-            peer_urls: self.options.peer_urls.clone(),
+            peer_urls,
             client_urls: self.options.client_urls.clone(),
             is_learner: false,
         }
@@ -35,14 +41,19 @@ pub(super) async fn list(
     door: Rc<Door>,
     _request: MemberListRequest,
 ) -> Result<MemberListResponse, Status> {
-    Ok(MemberListResponse { header: Some(door.header(0)), members: vec![door.member()] })
+    Ok(MemberListResponse { header: Some(door.header(0)), members: vec![door.member().await] })
 }
 
+/// etcd would take the first one, and be without a majority until it runs.
 pub(super) async fn add(
-    _door: Rc<Door>,
+    door: Rc<Door>,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Status> {
     check_urls(&request.peer_urls)?;
+    let own = door.member().await.peer_urls;
+    if request.peer_urls.iter().any(|url| own.contains(url)) {
+        return Err(errors::PEER_URL_EXISTS.into());
+    }
     Err(errors::unimplemented(ALONE))
 }
 
@@ -55,15 +66,18 @@ pub(super) async fn remove(
     Err(refusal.into())
 }
 
+/// Nobody listens on a peer URL here: the new ones are kept and told to whoever asks. As in etcd,
+/// they are not looked at.
 pub(super) async fn update(
     door: Rc<Door>,
     request: MemberUpdateRequest,
 ) -> Result<MemberUpdateResponse, Status> {
-    check_urls(&request.peer_urls)?;
-    if door.is_me(request.id) {
-        return Err(errors::unimplemented(ALONE));
+    if !door.is_me(request.id) {
+        return Err(errors::MEMBER_NOT_FOUND.into());
     }
-    Err(errors::MEMBER_NOT_FOUND.into())
+    let urls = request.peer_urls.join("\n").into();
+    door.store.put_document(PEER_URLS, urls).await.map_err(errors::from_store)?;
+    Ok(MemberUpdateResponse { header: Some(door.header(0)), members: vec![door.member().await] })
 }
 
 pub(super) async fn promote(

@@ -6,9 +6,10 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use mainstay_engine::request::{KeyRange, RangeRequest};
 use mainstay_engine::runtime::timer;
+use mainstay_proto::maintenance::AlarmType;
 use serde_json::json;
 
-use super::{Door, ETCD_CLUSTER_VERSION, ETCD_VERSION, limits};
+use super::{Door, ETCD_CLUSTER_VERSION, ETCD_VERSION, errors, limits};
 use crate::metrics;
 use crate::net::BoxedBody;
 use crate::net::grpc::method_not_allowed;
@@ -18,7 +19,7 @@ const JSON: &str = "application/json";
 
 /// What `/livez` looks at.
 const LIVE_CHECKS: &[&str] = &["serializable_read"];
-/// What `/readyz` looks at. There is no learner here, and corruption ends the process.
+/// What `/readyz` looks at. There is no learner here.
 const READY_CHECKS: &[&str] =
     &["data_corruption", "serializable_read", "linearizable_read", "non_learner"];
 
@@ -47,35 +48,78 @@ impl Door {
             "/health" => self.health(request.uri().query().unwrap_or("")).await,
             "/version" => version(),
             "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics_page()),
-            root => self.checks(root, checks, request.uri().query().unwrap_or("")).await,
+            root => {
+                let query = request.uri().query().unwrap_or("");
+                let excluded =
+                    if check.is_empty() { values(query, "exclude").collect() } else { vec![] };
+                let checks =
+                    checks.iter().filter(|check| !excluded.iter().any(|one| one == *check));
+                self.checks(root, checks, query).await
+            }
         }
     }
 
-    /// etcd's first health page: one read through everything that a read goes through.
+    /// etcd's first health page: no alarm but those that are excluded, and one read through
+    /// everything that a read goes through.
     async fn health(&self, query: &str) -> Response<BoxedBody> {
-        let serializable = query.split('&').any(|pair| pair == "serializable=true");
-        let (status, reason) = match self.read(serializable).await {
-            Ok(()) => (StatusCode::OK, String::new()),
-            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("RANGE ERROR:{reason}")),
+        let serializable =
+            values(query, "serializable").next().is_some_and(|value| value == "true");
+        let excluded: Vec<_> = values(query, "exclude").collect();
+        let outcome = match self.alarm(&excluded) {
+            Some(reason) => Err(reason.to_owned()),
+            None => {
+                let read = self.read(serializable).await;
+                read.map_err(|reason| format!("RANGE ERROR:{reason}"))
+            }
         };
-        self.count_health(status == StatusCode::OK);
-        let healthy = if status == StatusCode::OK { "true" } else { "false" };
-        // Written by hand because clients compare the text, and etcd's has this order.
-        let body = format!("{{\"health\":\"{healthy}\",\"reason\":{}}}", json!(reason));
-        respond(status, PLAIN, body)
+        self.count_health(outcome.is_ok());
+        // Written by hand because clients compare the text, and etcd's has this order. What etcd
+        // writes as an error ends with its line.
+        match outcome {
+            Ok(()) => {
+                let body = "{\"health\":\"true\",\"reason\":\"\"}".to_owned();
+                respond(StatusCode::OK, PLAIN, body)
+            }
+            Err(reason) => {
+                let body = format!("{{\"health\":\"false\",\"reason\":{}}}\n", json!(reason));
+                respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body)
+            }
+        }
     }
 
-    async fn checks(&self, root: &str, checks: &[&str], query: &str) -> Response<BoxedBody> {
-        let verbose =
-            query.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose="));
+    /// The first alarm that is not excluded, in the words of etcd's health page.
+    fn alarm(&self, excluded: &[String]) -> Option<&'static str> {
+        let raised = |(kind, name, _): &(AlarmType, &str, _)| {
+            self.options.alarms.is_raised(*kind) && !excluded.iter().any(|other| other == name)
+        };
+        [
+            (AlarmType::NoSpace, "NOSPACE", "ALARM NOSPACE"),
+            (AlarmType::Corrupt, "CORRUPT", "ALARM CORRUPT"),
+        ]
+        .into_iter()
+        .find(raised)
+        .map(|(_, _, words)| words)
+    }
+
+    /// The outcome of checks, each a line when one fails or when `?verbose` asks for it.
+    async fn checks(
+        &self,
+        root: &str,
+        checks: impl Iterator<Item = &&'static str>,
+        query: &str,
+    ) -> Response<BoxedBody> {
         let mut lines = String::new();
         let mut healthy = true;
         for check in checks {
             let outcome = match *check {
                 "serializable_read" => self.read(true).await,
                 "linearizable_read" => self.read(false).await,
+                "data_corruption" if self.options.alarms.is_raised(AlarmType::Corrupt) => {
+                    Err("alarm activated: CORRUPT".to_owned())
+                }
                 _ => Ok(()),
             };
+            metrics::server().count_check(root == "/readyz", check, outcome.is_ok());
             healthy &= outcome.is_ok();
             // Writing to a String cannot fail.
             let _infallible = match outcome {
@@ -83,11 +127,11 @@ impl Door {
                 Err(reason) => writeln!(lines, "[-]{check} failed: {reason}"),
             };
         }
-        self.count_health(healthy);
         if !healthy {
-            let body = format!("{lines}{} check failed\n", root.trim_start_matches('/'));
-            return respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body);
+            // What etcd writes as an error ends with a line end of its own.
+            return respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{lines}\n"));
         }
+        let verbose = values(query, "verbose").next().is_some();
         respond(StatusCode::OK, PLAIN, if verbose { format!("{lines}ok\n") } else { "ok\n".into() })
     }
 
@@ -101,7 +145,7 @@ impl Door {
         };
         match timer::timeout(limits::HEALTH_TIMEOUT, self.store.range(request)).await {
             Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(error.to_string()),
+            Some(Err(error)) => Err(errors::from_store(error).message),
             None => Err("context deadline exceeded".to_owned()),
         }
     }
@@ -115,6 +159,15 @@ impl Door {
     fn metrics_page(&self) -> String {
         metrics::render(&self.store.status(), !self.shutdown.is_requested())
     }
+}
+
+/// The values of `name` in a query, in order; `name` alone is an empty one. No value that is looked
+/// for here has letters that a URL writes in another way.
+fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then(|| value.to_owned())
+    })
 }
 
 /// The one of `known` that is called `check`, or none.

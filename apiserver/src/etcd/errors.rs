@@ -17,8 +17,8 @@ impl From<EtcdError> for Status {
 }
 
 use Code::{
-    FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable,
-    Unimplemented, Unknown,
+    DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted,
+    Unavailable, Unimplemented, Unknown,
 };
 
 pub(super) const EMPTY_KEY: EtcdError =
@@ -34,6 +34,10 @@ pub(super) const DUPLICATE_KEY: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: duplicate key given in txn request");
 pub(super) const INVALID_SORT_OPTION: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: invalid sort option");
+pub(super) const STREAM_SORTED: EtcdError =
+    EtcdError(Unimplemented, "RangeStream does not support custom sort orders");
+pub(super) const STREAM_FILTERED: EtcdError =
+    EtcdError(Unimplemented, "RangeStream does not support revision filters");
 pub(super) const REQUEST_TOO_LARGE: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: request is too large");
 /// etcd takes a comparison that it does not know for one that holds; this is ours.
@@ -45,6 +49,12 @@ pub(super) const COMPACTED: EtcdError =
 pub(super) const FUTURE_REVISION: EtcdError =
     EtcdError(OutOfRange, "etcdserver: mvcc: required revision is a future revision");
 
+/// Of the NOSPACE alarm, and of what would raise it.
+pub(super) const NO_SPACE: EtcdError =
+    EtcdError(ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+/// Of the CORRUPT alarm.
+pub(super) const CORRUPT: EtcdError = EtcdError(DataLoss, "etcdserver: corrupt cluster");
+
 pub(super) const LEASE_NOT_FOUND: EtcdError =
     EtcdError(NotFound, "etcdserver: requested lease not found");
 pub(super) const LEASE_EXISTS: EtcdError =
@@ -53,14 +63,19 @@ pub(super) const LEASE_TTL_TOO_LARGE: EtcdError =
     EtcdError(OutOfRange, "etcdserver: too large lease TTL");
 
 pub(super) const MEMBER_NOT_FOUND: EtcdError = EtcdError(NotFound, "etcdserver: member not found");
+pub(super) const PEER_URL_EXISTS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: Peer URLs already exists");
 pub(super) const MEMBER_BAD_URLS: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: given member URLs are invalid");
 pub(super) const MEMBER_NOT_LEARNER: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: can only promote a learner member");
-pub(super) const NOT_ENOUGH_STARTED: EtcdError = EtcdError(
-    FailedPrecondition,
-    "etcdserver: re-configuration failed due to not enough started members",
-);
+/// etcd loses the code of this one on the way, and so clients know it with none.
+pub(super) const NOT_ENOUGH_STARTED: EtcdError =
+    EtcdError(Unknown, "etcdserver: re-configuration failed due to not enough started members");
+pub(super) const DOWNGRADE_FORMAT: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: wrong downgrade target version format");
+pub(super) const DOWNGRADE_TARGET: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: invalid downgrade target version");
 pub(super) const BAD_LEADER_TRANSFEREE: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: bad leader transferee");
 
@@ -94,6 +109,10 @@ pub(super) const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided o
 pub(super) const WATCH_EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 /// As etcd prints its error for a negative start revision.
 pub(super) const WATCH_COMPACTED: &str = COMPACTED.1;
+
+/// etcd has no words for it.
+pub(super) const UNKNOWN_ALARM: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: unknown action or kind of alarm");
 
 /// What Mainstay does not do, with what to do instead.
 pub(super) fn unimplemented(text: &'static str) -> Status {

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use mainstay_engine::request::{Operation, OperationResponse, Transaction, TransactionResponse};
 use mainstay_proto::kv::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    PutResponse, RangeRequest, RangeResponse, Request, TxnRequest, TxnResponse,
 };
 
 use super::convert::KeysOnly;
 use super::errors::from_store;
-use super::{Door, convert, validate};
+use super::{Door, alarm, convert, validate};
+use crate::metrics;
 use crate::net::grpc::{Code, Status};
 
 pub(super) async fn range(door: Rc<Door>, request: RangeRequest) -> Result<RangeResponse, Status> {
@@ -23,6 +24,7 @@ pub(super) async fn range(door: Rc<Door>, request: RangeRequest) -> Result<Range
 
 pub(super) async fn put(door: Rc<Door>, request: PutRequest) -> Result<PutResponse, Status> {
     validate::put(&request)?;
+    door.check_write(alarm::put_cost(&request)).await?;
     door.metrics.put_total.add(1);
     let (revision, response) = single(&door, Operation::Put(convert::put(request))).await?;
     let OperationResponse::Put { previous } = response else { return Err(mismatch()) };
@@ -37,6 +39,7 @@ pub(super) async fn delete_range(
     request: DeleteRangeRequest,
 ) -> Result<DeleteRangeResponse, Status> {
     validate::delete_range(&request)?;
+    door.check_write(0).await?;
     door.metrics.delete_total.add(1);
     let operation = Operation::DeleteRange(convert::delete_range(request));
     let (revision, response) = single(&door, operation).await?;
@@ -64,8 +67,11 @@ pub(super) async fn transaction(
     door: Rc<Door>,
     request: TxnRequest,
 ) -> Result<TxnResponse, Status> {
-    validate::transaction(&request)?;
+    validate::transaction(&request, door.options.transaction_operations)?;
     door.metrics.transaction_total.add(1);
+    if !is_read_only(&request) {
+        door.check_write(alarm::transaction_cost(&request)).await?;
+    }
     let transaction = convert::transaction(request)?;
     let keys_only = KeysOnly::of(&transaction);
     let response = door.store.transact(transaction).await.map_err(from_store)?;
@@ -73,10 +79,21 @@ pub(super) async fn transaction(
     Ok(convert::transaction_response(header, response, keys_only.as_ref()))
 }
 
+/// Whether a transaction changes nothing, whichever way its compares turn out.
+fn is_read_only(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
+        Some(Request::Range(_)) => true,
+        Some(Request::Txn(nested)) => is_read_only(nested),
+        _ => false,
+    })
+}
+
 pub(super) async fn compact(
     door: Rc<Door>,
     request: CompactionRequest,
 ) -> Result<CompactionResponse, Status> {
+    door.check_write(0).await?;
+    metrics::server().compactions.add(1);
     let revision =
         door.store.compact(request.revision, request.physical).await.map_err(from_store)?;
     Ok(CompactionResponse { header: Some(door.header(revision)) })

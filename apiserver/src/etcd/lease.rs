@@ -16,7 +16,7 @@ use mainstay_proto::lease::{
 };
 
 use super::errors::{self, from_store};
-use super::{Door, limits};
+use super::{Door, alarm, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Messages, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -28,6 +28,7 @@ pub(super) async fn grant(
     if request.ttl > LEASE_TTL_MAX {
         return Err(errors::LEASE_TTL_TOO_LARGE.into());
     }
+    door.check_write(alarm::lease_cost()).await?;
     let ttl = request.ttl.max(limits::LEASE_TTL_MIN);
     let (id, ttl) = door.store.lease_grant(ttl, request.id).await.map_err(from_store)?;
     door.metrics.lease_granted_total.add(1);
@@ -39,6 +40,7 @@ pub(super) async fn revoke(
     door: Rc<Door>,
     request: LeaseRevokeRequest,
 ) -> Result<LeaseRevokeResponse, Status> {
+    door.check_write(0).await?;
     let revision = door.store.lease_revoke(request.id).await.map_err(from_store)?;
     door.metrics.lease_revoked_total.add(1);
     Ok(LeaseRevokeResponse { header: Some(door.header(revision)) })

@@ -18,8 +18,11 @@ pub(super) const GATEWAY_DEPTH: usize = 100;
 /// Bytes of a wrong value that the gateway shows in its answer; etcd shows all of it.
 pub(super) const GATEWAY_SHOWN_BYTES: usize = 256;
 
-/// Operations in one branch of a transaction, nested ones included: etcd's `--max-txn-ops`.
-pub(super) const TRANSACTION_OPERATIONS: usize = 128;
+/// Keys in the first answer of a range stream, so that it comes at once: etcd's figure.
+pub(super) const STREAM_FIRST_KEYS: usize = 10;
+
+/// Bytes of an answer that a range stream aims at, and so about the most that it holds at a time.
+pub(super) const STREAM_ANSWER_BYTES: usize = REQUEST_BYTES;
 
 /// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred; each costs
 /// about a kilobyte.

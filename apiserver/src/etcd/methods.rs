@@ -56,6 +56,7 @@ macro_rules! methods {
 
 methods! {
     Range: Unary "etcdserverpb.KV" "Range",
+    RangeStream: ServerStream "etcdserverpb.KV" "RangeStream",
     Put: Unary "etcdserverpb.KV" "Put",
     DeleteRange: Unary "etcdserverpb.KV" "DeleteRange",
     Txn: Unary "etcdserverpb.KV" "Txn",
@@ -122,7 +123,7 @@ mod tests {
             assert_eq!(Method::find(method.service(), method.name()), Some(*method));
             assert_eq!(*method as usize, position);
         }
-        assert_eq!(Method::find("etcdserverpb.KV", "RangeStream"), None);
+        assert_eq!(Method::find("etcdserverpb.KV", "RangeStreams"), None);
         assert!(is_service("etcdserverpb.KV") && !is_service("etcdserverpb.Kv"));
     }
 }

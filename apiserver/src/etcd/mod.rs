@@ -3,7 +3,9 @@
 //! [`Door::handle`] routes a request; each service has a file. A request is validated, turned
 //! into the store's vocabulary, and its answer turned back; nothing is kept in between.
 
+pub mod alarm;
 mod auth;
+pub mod auto_compaction;
 mod candidates;
 mod cluster;
 mod convert;
@@ -18,6 +20,7 @@ mod limits;
 mod lock;
 mod maintenance;
 mod methods;
+mod range_stream;
 mod snapshot;
 mod validate;
 mod watch;
@@ -25,6 +28,7 @@ mod watch;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -33,7 +37,9 @@ use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_proto::ResponseHeader;
 use prost::Message;
 
-use crate::metrics::{CallGuard, CoreMetrics};
+use self::alarm::Alarms;
+use self::errors::EtcdError;
+use crate::metrics::{self, CallGuard, CoreMetrics};
 use crate::net::grpc::{self, Code, Head, Status};
 use crate::net::{BoxedBody, RequestBody};
 pub use methods::{Kind, Method};
@@ -45,6 +51,9 @@ pub const ETCD_VERSION: &str = "3.6.13";
 /// The version of the cluster as a whole, in etcd's sense.
 pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 
+/// The same as etcd shows it in some places.
+pub const ETCD_MINOR_VERSION: &str = "3.6";
+
 /// What the door is told: about the member it speaks for, and how to behave.
 #[derive(Debug, Clone)]
 pub struct DoorOptions {
@@ -53,6 +62,10 @@ pub struct DoorOptions {
     pub peer_urls: Vec<String>,
     /// How often a silent watcher that asked for it hears how far it has come.
     pub progress_interval: Duration,
+    /// Operations in one branch of a transaction, nested ones included.
+    pub transaction_operations: usize,
+    /// Shared by all cores, and loaded before any of them serves.
+    pub alarms: Arc<Alarms>,
 }
 
 /// The door of one core.
@@ -78,6 +91,15 @@ impl Door {
     /// The number of a new watch stream.
     fn count_stream(&self) -> u32 {
         self.streams.replace(self.streams.get().wrapping_add(1))
+    }
+
+    /// Whether a write may go on that takes `cost` bytes more: no alarm and no quota forbids it.
+    async fn check_write(&self, cost: u64) -> Result<(), EtcdError> {
+        let checked = self.options.alarms.check(&self.store, cost).await;
+        if checked.is_err() {
+            metrics::server().refused_writes.add(1);
+        }
+        checked
     }
 
     /// What an answer begins with: who we are, and `revision`.
@@ -110,6 +132,11 @@ impl Door {
         self.call(method, timeout, request.into_body()).await
     }
 
+    /// Answers a request on a port that is for monitoring alone.
+    pub async fn monitor(self: Rc<Door>, request: Request<RequestBody>) -> Response<BoxedBody> {
+        self.endpoint(&request).await
+    }
+
     /// Calls a method with the messages of `body`.
     async fn call(
         self: Rc<Door>,
@@ -121,6 +148,7 @@ impl Door {
         match method {
             Method::Watch => watch::serve(self, body, call),
             Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
+            Method::RangeStream => range_stream::serve(self, body, call).await,
             Method::Observe => election::observe(self, body, call).await,
             Method::HealthWatch => health::watch(self, body, call).await,
             Method::Snapshot => snapshot::serve(self, body, call).await,
@@ -182,7 +210,8 @@ impl Door {
             Method::Leader => call.run(election::leader).await,
             Method::Resign => call.run(election::resign).await,
             Method::HealthCheck => call.run(health::check).await,
-            Method::Watch
+            Method::RangeStream
+            | Method::Watch
             | Method::LeaseKeepAlive
             | Method::Observe
             | Method::HealthWatch
@@ -275,8 +304,8 @@ mod tests {
             ("etcdserverpb.KV", "Range", Ok(Method::Range)),
             (
                 "etcdserverpb.KV",
-                "RangeStream",
-                Err("unknown method RangeStream for service etcdserverpb.KV"),
+                "RangeStreams",
+                Err("unknown method RangeStreams for service etcdserverpb.KV"),
             ),
             ("v3lockpb.Lock", "Lock", Ok(Method::Lock)),
             ("v3lockpb.Locks", "Lock", Err("unknown service v3lockpb.Locks")),

@@ -24,6 +24,25 @@ pub(super) fn range(request: &RangeRequest) -> Result<(), EtcdError> {
     Ok(())
 }
 
+/// As [`range`]; a stream has neither an order of its own nor filters.
+pub(super) fn range_stream(request: &RangeRequest) -> Result<(), EtcdError> {
+    range(request)?;
+    let by_key = request.sort_target() == SortTarget::Key;
+    if !by_key || request.sort_order() == SortOrder::Descend {
+        return Err(errors::STREAM_SORTED);
+    }
+    let filters = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    if filters.iter().any(|revision| *revision != 0) {
+        return Err(errors::STREAM_FILTERED);
+    }
+    Ok(())
+}
+
 pub(super) fn put(request: &PutRequest) -> Result<(), EtcdError> {
     if request.key.is_empty() {
         return Err(errors::EMPTY_KEY);
@@ -46,8 +65,9 @@ pub(super) fn size(bytes: usize) -> Result<(), EtcdError> {
     if bytes > limits::REQUEST_BYTES { Err(errors::REQUEST_TOO_LARGE) } else { Ok(()) }
 }
 
-pub(super) fn transaction(request: &TxnRequest) -> Result<(), EtcdError> {
-    operations(request, limits::TRANSACTION_OPERATIONS)?;
+/// `allowed` is how many operations a branch may have, nested ones included.
+pub(super) fn transaction(request: &TxnRequest, allowed: usize) -> Result<(), EtcdError> {
+    operations(request, allowed)?;
     intervals(&request.success)?;
     intervals(&request.failure)?;
     Ok(())
@@ -209,7 +229,7 @@ mod tests {
     }
 
     fn check(success: Vec<RequestOp>) -> Result<(), EtcdError> {
-        transaction(&TxnRequest { compare: Vec::new(), success, failure: Vec::new() })
+        transaction(&TxnRequest { compare: Vec::new(), success, failure: Vec::new() }, 128)
     }
 
     #[test]
@@ -284,10 +304,10 @@ mod tests {
         ] {
             assert_eq!(check(operations.clone()), expected, "{operations:?}");
             let request = TxnRequest { failure: operations.clone(), ..TxnRequest::default() };
-            assert_eq!(transaction(&request), expected, "as failure: {operations:?}");
+            assert_eq!(transaction(&request, 128), expected, "as failure: {operations:?}");
         }
         let request = TxnRequest { compare: vec![Compare::default()], ..TxnRequest::default() };
-        assert_eq!(transaction(&request), Err(errors::EMPTY_KEY));
+        assert_eq!(transaction(&request, 128), Err(errors::EMPTY_KEY));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use mainstay_engine::runtime::store::StoreStatus;
 
 use super::process;
 use super::registry::{CoreMetrics, sum};
+use super::server::{CHECKS, server};
 use crate::etcd::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Method};
 use crate::net::grpc::Code;
 
@@ -76,6 +77,7 @@ pub fn render(status: &StoreStatus, serving: bool) -> String {
         page.single(name, "gauge", help, sum(pick) as f64);
     }
     store(&mut page, status, serving);
+    operation(&mut page, status);
     calls(&mut page);
     for (name, kind, value) in process::figures() {
         page.single(name, kind, "As the kernel counts it.", value);
@@ -135,6 +137,68 @@ fn store(page: &mut Page, status: &StoreStatus, serving: bool) {
     ] {
         page.head(name, "gauge", help);
         page.line(name, &format!("{{{label}=\"{version}\"}}"), 1.0);
+    }
+}
+
+/// Alarms, quota, compaction and checks.
+fn operation(page: &mut Page, status: &StoreStatus) {
+    let server = server();
+    for (name, help, counter) in [
+        (
+            "mainstay_defragment_requests_total",
+            "Calls to Defragment, which has nothing to do here.",
+            &server.defragments,
+        ),
+        (
+            "mainstay_auto_compactions_total",
+            "Compactions that --auto-compaction-retention asked for.",
+            &server.auto_compactions,
+        ),
+        (
+            "mainstay_compaction_requests_total",
+            "Compactions that etcd clients asked for.",
+            &server.compactions,
+        ),
+        (
+            "mainstay_writes_refused_total",
+            "Writes of etcd clients that an alarm or the quota has refused.",
+            &server.refused_writes,
+        ),
+    ] {
+        page.single(name, "counter", help, counter.get() as f64);
+    }
+    page.single(
+        "etcd_server_quota_backend_bytes",
+        "gauge",
+        "Current backend storage quota size in bytes; 0 for none.",
+        server.quota_bytes.get() as f64,
+    );
+    let name = "etcd_debugging_server_alarms";
+    page.head(name, "gauge", "Alarms for every member in cluster; 1 for an active alarm.");
+    for (kind, value) in [("NOSPACE", &server.no_space_alarms), ("CORRUPT", &server.corrupt_alarms)]
+    {
+        let labels = format!("{{alarm_type=\"{kind}\",server_id=\"{:x}\"}}", status.member_id);
+        page.line(name, &labels, value.get() as f64);
+    }
+    checks(page);
+}
+
+/// Health checks by page and name.
+fn checks(page: &mut Page) {
+    let labels = |(kind, name): (&str, &str)| format!("name=\"{name}\",type=\"{kind}\"");
+    let checks = || CHECKS.into_iter().zip(&server().checks);
+    let name = "etcd_server_healthcheck";
+    page.head(name, "gauge", "The result of each kind of healthcheck.");
+    for (check, metrics) in checks() {
+        page.line(name, &format!("{{{}}}", labels(check)), metrics.last_succeeded.get() as f64);
+    }
+    let name = "etcd_server_healthchecks_total";
+    page.head(name, "counter", "The total number of each kind of healthcheck.");
+    for (check, metrics) in checks() {
+        for (status, counter) in [("success", &metrics.successes), ("error", &metrics.failures)] {
+            let labels = format!("{{{},status=\"{status}\"}}", labels(check));
+            page.line(name, &labels, counter.get() as f64);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const CODES: usize = Code::ALL.len();
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    const fn new() -> Counter {
+    pub(super) const fn new() -> Counter {
         Counter(AtomicU64::new(0))
     }
 

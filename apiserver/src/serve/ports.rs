@@ -47,6 +47,8 @@ pub(super) enum Serves {
     /// HTTP has ports of its own.
     Grpc,
     Http,
+    /// Metrics and health alone.
+    Monitoring,
 }
 
 impl Place {
@@ -78,7 +80,9 @@ impl Serves {
     /// The answer to a request that has come to the wrong port.
     pub(super) fn refuse(self, request: &Request<RequestBody>) -> Option<Response<BoxedBody>> {
         match (self, grpc::is_grpc(request.headers())) {
-            (Serves::Everything, _) | (Serves::Grpc, true) | (Serves::Http, false) => None,
+            (Serves::Everything | Serves::Monitoring, _)
+            | (Serves::Grpc, true)
+            | (Serves::Http, false) => None,
             (Serves::Grpc, false) => {
                 let text = "only gRPC is served here; HTTP is on --listen-client-http-urls\n";
                 let mut answer = Response::new(BoxedBody::full(text));
@@ -111,7 +115,9 @@ pub(super) fn reserve(urls: &[ListenUrl]) -> Result<Vec<ListenUrl>, PortError> {
 pub(super) fn etcd(flags: &StoreFlags, pki: Option<&Pki>) -> Result<Vec<EtcdPort>, ServeError> {
     let clients = &flags.listen_client_urls;
     let http = &flags.listen_client_http_urls;
-    let tls = match pki.filter(|_| clients.iter().chain(http).any(|url| url.tls)) {
+    let monitoring = &flags.etcd.listen_metrics_urls;
+    let mut urls = clients.iter().chain(http).chain(monitoring);
+    let tls = match pki.filter(|_| urls.any(|url| url.tls)) {
         Some(pki) => Some(etcd_tls(flags, pki)?),
         None => None,
     };
@@ -122,7 +128,9 @@ pub(super) fn etcd(flags: &StoreFlags, pki: Option<&Pki>) -> Result<Vec<EtcdPort
     };
     let all = if http.is_empty() { Serves::Everything } else { Serves::Grpc };
     let clients = clients.iter().map(|url| port(url, all));
-    Ok(clients.chain(http.iter().map(|url| port(url, Serves::Http))).collect())
+    let http = http.iter().map(|url| port(url, Serves::Http));
+    let monitoring = monitoring.iter().map(|url| port(url, Serves::Monitoring));
+    Ok(clients.chain(http).chain(monitoring).collect())
 }
 
 fn etcd_tls(flags: &StoreFlags, pki: &Pki) -> Result<Arc<Reloading>, ServeError> {

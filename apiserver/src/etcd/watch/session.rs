@@ -52,6 +52,8 @@ struct Entry {
     /// ... unless it got events since it last did.
     silent: bool,
     fragment: bool,
+    /// Before this revision the watcher has no progress to tell of; 0 for any.
+    start_revision: Revision,
     /// Everything up to this revision has been sent.
     position: Revision,
     _counted: Gauge,
@@ -192,6 +194,7 @@ impl Session {
             }
         };
         let (progress_notify, fragment) = (create.progress_notify, create.fragment);
+        let start_revision = create.start_revision;
         match self.door.store.watch(watch_request(create)).await {
             Ok(watcher) => {
                 let header = self.door.header(watcher.created_revision());
@@ -205,6 +208,7 @@ impl Session {
                     progress_notify,
                     silent: true,
                     fragment,
+                    start_revision,
                     position: watcher.created_revision(),
                     _counted: Gauge::up(&self.door.metrics.watchers),
                 };
@@ -372,8 +376,10 @@ impl Session {
         if due.interval {
             self.tell_each();
         }
-        // etcd does not answer for a stream without watchers.
-        if let (true, Some(reached)) = (due.requested, reached) {
+        // As in etcd, there is no answer for a stream without watchers, nor for one with a watcher
+        // that begins later: a client takes progress for the place to go on from.
+        let begun = |reached| self.entries.values().all(|entry| entry.start_revision <= reached);
+        if let (true, Some(reached)) = (due.requested, reached.filter(|reached| begun(*reached))) {
             let header = self.door.header(reached);
             self.outgoing.push_back(message::progress(header, NO_WATCHER));
         }
@@ -382,7 +388,8 @@ impl Session {
     /// The notices of an interval, for watchers that had no events in it; then the next interval.
     fn tell_each(&mut self) {
         for (watch_id, entry) in &mut self.entries {
-            if entry.progress_notify && std::mem::replace(&mut entry.silent, true) {
+            let wants = entry.progress_notify && std::mem::replace(&mut entry.silent, true);
+            if wants && entry.start_revision <= entry.position {
                 let header = self.door.header(entry.position);
                 self.outgoing.push_back(message::progress(header, *watch_id));
             }

@@ -1,0 +1,102 @@
+//! Figures of the process as a whole, not of one core.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mainstay_proto::maintenance::{AlarmMember, AlarmType};
+
+use super::registry::Counter;
+
+/// A number that is what it was last set to.
+#[derive(Debug, Default)]
+pub struct Value(AtomicU64);
+
+impl Value {
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The checks of `/livez` and `/readyz`, as etcd's metrics call them.
+pub(super) const CHECKS: [(&str, &str); 5] = [
+    ("livez", "serializable_read"),
+    ("readyz", "data_corruption"),
+    ("readyz", "serializable_read"),
+    ("readyz", "linearizable_read"),
+    ("readyz", "non_learner"),
+];
+
+/// How one check went.
+#[derive(Debug)]
+pub(super) struct CheckMetrics {
+    pub(super) last_succeeded: Value,
+    pub(super) successes: Counter,
+    pub(super) failures: Counter,
+}
+
+impl CheckMetrics {
+    const fn new() -> CheckMetrics {
+        CheckMetrics {
+            last_succeeded: Value(AtomicU64::new(0)),
+            successes: Counter::new(),
+            failures: Counter::new(),
+        }
+    }
+}
+
+/// Seldom written, by whichever core it happens on.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    /// 0 for none.
+    pub quota_bytes: Value,
+    pub auto_compactions: Counter,
+    /// Compactions that clients asked for.
+    pub compactions: Counter,
+    /// Calls to Defragment, which has nothing to do.
+    pub defragments: Counter,
+    /// Writes refused because of an alarm or the quota.
+    pub refused_writes: Counter,
+    pub(super) checks: [CheckMetrics; CHECKS.len()],
+    pub(super) no_space_alarms: Value,
+    pub(super) corrupt_alarms: Value,
+}
+
+static SERVER: ServerMetrics = ServerMetrics {
+    quota_bytes: Value(AtomicU64::new(0)),
+    auto_compactions: Counter::new(),
+    compactions: Counter::new(),
+    defragments: Counter::new(),
+    refused_writes: Counter::new(),
+    checks: [const { CheckMetrics::new() }; CHECKS.len()],
+    no_space_alarms: Value(AtomicU64::new(0)),
+    corrupt_alarms: Value(AtomicU64::new(0)),
+};
+
+/// The figures of this process.
+pub fn server() -> &'static ServerMetrics {
+    &SERVER
+}
+
+impl ServerMetrics {
+    /// Counts a check of `/readyz`, or else of `/livez`.
+    pub fn count_check(&self, ready: bool, name: &str, succeeded: bool) {
+        let page = if ready { "readyz" } else { "livez" };
+        let Some(position) = CHECKS.iter().position(|check| *check == (page, name)) else { return };
+        let check = &self.checks[position];
+        check.last_succeeded.set(u64::from(succeeded));
+        (if succeeded { &check.successes } else { &check.failures }).add(1);
+    }
+
+    /// Tells which alarms there are.
+    pub fn set_alarms(&self, alarms: &[AlarmMember]) {
+        let count = |kind: AlarmType| {
+            let of_kind = |alarm: &&AlarmMember| alarm.alarm == i32::from(kind);
+            alarms.iter().filter(of_kind).count() as u64
+        };
+        self.no_space_alarms.set(count(AlarmType::NoSpace));
+        self.corrupt_alarms.set(count(AlarmType::Corrupt));
+    }
+}

@@ -1,0 +1,414 @@
+//! What an operator asks of the etcd door: streamed ranges, alarms, quota, automatic compaction,
+//! maintenance of a member that is alone.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mainstay_proto::cluster::{MemberListRequest, MemberListResponse, MemberUpdateRequest};
+use mainstay_proto::kv::*;
+use mainstay_proto::lease::{LeaseGrantRequest, LeaseGrantResponse};
+use mainstay_proto::maintenance::*;
+use mainstay_tests::grpc::{Client, Failure, Stream, block_on};
+use mainstay_tests::http::get;
+use mainstay_tests::process::{Directory, Mainstay};
+use prost::Message;
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const STREAM: &str = "/etcdserverpb.KV/RangeStream";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const COMPACT: &str = "/etcdserverpb.KV/Compact";
+const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
+const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+
+fn failure(code: u32, message: &str) -> Failure {
+    Failure { code, message: message.to_owned() }
+}
+
+fn no_space() -> Failure {
+    failure(8, "etcdserver: mvcc: database space exceeded")
+}
+
+async fn put(client: &Client, key: &str, bytes: usize) -> Result<PutResponse, Failure> {
+    let (key, value) = (key.to_owned().into(), vec![b'v'; bytes].into());
+    client.unary(PUT, &PutRequest { key, value, ..PutRequest::default() }).await
+}
+
+async fn delete(client: &Client, key: &str) -> DeleteRangeResponse {
+    let request = DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
+    client.unary(DELETE, &request).await.expect("a deletion")
+}
+
+/// All answers of a streamed range, and how it ended.
+async fn streamed(
+    client: &Client,
+    request: &RangeRequest,
+) -> (Vec<RangeResponse>, Option<Failure>) {
+    let mut stream: Stream<RangeRequest, RangeStreamResponse> = client.open(STREAM, request).await;
+    let mut answers = Vec::new();
+    while let Some(answer) = stream.next().await {
+        answers.push(answer.range_response.expect("always there"));
+    }
+    (answers, stream.end().await)
+}
+
+#[test]
+fn a_streamed_range_is_the_range_in_parts() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        for number in 0..300 {
+            put(&client, &format!("s/{number:03}"), 20_000).await.expect("a put");
+        }
+        put(&client, "t", 1).await.expect("a put");
+        let all = RangeRequest { key: "s/".into(), range_end: "s0".into(), ..Default::default() };
+        let key = |key: &str| RangeRequest { key: key.to_owned().into(), ..Default::default() };
+        for request in [
+            all.clone(),
+            RangeRequest { limit: 5, ..all.clone() },
+            RangeRequest { limit: 10, ..all.clone() },
+            RangeRequest { limit: 37, ..all.clone() },
+            RangeRequest { limit: 300, ..all.clone() },
+            RangeRequest { limit: 1000, ..all.clone() },
+            RangeRequest { revision: 50, ..all.clone() },
+            RangeRequest { keys_only: true, ..all.clone() },
+            RangeRequest { count_only: true, ..all.clone() },
+            RangeRequest { sort_order: SortOrder::Ascend.into(), ..all.clone() },
+            RangeRequest { range_end: "\0".into(), ..all.clone() },
+            key("s/007"),
+            key("missing"),
+            RangeRequest { range_end: "a".into(), ..all.clone() },
+        ] {
+            let whole: RangeResponse = client.unary(RANGE, &request).await.expect("a range");
+            let (answers, end) = streamed(&client, &request).await;
+            assert_eq!(end, None, "{request:?}");
+            let (last, before) = answers.split_last().expect("at least one answer");
+            for answer in before {
+                assert_eq!((answer.header, answer.more, answer.count), (None, false, 0));
+            }
+            let kvs: Vec<_> = answers.iter().flat_map(|answer| answer.kvs.clone()).collect();
+            assert_eq!(RangeResponse { kvs, ..last.clone() }, whole, "{request:?}");
+        }
+        let (answers, _) = streamed(&client, &all).await;
+        assert_eq!(answers[0].kvs.len(), 10, "the first answer comes at once");
+        let largest = answers.iter().map(Message::encoded_len).max().expect("answers");
+        assert!((1_500_000..4_000_000).contains(&largest), "{largest} bytes in one answer");
+    });
+}
+
+#[test]
+fn a_streamed_range_stays_at_its_revision() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        for number in 0..50 {
+            // More than a connection's window takes: the rest waits for the client.
+            put(&client, &format!("s/{number:02}"), 1_000_000).await.expect("a put");
+        }
+        let all = RangeRequest { key: "s/".into(), range_end: "s0".into(), ..Default::default() };
+        let mut stream: Stream<RangeRequest, RangeStreamResponse> = client.open(STREAM, &all).await;
+        let first = stream.next().await.expect("an answer").range_response.expect("always there");
+        let other = Client::connect(&server.etcd).await;
+        put(&other, "s/49", 1).await.expect("a put");
+        delete(&other, "s/48").await;
+        put(&other, "s/50", 1).await.expect("a put");
+        let mut kvs = first.kvs;
+        let mut last = None;
+        while let Some(answer) = stream.next().await {
+            let answer = answer.range_response.expect("always there");
+            kvs.extend(answer.kvs.clone());
+            last = Some(answer);
+        }
+        let last = last.expect("more than one answer");
+        assert_eq!((kvs.len(), last.count, last.more), (50, 50, false));
+        assert!(kvs.iter().all(|kv| kv.value.len() == 1_000_000));
+        assert_eq!(last.header.expect("in the last").revision, 51);
+    });
+}
+
+#[test]
+fn streamed_ranges_refuse_what_etcd_refuses() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        let all = RangeRequest { key: "s".into(), range_end: "\0".into(), ..Default::default() };
+        let sorted = || failure(12, "RangeStream does not support custom sort orders");
+        let filtered = || failure(12, "RangeStream does not support revision filters");
+        for (request, expected) in [
+            (RangeRequest::default(), failure(3, "etcdserver: key is not provided")),
+            (
+                RangeRequest { sort_order: 9, ..all.clone() },
+                failure(3, "etcdserver: invalid sort option"),
+            ),
+            (RangeRequest { sort_order: 2, ..all.clone() }, sorted()),
+            (RangeRequest { sort_target: 3, sort_order: 1, ..all.clone() }, sorted()),
+            (RangeRequest { min_mod_revision: 1, ..all.clone() }, filtered()),
+            (RangeRequest { max_create_revision: 1, ..all.clone() }, filtered()),
+            (
+                RangeRequest { revision: 99, ..all.clone() },
+                failure(11, "etcdserver: mvcc: required revision is a future revision"),
+            ),
+        ] {
+            let (answers, end) = streamed(&client, &request).await;
+            assert_eq!((answers, end), (vec![], Some(expected)), "{request:?}");
+        }
+    });
+}
+
+async fn alarm(
+    client: &Client,
+    action: AlarmAction,
+    member_id: u64,
+    alarm: AlarmType,
+) -> Vec<AlarmMember> {
+    let request = AlarmRequest { action: action.into(), member_id, alarm: alarm.into() };
+    let answer: AlarmResponse = client.unary(ALARM, &request).await.expect("an answer");
+    assert!(answer.header.expect("a header").revision > 0);
+    answer.alarms
+}
+
+async fn status(client: &Client) -> StatusResponse {
+    client.unary(STATUS, &StatusRequest {}).await.expect("a status")
+}
+
+#[test]
+fn alarms_are_raised_kept_and_taken_back() {
+    use AlarmAction::{Activate, Deactivate, Get};
+    use AlarmType::{Corrupt, NoSpace, None};
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        put(&client, "k", 1).await.expect("a put");
+        let space = AlarmMember { member_id: 7, alarm: NoSpace.into() };
+        assert_eq!(alarm(&client, Get, 0, None).await, []);
+        assert_eq!(alarm(&client, Activate, 7, None).await, []);
+        assert_eq!(alarm(&client, Activate, 7, NoSpace).await, [space]);
+        assert_eq!(alarm(&client, Activate, 7, NoSpace).await, [space]);
+        assert_eq!(alarm(&client, Get, 0, None).await, [space]);
+        assert_eq!(alarm(&client, Get, 0, Corrupt).await, []);
+        assert_eq!(status(&client).await.errors, ["memberID:7 alarm:NOSPACE "]);
+        assert_eq!(put(&client, "k", 1).await, Err(no_space()));
+        assert_eq!(delete(&client, "k").await.deleted, 1);
+    });
+    // It holds over a restart, and over every core.
+    server.stop();
+    let server = Mainstay::store(directory.path(), &["--cores=3"]);
+    block_on(async {
+        for _ in 0..8 {
+            let client = Client::connect(&server.etcd).await;
+            assert_eq!(put(&client, "k", 1).await, Err(no_space()));
+        }
+        let unhealthy = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}";
+        for (path, code, text) in [
+            ("/health", 503, unhealthy),
+            ("/health?exclude=CORRUPT", 503, unhealthy),
+            ("/health?exclude=NOSPACE", 200, "{\"health\":\"true\",\"reason\":\"\"}"),
+            ("/health?exclude=NOSPACE&serializable=true", 200, "\"true\""),
+            ("/readyz", 200, "ok\n"),
+            ("/metrics", 200, "etcd_debugging_server_alarms{alarm_type=\"NOSPACE\""),
+        ] {
+            let answer = get(&server.etcd, path);
+            assert_eq!(answer.status, code, "{path}");
+            assert!(answer.body.contains(text), "{path}: {}", answer.body);
+        }
+        let client = Client::connect(&server.etcd).await;
+        assert_eq!(alarm(&client, Deactivate, 8, NoSpace).await, []);
+        assert_eq!(alarm(&client, Deactivate, 7, NoSpace).await.len(), 1);
+        assert_eq!(alarm(&client, Deactivate, 7, NoSpace).await, []);
+        put(&client, "k", 1).await.expect("a put");
+
+        let corrupt = failure(15, "etcdserver: corrupt cluster");
+        assert_eq!(alarm(&client, Activate, 0, Corrupt).await.len(), 1);
+        assert_eq!(status(&client).await.errors, ["alarm:CORRUPT "]);
+        assert_eq!(put(&client, "k", 1).await, Err(corrupt.clone()));
+        let request = DeleteRangeRequest { key: "k".into(), ..Default::default() };
+        let answer = client.unary::<_, DeleteRangeResponse>(DELETE, &request).await;
+        assert_eq!(answer, Err(corrupt.clone()));
+        let request = CompactionRequest { revision: 1, physical: false };
+        let answer = client.unary::<_, CompactionResponse>(COMPACT, &request).await;
+        assert_eq!(answer, Err(corrupt));
+        let request = RangeRequest { key: "k".into(), ..Default::default() };
+        let read: RangeResponse = client.unary(RANGE, &request).await.expect("reads go on");
+        assert_eq!(read.count, 1);
+        for (path, code, text) in [
+            ("/readyz", 503, "[-]data_corruption failed: alarm activated: CORRUPT\n"),
+            ("/readyz?exclude=data_corruption", 200, "ok\n"),
+            ("/readyz/data_corruption", 503, "[-]data_corruption failed: alarm activated: CORRUPT"),
+            ("/livez", 200, "ok\n"),
+            ("/health", 503, "ALARM CORRUPT"),
+        ] {
+            let answer = get(&server.etcd, path);
+            assert_eq!(answer.status, code, "{path}");
+            assert!(answer.body.contains(text), "{path}: {}", answer.body);
+        }
+        assert_eq!(alarm(&client, Deactivate, 0, Corrupt).await.len(), 1);
+        assert_eq!(get(&server.etcd, "/readyz").status, 200);
+    });
+}
+
+#[test]
+fn a_quota_refuses_growth_and_nothing_else() {
+    let directory = Directory::new();
+    let server =
+        Mainstay::store(directory.path(), &["--cores=2", "--quota-backend-bytes=10000000"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        let mut keys = 0;
+        let refused = loop {
+            match put(&client, &format!("q/{keys}"), 500_000).await {
+                Ok(_) => keys += 1,
+                Err(refused) => break refused,
+            }
+            assert!(keys < 100, "the quota holds nobody up");
+            // What is in use is counted twice a second.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(refused, no_space());
+        assert!(keys > 10, "only {keys} keys of half a megabyte in ten");
+        let own = status(&client).await;
+        assert_eq!(own.db_size_quota, 10_000_000);
+        let member = own.header.expect("a header").member_id;
+        assert_eq!(own.errors, [format!("memberID:{member} alarm:NOSPACE ")]);
+
+        // Reads, deletions, compactions and transactions without puts go on, leases and puts don't.
+        let lease = LeaseGrantRequest { ttl: 60, id: 0 };
+        let answer =
+            client.unary::<_, LeaseGrantResponse>("/etcdserverpb.Lease/LeaseGrant", &lease).await;
+        assert_eq!(answer, Err(no_space()));
+        let key = || Bytes::from_static(b"q/0");
+        let op = |request| RequestOp { request: Some(request) };
+        let puts = op(Request::Put(PutRequest { key: key(), ..Default::default() }));
+        let deletes =
+            op(Request::DeleteRange(DeleteRangeRequest { key: key(), ..Default::default() }));
+        let writes = TxnRequest { failure: vec![puts], ..Default::default() };
+        assert_eq!(client.unary::<_, TxnResponse>(TXN, &writes).await, Err(no_space()));
+        let writes = TxnRequest { success: vec![deletes], ..Default::default() };
+        client.unary::<_, TxnResponse>(TXN, &writes).await.expect("a transaction");
+        let request = CompactionRequest { revision: 2, physical: true };
+        client.unary::<_, CompactionResponse>(COMPACT, &request).await.expect("a compaction");
+
+        // When there is space again, the alarm goes by itself.
+        for number in 1..keys / 2 {
+            delete(&client, &format!("q/{number}")).await;
+        }
+        let begun = Instant::now();
+        while put(&client, "again", 1000).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the alarm stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(status(&client).await.errors, [""; 0]);
+    });
+    assert!(server.stderr().contains("writes are taken again"), "{}", server.stderr());
+}
+
+#[test]
+fn history_is_compacted_by_time() {
+    let directory = Directory::new();
+    let server =
+        Mainstay::store(directory.path(), &["--cores=2", "--auto-compaction-retention=1s"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        let begun = Instant::now();
+        let request = |revision| RangeRequest { key: "k".into(), revision, ..Default::default() };
+        let compacted = failure(11, "etcdserver: mvcc: required revision has been compacted");
+        loop {
+            let now = put(&client, "k", 1).await.expect("a put").header.expect("a header").revision;
+            let old: Result<RangeResponse, _> = client.unary(RANGE, &request(2)).await;
+            if old == Err(compacted.clone()) {
+                // What is younger than a second is there.
+                let young: Result<RangeResponse, _> = client.unary(RANGE, &request(now - 2)).await;
+                assert!(young.is_ok(), "{young:?}");
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(15), "nothing is compacted: {old:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_member_that_is_alone() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    let maintenance = |name: &str| format!("/etcdserverpb.Maintenance/{name}");
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        let own = status(&client).await;
+        let member = own.header.expect("a header").member_id;
+        assert_eq!((own.leader, own.is_learner, own.db_size_quota), (member, false, 0));
+        assert!(own.version.starts_with("3.6.") && own.storage_version == "3.6.0");
+        assert!(own.db_size > 0 && own.raft_index == own.raft_applied_index && own.raft_term > 0);
+
+        let path = maintenance("MoveLeader");
+        let to_itself = MoveLeaderRequest { target_id: member };
+        client.unary::<_, MoveLeaderResponse>(&path, &to_itself).await.expect("it leads already");
+        let answer =
+            client.unary::<_, MoveLeaderResponse>(&path, &MoveLeaderRequest { target_id: 5 }).await;
+        assert_eq!(answer, Err(failure(9, "etcdserver: bad leader transferee")));
+
+        for (action, version, expected) in [
+            (DowngradeAction::Validate, "3.5.0", Ok("3.6")),
+            (DowngradeAction::Cancel, "", Ok("3.6")),
+            (
+                DowngradeAction::Validate,
+                "3.4",
+                Err(failure(3, "etcdserver: invalid downgrade target version")),
+            ),
+            (
+                DowngradeAction::Enable,
+                "soon",
+                Err(failure(3, "etcdserver: wrong downgrade target version format")),
+            ),
+        ] {
+            let request = DowngradeRequest { action: action.into(), version: version.to_owned() };
+            let path = maintenance("Downgrade");
+            let answer = client.unary::<_, DowngradeResponse>(&path, &request);
+            let answer = answer.await.map(|answer| answer.version);
+            assert_eq!(answer, expected.map(str::to_owned), "{request:?}");
+        }
+
+        let urls = vec!["http://elsewhere:2380".to_owned()];
+        let update = |id| MemberUpdateRequest { id, peer_urls: urls.clone() };
+        let path = "/etcdserverpb.Cluster/MemberUpdate";
+        let answer = client.unary::<_, MemberListResponse>(path, &update(12345)).await;
+        assert_eq!(answer, Err(failure(5, "etcdserver: member not found")));
+        for path in [path, "/etcdserverpb.Cluster/MemberList"] {
+            let answer: MemberListResponse = if path.ends_with("List") {
+                let request = MemberListRequest { linearizable: true };
+                client.unary(path, &request).await.expect("a list")
+            } else {
+                client.unary(path, &update(member)).await.expect("an update")
+            };
+            assert_eq!(answer.members.len(), 1);
+            assert_eq!(answer.members[0].peer_urls, urls, "{path}");
+        }
+    });
+}
+
+#[test]
+fn metrics_have_a_port_of_their_own() {
+    let port = {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.local_addr().expect("bound").port()
+    };
+    let address = format!("127.0.0.1:{port}");
+    let directory = Directory::new();
+    let flag = format!("--listen-metrics-urls=http://{address}");
+    let _server = Mainstay::store(directory.path(), &["--cores=2", &flag]);
+    for (path, code, text) in [
+        ("/health", 200, "\"true\""),
+        ("/metrics", 200, "etcd_server_has_leader 1"),
+        ("/v3/kv/range", 404, "404"),
+        ("/livez", 200, "ok"),
+    ] {
+        let answer = get(&address, path);
+        assert_eq!(answer.status, code, "{path}");
+        assert!(answer.body.contains(text), "{path}: {}", answer.body);
+    }
+}
