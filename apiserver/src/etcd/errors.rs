@@ -100,8 +100,6 @@ pub(super) const LEADER_MISSING: EtcdError =
 
 pub(super) const TOO_MANY_REQUESTS: EtcdError =
     EtcdError(ResourceExhausted, "etcdserver: too many requests");
-pub(super) const NO_SPACE: EtcdError =
-    EtcdError(ResourceExhausted, "etcdserver: mvcc: database space exceeded");
 pub(super) const STOPPED: EtcdError = EtcdError(Unavailable, "etcdserver: server stopped");
 
 /// The reasons that a watch response gives for not creating a watcher.

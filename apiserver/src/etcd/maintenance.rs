@@ -91,15 +91,37 @@ pub(super) async fn defragment(
     Ok(DefragmentResponse { header: None })
 }
 
-pub(super) async fn hash(_door: Rc<Door>, _request: HashRequest) -> Result<HashResponse, Status> {
-    Err(errors::unimplemented("mainstay has no etcd database file to hash"))
+/// The hash of everything there is. etcd hashes its file; as there, members can be compared with
+/// each other and with nothing else.
+pub(super) async fn hash(door: Rc<Door>, _request: HashRequest) -> Result<HashResponse, Status> {
+    let hashed = door.store.hash_kv(0).await.map_err(from_store)?;
+    Ok(HashResponse {
+        header: Some(door.header(hashed.current_revision)),
+        hash: folded(hashed.hash),
+    })
 }
 
+/// The hash of what lived at a revision.
 pub(super) async fn hash_kv(
-    _door: Rc<Door>,
-    _request: HashKvRequest,
+    door: Rc<Door>,
+    request: HashKvRequest,
 ) -> Result<HashKvResponse, Status> {
-    Err(errors::unimplemented("HashKV is not implemented by mainstay yet"))
+    let hashed = door.store.hash_kv(request.revision).await.map_err(from_store)?;
+    Ok(HashKvResponse {
+        header: Some(door.header(hashed.current_revision)),
+        hash: folded(hashed.hash),
+        // etcd says -1 when nothing was ever compacted.
+        compact_revision: match hashed.compacted_revision {
+            0 => -1,
+            revision => revision,
+        },
+        hash_revision: hashed.revision,
+    })
+}
+
+/// All of a hash, in the half that etcd's answer has room for.
+fn folded(hash: u64) -> u32 {
+    (hash >> 32) as u32 ^ hash as u32
 }
 
 /// This member leads already, and there is no other. etcd's answer has no header.
