@@ -84,7 +84,7 @@ fn parse_cluster_state(text: &str) -> Result<String, String> {
 }
 
 /// How often a silent watcher is told how far it has come, in etcd's older name too.
-pub const PROGRESS_ALIAS: &str = "experimental-watch-progress-notify-interval";
+pub(super) const PROGRESS_ALIAS: &str = "experimental-watch-progress-notify-interval";
 
 /// The flags that were given and have no effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -260,7 +260,7 @@ impl Args for WithoutEffect {
 
 /// Has each of these flags of `command` take its value from the environment too, under etcd's name
 /// for it: `--data-dir` from `ETCD_DATA_DIR`. The command line counts more.
-pub fn with_environment(command: Command, flags: &[String]) -> Command {
+pub(super) fn with_environment(command: Command, flags: &[String]) -> Command {
     command.mut_args(|argument| {
         let name = argument.get_long().filter(|name| flags.iter().any(|flag| flag == name));
         let Some(name) = name else { return argument };
@@ -270,7 +270,7 @@ pub fn with_environment(command: Command, flags: &[String]) -> Command {
 }
 
 /// Shorter intervals would keep a server with many watchers busy; etcd has the same bound.
-pub fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(crate::duration::parse(text)?.max(Duration::from_millis(100)))
 }
 

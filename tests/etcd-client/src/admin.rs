@@ -51,7 +51,7 @@ pub async fn members(client: &mut Client) -> Checked {
     let [member] = list.members() else { panic!("{list:?}") };
     ensure(!member.is_learner() && !member.client_urls().is_empty(), "a voter with URLs");
     let id = member.id();
-    client.member_update(id, ["http://127.0.0.1:2380"]).await?;
+    client.member_update(id, ["http://127.0.0.1:2380".to_owned()]).await?;
     ensure(client.member_remove(id).await.is_err(), "the last one stays");
     ensure(client.member_promote(id).await.is_err(), "it is no learner");
     Ok(())

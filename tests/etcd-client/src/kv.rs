@@ -14,7 +14,8 @@ pub async fn put(client: &mut Client) -> Checked {
     let second = client.put("put", "2", Some(options)).await?;
     let before = second.prev_key().expect("asked for");
     assert_eq!((before.key(), before.value(), before.version()), (&b"put"[..], &b"1"[..], 1));
-    let revision = |answer: &etcd_client::PutResponse| answer.header().expect("a header").revision();
+    let revision =
+        |answer: &etcd_client::PutResponse| answer.header().expect("a header").revision();
     assert_eq!(revision(&second), revision(&first) + 1);
     let missing = client.put("nowhere", "", Some(PutOptions::new().with_ignore_value())).await;
     ensure(missing.is_err(), "there is no value to keep");
