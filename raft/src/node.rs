@@ -183,6 +183,7 @@ impl Node {
             self.tick_leader();
             return;
         }
+        self.expire_forwarded_reads();
         self.elapsed = self.elapsed.saturating_add(1);
         if self.elapsed >= self.timeout && self.may_campaign() {
             self.campaign();

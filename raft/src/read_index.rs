@@ -39,6 +39,14 @@ enum Asker {
     Peer { id: u64, number: u64 },
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Forwarded {
+    number: u64,
+    context: u64,
+    /// When it was sent: it may be lost.
+    tick: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     /// The newest heartbeat of this term.
@@ -46,8 +54,8 @@ pub(crate) struct Reads {
     pending: VecDeque<Pending>,
     /// Those that came before the leader had committed anything in its term.
     waiting: Vec<Asker>,
-    /// Sent to the leader: number and the owner's context.
-    forwarded: VecDeque<(u64, u64)>,
+    /// Sent to the leader, oldest first.
+    forwarded: VecDeque<Forwarded>,
     /// Every forwarded read has a number of its own, also across restarts: a late answer to an old
     /// one must not be taken for an answer to a new one.
     next_number: u64,
@@ -75,7 +83,7 @@ impl Reads {
 
 impl Node {
     /// Asks for an index to read at; the answer comes in [`Ready::reads`] under the same `context`,
-    /// or in [`Ready::failed_reads`], or, if messages are lost, not at all.
+    /// or in [`Ready::failed_reads`].
     ///
     /// [`Ready::reads`]: crate::Ready::reads
     /// [`Ready::failed_reads`]: crate::Ready::failed_reads
@@ -93,7 +101,8 @@ impl Node {
         }
         let number = self.reads.next_number;
         self.reads.next_number = number.wrapping_add(1);
-        self.reads.forwarded.push_back((number, context));
+        let tick = self.now;
+        self.reads.forwarded.push_back(Forwarded { number, context, tick });
         self.send(self.leader, Body::ReadRequest { context: number });
         Ok(())
     }
@@ -168,16 +177,26 @@ impl Node {
 
     pub(crate) fn handle_read_response(&mut self, number: u64, index: u64) {
         let forwarded = &mut self.reads.forwarded;
-        let Some(place) = forwarded.iter().position(|read| read.0 == number) else { return };
-        if let Some((_, context)) = forwarded.remove(place) {
+        let Some(place) = forwarded.iter().position(|read| read.number == number) else { return };
+        if let Some(Forwarded { context, .. }) = forwarded.remove(place) {
             self.out.reads.push(ReadState { context, index });
         }
     }
 
     /// Another leader, or none: what was asked of the last one will not be answered.
     pub(crate) fn fail_forwarded_reads(&mut self) {
-        let failed = self.reads.forwarded.drain(..).map(|(_, context)| context);
+        let failed = self.reads.forwarded.drain(..).map(|read| read.context);
         self.out.failed_reads.extend(failed);
+    }
+
+    /// What the leader has not answered for two election timeouts, it never will.
+    pub(crate) fn expire_forwarded_reads(&mut self) {
+        let patience = 2 * u64::from(self.options.election_ticks);
+        let now = self.now;
+        let late = |read: &mut Forwarded| now - read.tick >= patience;
+        while let Some(read) = self.reads.forwarded.pop_front_if(late) {
+            self.out.failed_reads.push(read.context);
+        }
     }
 
     /// This member leads no more.

@@ -68,7 +68,11 @@ impl Node {
         let commit = self.hard_state.commit;
         let Some(progress) = self.leading.peers.get_mut(&peer) else { return };
         let prev_index = progress.next - 1;
-        let Some(prev_term) = self.log.term_at(prev_index) else { return };
+        let Some(prev_term) = self.log.term_at(prev_index) else {
+            // What was sent is not in the log any more, and it is not known to have arrived.
+            self.begin_snapshot(peer);
+            return;
+        };
         progress.commit_sent = progress.commit_sent.max(commit.min(prev_index));
         self.send(peer, Body::Append { prev_index, prev_term, entries: Vec::new(), commit });
     }
@@ -97,7 +101,10 @@ impl Node {
         for peer in self.readers(first) {
             if let Some(progress) = self.leading.peers.get_mut(&peer) {
                 progress.reading = None;
-                self.send_entries(peer, entries.clone());
+                // It may have got further by itself, as a late answer told.
+                if progress.next == first {
+                    self.send_entries(peer, entries.clone());
+                }
             }
         }
     }

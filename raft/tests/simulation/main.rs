@@ -1,0 +1,184 @@
+//! Whole clusters in one thread, in a world that a seed decides: messages are lost, repeated, late and
+//! out of order; members crash and lose what was not written, or find their disks damaged or empty;
+//! clocks differ; members come and go. Checked all the while: the five properties of the Raft paper's
+//! figure 3, and that clients see a linearizable store; at the end: that the cluster recovers.
+//!
+//! * `RAFT_SEED=7 cargo test -p mainstay-raft --test simulation replay -- --nocapture` tells one story.
+//! * `RAFT_SEEDS=10000 cargo test -p mainstay-raft --test simulation` tries more of them.
+//! * `RAFT_FIRST_SEED=50000` begins elsewhere.
+
+mod bugs;
+mod checks;
+mod disk;
+mod member;
+mod nemesis;
+mod random;
+mod world;
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bugs::Bug;
+use mainstay_raft::Options;
+use random::Random;
+use world::{Disasters, Statistics, TICK, Weather, World};
+
+/// Ticks of trouble, and how many more a cluster may take to recover.
+const TROUBLE_TICKS: u64 = 500;
+const RECOVERY_TICKS: u64 = 3000;
+
+/// Seeds in which each planted mistake has to show.
+const SEEDS_PER_BUG: u64 = 300;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+        Err(_) => default,
+    }
+}
+
+/// The world of one seed. Small limits, so that they are met.
+fn world(seed: u64, bug: Option<Bug>) -> World {
+    let mut random = Random::new(seed);
+    let lease_reads = random.chance(300) || bug == Some(Bug::LeasesWithWildClocks);
+    let sticky = random.chance(800);
+    let options = Options {
+        pre_vote: sticky || random.chance(500),
+        check_quorum: lease_reads || sticky || random.chance(500),
+        lease_reads,
+        message_bytes: random.between(1, 100) as usize,
+        inflight_messages: random.between(1, 8) as usize,
+        inflight_bytes: random.between(8, 400) as usize,
+        cache_bytes: random.between(0, 200) as usize,
+        snapshot_part_bytes: random.between(8, 64) as usize,
+        ..Options::default()
+    };
+    let disasters = Disasters {
+        crashes: random.chance(700),
+        partitions: random.chance(700),
+        changes: random.chance(500),
+        transfers: random.chance(300),
+        damages: random.chance(400),
+        losses: random.chance(400),
+    };
+    let weather = Weather {
+        loss: random.pick(&[0, 0, 10, 50, 150]).unwrap_or(0),
+        duplication: random.pick(&[0, 20, 100]).unwrap_or(0),
+        delay: random.between(5, 120),
+        long_delay: random.between(100, 3000),
+        write_delay: random.between(1, 150),
+        snapshot_every: random.between(5, 60),
+        disasters,
+    };
+    let voters = random.pick(&[1, 2, 3, 3, 3, 4, 5, 5]).unwrap_or(3);
+    let spare = random.between(0, 3);
+    World::new(random, (voters, spare), options, weather, bug)
+}
+
+fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Statistics {
+    let mut world = world(seed, bug);
+    world.trace = trace;
+    while world.now < TROUBLE_TICKS * TICK {
+        world.run_one();
+    }
+    world.heal();
+    let mut complaint = String::new();
+    while world.now < (TROUBLE_TICKS + RECOVERY_TICKS) * TICK {
+        match world.is_well() {
+            Ok(()) => {
+                world.match_logs();
+                return world.statistics;
+            }
+            Err(reason) => complaint = reason,
+        }
+        let until = world.now + TICK * 5;
+        while world.now < until {
+            world.run_one();
+        }
+    }
+    if trace {
+        world.members.values().for_each(|member| eprintln!("{} {:#?}", member.id, member.node));
+    }
+    panic!("Progress: not well {RECOVERY_TICKS} ticks after the trouble: {complaint}");
+}
+
+thread_local! {
+    /// Panics of this thread are expected, and counted instead of told.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What went wrong with a seed, if anything did.
+fn attempt(seed: u64, bug: Option<Bug>) -> Result<Statistics, String> {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                tell(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| run(seed, bug, false)));
+    QUIET.set(false);
+    result.map_err(|payload| match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast::<&str>().map_or("?".into(), |text| (*text).into()),
+    })
+}
+
+#[test]
+fn every_seed_is_safe_and_recovers() {
+    let first = number("RAFT_FIRST_SEED", 0);
+    let seeds = number("RAFT_SEEDS", 150);
+    let mut total = Statistics::default();
+    let mut failures = Vec::new();
+    for seed in first..first + seeds {
+        match attempt(seed, None) {
+            Ok(statistics) => total += statistics,
+            Err(failure) => {
+                eprintln!("seed {seed}: {failure}");
+                failures.push(seed);
+            }
+        }
+    }
+    println!("{seeds} seeds from {first} on: {total:?}");
+    assert!(failures.is_empty(), "replay with RAFT_SEED=...: {failures:?}");
+    if seeds >= 100 {
+        let happened = [total.crashes, total.partitions, total.changes, total.damages];
+        let also = [total.repairs, total.losses, total.installs, total.reads, total.elections];
+        assert!(happened.iter().chain(&also).all(|count| *count > 0), "{total:?}");
+    }
+}
+
+/// Tells the story of one seed, with a planted mistake if `RAFT_BUG` names one.
+#[test]
+fn replay() {
+    let name = std::env::var("RAFT_BUG").unwrap_or_default();
+    let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    let trace = std::env::var("RAFT_SEED").is_ok();
+    let statistics = run(number("RAFT_SEED", 1), bug, trace);
+    println!("{statistics:?}");
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    let tell = || format!("{:?}", attempt(3, None));
+    assert_eq!(tell(), tell());
+}
+
+#[test]
+fn every_planted_mistake_is_noticed() {
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        let noticed = (0..SEEDS_PER_BUG).find_map(|seed| Some((seed, attempt(seed, Some(bug)).err()?)));
+        match noticed {
+            Some((seed, failure)) => {
+                let line = failure.lines().next().unwrap_or_default().to_string();
+                println!("{bug:?}: seed {seed}: {line}");
+            }
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not noticed in {SEEDS_PER_BUG} seeds: {missed:?}");
+}
