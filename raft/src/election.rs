@@ -52,8 +52,6 @@ impl Node {
         let news = term > self.hard_state.term || leader != self.leader;
         if term > self.hard_state.term {
             self.set_term(term, 0);
-            self.verified = self.hard_state.commit;
-            self.acknowledged = 0;
         }
         if led {
             self.verified = self.hard_state.commit;

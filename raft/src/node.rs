@@ -393,6 +393,11 @@ impl Node {
 
     pub(crate) fn set_term(&mut self, term: u64, vote: u64) {
         assert!(term > self.hard_state.term || self.hard_state.vote == 0, "one vote in a term");
+        if term > self.hard_state.term {
+            // Another term's leader has another log; what is committed is in all of them.
+            self.verified = self.hard_state.commit;
+            self.acknowledged = 0;
+        }
         self.hard_state.term = term;
         self.hard_state.vote = vote;
         self.writes.hard_state_changed = true;

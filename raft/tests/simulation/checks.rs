@@ -85,9 +85,10 @@ pub(crate) fn complete(member: &Member, entry: &Entry) {
 
 /// Log Matching: where two logs have the same term at an index, they are equal up to there.
 pub(crate) fn match_logs(left: &Member, right: &Member) {
-    let same = left.view.iter().rev().find(|(index, entry)| {
-        right.view.get(index).is_some_and(|other| other.term == entry.term)
-    });
+    let same =
+        left.view.iter().rev().find(|(index, entry)| {
+            right.view.get(index).is_some_and(|other| other.term == entry.term)
+        });
     let Some((end, _)) = same else { return };
     for (index, entry) in left.view.range(..=end) {
         if let Some(other) = right.view.get(index) {

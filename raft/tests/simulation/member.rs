@@ -111,7 +111,8 @@ impl Member {
             && self.membership_index() <= node.commit()
     }
 
-    /// What a majority of voters has on the disk, of whatever term: the planted mistake of figure 8.
+    /// What a majority of voters has on the disk, if that is an entry of an older term than the
+    /// leader's: the planted mistake of figure 8.
     pub(crate) fn counted(&self) -> u64 {
         let Some(node) = &self.node else { return 0 };
         let peers = node.peers();
@@ -122,6 +123,11 @@ impl Member {
         let mut indexes: Vec<u64> = node.membership().voters.iter().map(held).collect();
         indexes.sort_unstable();
         let place = indexes.len().saturating_sub(1) / 2;
-        if node.role() == Role::Leader { indexes.get(place).copied().unwrap_or(0) } else { 0 }
+        let index = indexes.get(place).copied().unwrap_or(0);
+        let older = node.term_at(index).is_some_and(|term| term < node.term());
+        match older && self.leads() && !node.membership().is_joint() {
+            true => index,
+            false => 0,
+        }
     }
 }

@@ -12,10 +12,10 @@ impl World {
         if self.healing {
             return;
         }
-        let next = self.random.between(TICK * 2, TICK * 30);
+        let next = self.random.between(TICK / 2, self.weather.calm);
         self.at(next, Event::Nemesis);
         let may = self.weather.disasters.clone();
-        match self.random.between(0, 11) {
+        match self.random.between(0, 12) {
             0..=2 if may.crashes => self.crash_one(),
             3 | 4 if may.partitions => self.partition(),
             5 => self.blocked.clear(),
@@ -23,6 +23,7 @@ impl World {
             8 if may.transfers => self.transfer(),
             9 if may.damages => self.damage(),
             10 if may.losses => self.lose_disk(),
+            11 if may.elections => self.call_elections(),
             _ => {}
         }
     }
@@ -35,8 +36,18 @@ impl World {
     fn crash_one(&mut self) {
         let Some(id) = self.random.pick(&self.up()) else { return };
         self.crash(id);
-        let delay = self.random.between(1, TICK * 60);
+        let quick = self.random.chance(400);
+        let delay = self.random.between(1, if quick { TICK } else { TICK * 60 });
         self.at(delay, Event::Start { id });
+    }
+
+    /// Some lose patience at the same time.
+    fn call_elections(&mut self) {
+        for id in self.up() {
+            if self.random.chance(400) {
+                self.with(id, mainstay_raft::Node::campaign);
+            }
+        }
     }
 
     /// Cuts some off from the others, for one direction or both.
@@ -45,8 +56,7 @@ impl World {
         self.blocked.clear();
         let all: Vec<u64> = self.members.keys().copied().collect();
         let one_way = self.random.chance(250);
-        let side: BTreeSet<u64> =
-            all.iter().copied().filter(|_| self.random.chance(400)).collect();
+        let side: BTreeSet<u64> = all.iter().copied().filter(|_| self.random.chance(400)).collect();
         for from in &all {
             for to in &all {
                 let crosses = side.contains(from) != side.contains(to);
@@ -194,6 +204,7 @@ impl World {
         self.weather.loss = 0;
         self.weather.duplication = 0;
         self.weather.long_delay = self.weather.delay;
+        self.weather.idle = TICK * 8;
         let all: Vec<u64> = self.members.keys().copied().collect();
         for id in all {
             if self.members[&id].life > 0 {

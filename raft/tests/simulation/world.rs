@@ -39,6 +39,10 @@ pub(crate) struct Weather {
     pub(crate) write_delay: u64,
     /// Entries applied since the last snapshot that make another one.
     pub(crate) snapshot_every: u64,
+    /// At most so much time between two things that clients do.
+    pub(crate) idle: u64,
+    /// At most so much time between disasters.
+    pub(crate) calm: u64,
     pub(crate) disasters: Disasters,
 }
 
@@ -51,6 +55,7 @@ pub(crate) struct Disasters {
     pub(crate) transfers: bool,
     pub(crate) damages: bool,
     pub(crate) losses: bool,
+    pub(crate) elections: bool,
 }
 
 /// What happened.
@@ -120,15 +125,16 @@ impl World {
         let first: Vec<u64> = (1..=voters).collect();
         let mut members = BTreeMap::new();
         for id in 1..=voters + spare {
-            let (slow, fast) = match bug {
-                Some(Bug::LeasesWithWildClocks) => (TICK / 4, TICK * 3),
-                _ => (TICK * 9 / 10, TICK * 11 / 10),
+            let tick = match bug {
+                Some(Bug::LeasesWithWildClocks) if id % 2 == 0 => TICK / 2,
+                Some(Bug::LeasesWithWildClocks) => TICK * 2,
+                _ => random.between(TICK * 9 / 10, TICK * 11 / 10),
             };
             let membership = match id <= voters {
                 true => Membership::of_voters(&first),
                 false => Membership::default(),
             };
-            members.insert(id, Member::new(id, random.between(slow, fast), membership));
+            members.insert(id, Member::new(id, tick, membership));
         }
         let mut world = World {
             random,
@@ -509,7 +515,7 @@ impl World {
 
     /// A client does something, somewhere.
     fn client(&mut self) {
-        let next = self.random.between(TICK / 4, TICK * 2);
+        let next = self.random.between(TICK / 8, self.weather.idle);
         self.at(next, Event::Client);
         let up = self.members.values().filter(|member| member.node.is_some());
         let up: Vec<u64> = up.map(|member| member.id).collect();
