@@ -38,7 +38,8 @@ impl State {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> State {
-        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let number =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         State { applied: number(0), digest: number(8) }
     }
 }
@@ -161,7 +162,7 @@ impl Disk {
         let mut found = vec![self.membership.clone()];
         for (index, entry) in &self.log {
             if entry.kind == EntryKind::Membership && !self.damaged.contains(index) {
-                found.push((*index, Membership::decode(&entry.data).unwrap()));
+                found.push((*index, Membership::decode(&entry.data).expect("as written")));
             }
         }
         found

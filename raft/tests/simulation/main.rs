@@ -97,8 +97,9 @@ fn provoke(bug: Bug, options: &mut Options, weather: &mut Weather, disasters: &m
             options.check_quorum = options.lease_reads;
             (options.message_bytes, options.inflight_messages) = (1, 1);
             weather.idle = TICK / 2;
-            weather.calm = 8 * TICK;
+            weather.calm = 10 * TICK;
             weather.delay = TICK / 2;
+            weather.loss = 0;
             weather.write_delay = TICK / 5;
             disasters.changes = false;
             disasters.crashes = true;

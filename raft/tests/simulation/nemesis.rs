@@ -169,7 +169,7 @@ impl World {
         if restart {
             self.crash(id);
         }
-        self.members.get_mut(&id).unwrap().disk.damaged.insert(entry.index);
+        self.members.get_mut(&id).expect("every id is a member").disk.damaged.insert(entry.index);
         if restart {
             self.start(id);
         } else {
@@ -192,7 +192,7 @@ impl World {
             false => Membership::default(),
         };
         let bug = self.bug;
-        self.members.get_mut(&id).unwrap().lose_disk(membership, bug);
+        self.members.get_mut(&id).expect("every id is a member").lose_disk(membership, bug);
         let delay = self.random.between(1, TICK * 40);
         self.at(delay, Event::Start { id });
     }
