@@ -9,7 +9,7 @@ use super::encode::{
 };
 use super::frame::FrameHeader;
 use crate::effect::{Batch, Change, Control, Effect, Item};
-use crate::record::{Record, Revision};
+use crate::record::{LeaseId, Record, Revision};
 
 /// What was expected where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,61 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, DecodeError
         revision_after: header.revision_after,
         items,
     })
+}
+
+/// One change as it is in a payload: nothing is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawChange<'a> {
+    pub key: &'a [u8],
+    pub revision: Revision,
+    /// `None` for a deletion.
+    put: Option<RawPut<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RawPut<'a> {
+    create_revision: Revision,
+    version: i64,
+    lease: LeaseId,
+    value: &'a [u8],
+}
+
+impl RawChange<'_> {
+    pub fn to_record(&self) -> Record {
+        match &self.put {
+            None => Record::tombstone(self.key, self.revision),
+            Some(put) => Record::new(
+                self.key,
+                put.value,
+                put.create_revision,
+                self.revision,
+                put.version,
+                put.lease,
+            ),
+        }
+    }
+}
+
+/// Shows every change in the payload of an entry frame, in order.
+pub fn visit_changes<'a>(
+    header: &FrameHeader,
+    payload: &'a [u8],
+    mut visit: impl FnMut(RawChange<'a>),
+) -> Result<(), DecodeError> {
+    let mut reader = Reader { bytes: payload, offset: 0 };
+    let count = reader.count("a number of items", 2)?;
+    let mut revision = header.revision_before;
+    for _ in 0..count {
+        if payload.get(reader.offset) != Some(&ITEM_EFFECT) {
+            item(&mut reader, &mut revision, header.revision_after)?;
+            continue;
+        }
+        reader.offset += 1;
+        for _ in 0..effect_header(&mut reader, &mut revision, header.revision_after)? {
+            visit(change(&mut reader, revision)?);
+        }
+    }
+    Ok(())
 }
 
 /// Decodes the payload of a hard state frame.
@@ -94,26 +149,39 @@ fn effect(
     revision: &mut Revision,
     revision_max: Revision,
 ) -> Result<Effect, DecodeError> {
-    let start = reader.offset;
-    let distance = reader.varint("an effect's revision")?;
-    let room = (revision_max - *revision) as u64;
-    if distance == 0 || distance > room {
-        return Err(DecodeError { offset: start, expected: "a revision within the batch's" });
-    }
-    *revision += distance as i64;
-    let count = reader.count("a number of changes", 2)?;
+    let count = effect_header(reader, revision, revision_max)?;
     // The smallest change takes two bytes, a decoded one far more: let the vector grow.
     let mut changes = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
-        changes.push(Change { record: record(reader, *revision)?, previous: None });
+        let record = change(reader, *revision)?.to_record();
+        changes.push(Change { record, previous: None });
     }
     Ok(Effect { revision: *revision, changes })
 }
 
-fn record(reader: &mut Reader<'_>, revision: Revision) -> Result<Record, DecodeError> {
+/// Moves `revision` on to the effect's, and gives its number of changes.
+fn effect_header(
+    reader: &mut Reader<'_>,
+    revision: &mut Revision,
+    revision_max: Revision,
+) -> Result<usize, DecodeError> {
+    let start = reader.offset;
+    let distance = reader.varint("an effect's revision")?;
+    let room = u64::try_from(revision_max.saturating_sub(*revision)).unwrap_or(0);
+    if distance == 0 || distance > room {
+        return Err(DecodeError { offset: start, expected: "a revision within the batch's" });
+    }
+    *revision += distance as i64;
+    reader.count("a number of changes", 2)
+}
+
+fn change<'a>(
+    reader: &mut Reader<'a>,
+    revision: Revision,
+) -> Result<RawChange<'a>, DecodeError> {
     let start = reader.offset;
     match reader.byte("a change")? {
-        CHANGE_DELETE => Ok(Record::tombstone(reader.bytes("a key")?, revision)),
+        CHANGE_DELETE => Ok(RawChange { key: reader.bytes("a key")?, revision, put: None }),
         CHANGE_PUT => {
             let key = reader.bytes("a key")?;
             let age = reader.varint("a create revision")?;
@@ -127,7 +195,9 @@ fn record(reader: &mut Reader<'_>, revision: Revision) -> Result<Record, DecodeE
                     expected: "a put that was created before its revision, of version 1 or more",
                 });
             }
-            Ok(Record::new(key, value, revision - age as i64, revision, version, lease))
+            let create_revision = revision - age as i64;
+            let put = RawPut { create_revision, version, lease, value };
+            Ok(RawChange { key, revision, put: Some(put) })
         }
         _ => Err(DecodeError { offset: start, expected: "a put or a delete" }),
     }
@@ -274,8 +344,14 @@ mod tests {
     proptest! {
         #[test]
         fn batches_read_back(batch in batch()) {
-            let decoded = decode(&header(&batch), &encode(&batch).payload);
-            prop_assert_eq!(decoded, Ok(batch));
+            let payload = encode(&batch).payload;
+            let mut records = Vec::new();
+            visit_changes(&header(&batch), &payload, |change| records.push(change.to_record()))
+                .unwrap();
+            let changes = batch.effects().flat_map(|effect| &effect.changes);
+            let expected: Vec<Record> = changes.map(|change| change.record.clone()).collect();
+            prop_assert_eq!(records, expected);
+            prop_assert_eq!(decode(&header(&batch), &payload), Ok(batch));
         }
 
         #[test]
@@ -288,6 +364,13 @@ mod tests {
                 FrameHeader { revision_before: before, revision_after: after, ..header(&empty) };
             if let Err(error) = decode(&header, &bytes) {
                 prop_assert!(error.offset <= bytes.len());
+            }
+            if before >= 0 && visit_changes(&header, &bytes, |_| ()).is_ok() {
+                // Only what follows the last item is not looked at.
+                let error = decode(&header, &bytes).err().map(|error| error.expected);
+                prop_assert!(matches!(
+                    error, None | Some("the end of the payload" | "a header with ascending revisions")
+                ));
             }
         }
 

@@ -7,6 +7,7 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod frame;
+pub mod key_index;
 pub mod outline;
 pub mod replay;
 pub mod scan;
