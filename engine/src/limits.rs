@@ -69,6 +69,14 @@ pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// once; recovery relies on it to tell an unfinished end from damage.
 pub const LOG_FRAMES_IN_FLIGHT: usize = 64;
 
+/// Changes that the newest segment's key index collects in one piece: small enough to be copied for
+/// each reader, large enough that pieces are few.
+pub const LOG_KEYS_AT_ONCE: usize = 4096;
+
+/// Older versions that one reader looks up in the log before others have their turn, some tens of
+/// milliseconds of a thread that blocks. More than these wait.
+pub const LOOKUPS_AT_ONCE: usize = 1024;
+
 /// Appends that the log's user may leave outstanding, in flight or waiting for it.
 pub const LOG_APPENDS: usize = 4096;
 

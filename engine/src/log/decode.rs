@@ -77,22 +77,23 @@ impl RawChange<'_> {
     }
 }
 
-/// Shows every change in the payload of an entry frame, in order.
+/// Shows every change in the payload of an entry frame that has these revisions, in order.
 pub fn visit_changes<'a>(
-    header: &FrameHeader,
+    revision_before: Revision,
+    revision_after: Revision,
     payload: &'a [u8],
     mut visit: impl FnMut(RawChange<'a>),
 ) -> Result<(), DecodeError> {
     let mut reader = Reader { bytes: payload, offset: 0 };
     let count = reader.count("a number of items", 2)?;
-    let mut revision = header.revision_before;
+    let mut revision = revision_before;
     for _ in 0..count {
         if payload.get(reader.offset) != Some(&ITEM_EFFECT) {
-            item(&mut reader, &mut revision, header.revision_after)?;
+            item(&mut reader, &mut revision, revision_after)?;
             continue;
         }
         reader.offset += 1;
-        for _ in 0..effect_header(&mut reader, &mut revision, header.revision_after)? {
+        for _ in 0..effect_header(&mut reader, &mut revision, revision_after)? {
             visit(change(&mut reader, revision)?);
         }
     }
@@ -175,10 +176,7 @@ fn effect_header(
     reader.count("a number of changes", 2)
 }
 
-fn change<'a>(
-    reader: &mut Reader<'a>,
-    revision: Revision,
-) -> Result<RawChange<'a>, DecodeError> {
+fn change<'a>(reader: &mut Reader<'a>, revision: Revision) -> Result<RawChange<'a>, DecodeError> {
     let start = reader.offset;
     match reader.byte("a change")? {
         CHANGE_DELETE => Ok(RawChange { key: reader.bytes("a key")?, revision, put: None }),
@@ -346,8 +344,10 @@ mod tests {
         fn batches_read_back(batch in batch()) {
             let payload = encode(&batch).payload;
             let mut records = Vec::new();
-            visit_changes(&header(&batch), &payload, |change| records.push(change.to_record()))
-                .unwrap();
+            visit_changes(batch.revision_before, batch.revision_after, &payload, |change| {
+                records.push(change.to_record());
+            })
+            .unwrap();
             let changes = batch.effects().flat_map(|effect| &effect.changes);
             let expected: Vec<Record> = changes.map(|change| change.record.clone()).collect();
             prop_assert_eq!(records, expected);
@@ -365,7 +365,7 @@ mod tests {
             if let Err(error) = decode(&header, &bytes) {
                 prop_assert!(error.offset <= bytes.len());
             }
-            if before >= 0 && visit_changes(&header, &bytes, |_| ()).is_ok() {
+            if before >= 0 && visit_changes(before, after, &bytes, |_| ()).is_ok() {
                 // Only what follows the last item is not looked at.
                 let error = decode(&header, &bytes).err().map(|error| error.expected);
                 prop_assert!(matches!(

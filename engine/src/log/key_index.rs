@@ -37,6 +37,8 @@ pub struct Header {
     pub sequence: u64,
     /// The revision from which ages are counted: that before the segment.
     pub base: Revision,
+    /// The revision after the segment.
+    pub revision_after: Revision,
     /// Bytes of the segment that are indexed: all of its frames.
     pub log_end: u64,
     /// How many changes there are.
@@ -73,8 +75,9 @@ impl Header {
         bytes[8..12].copy_from_slice(&KEY_INDEX_VERSION.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.base.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.log_end.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.entries.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.revision_after.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.log_end.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.entries.to_le_bytes());
         let crc = crc(salt, self.sequence, 0, &bytes[8..HEADER_BYTES]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -93,8 +96,9 @@ impl Header {
         let header = Header {
             sequence: u64_at(bytes, 16),
             base: u64_at(bytes, 24) as i64,
-            log_end: u64_at(bytes, 32),
-            entries: u64_at(bytes, 40),
+            revision_after: u64_at(bytes, 32) as i64,
+            log_end: u64_at(bytes, 40),
+            entries: u64_at(bytes, 48),
         };
         if header.sequence != sequence {
             return Err(KeyIndexDefect::Stale);
@@ -239,7 +243,8 @@ mod tests {
     const SALT: u64 = 0x0123_4567_89ab_cdef;
 
     fn header(entries: usize) -> Header {
-        Header { sequence: 26, base: 1000, log_end: 40_960, entries: entries as u64 }
+        let entries = entries as u64;
+        Header { sequence: 26, base: 1000, revision_after: 3005, log_end: 40_960, entries }
     }
 
     /// Changes of some keys, sorted.

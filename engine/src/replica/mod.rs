@@ -118,6 +118,10 @@ impl Ticket {
 
 const _: () = assert!(crate::limits::CORES <= 1 << (u64::BITS - Ticket::TOKEN_BITS));
 
+/// Keys that each batch looks at for versions to evict, besides two for each of its changes: in the
+/// end as many leave memory as come.
+const EVICTIONS_MIN: usize = 64;
+
 /// One core's share of the store.
 pub struct Replica {
     core: usize,
@@ -622,6 +626,10 @@ impl Replica {
         out.watchers.extend(self.hub.publish(Arc::clone(batch)));
         self.dropping.extend(self.hub.take_gone());
         out.work |= !self.dropping.is_empty();
+        // Reads as far back as the ring's oldest batch are answered from memory; it is as good a
+        // measure as any of what is recent, and the ring holds the same records.
+        let changes: usize = batch.effects().map(|effect| effect.changes.len()).sum();
+        self.shard.evict(self.hub.ring_begins_after(), EVICTIONS_MIN + 2 * changes);
         self.reveal(out);
         while let Some((index, ..)) = self.unknown_lease.front()
             && *index <= self.applied_index

@@ -86,6 +86,17 @@ impl History {
         }
     }
 
+    /// What the log gives for a key: nothing if no revision from the compaction on shows it.
+    fn in_log(&self, lookup: &Lookup, compacted: Revision) -> Option<Record> {
+        let at = |revision| {
+            let (_, state) = self.states.range(..=revision).next_back()?;
+            state.get(&lookup.key[..])
+        };
+        let record = at(lookup.revision)?;
+        let last = lookup.revision.max(compacted);
+        (at(last) == Some(record)).then(|| record.clone())
+    }
+
     /// The live records of a range at a revision.
     fn at(&self, revision: Revision, range: &KeyRange) -> Vec<Record> {
         let empty = BTreeMap::new();
@@ -109,6 +120,9 @@ struct World {
     history: History,
     asked: HashMap<(usize, Token), (Request, Revision)>,
     next_token: Token,
+    /// Asked of the log, by core and number.
+    lookups: Vec<(usize, u64, Vec<Lookup>)>,
+    looked_up: usize,
     answered: usize,
     transactions_checked: usize,
     now_ms: u64,
@@ -130,7 +144,9 @@ impl World {
         leader.start(0);
         let mut leader = Some(leader);
         let replica = |core| {
-            let hub = WatchHub::new(1, 0);
+            // A ring that holds some batches: what is older leaves memory.
+            let ring_bytes = [1, 1_000, 4_000][seed as usize % 3];
+            let hub = WatchHub::with_ring_bytes(1, 0, ring_bytes);
             let leader = if core == 0 { leader.take() } else { None };
             Replica::new(core, cores, Arc::clone(&shared), Shard::default(), hub, leader, 0)
         };
@@ -144,6 +160,8 @@ impl World {
             history: History::default(),
             asked: HashMap::new(),
             next_token: 1,
+            lookups: Vec::new(),
+            looked_up: 0,
             answered: 0,
             transactions_checked: 0,
             now_ms: 0,
@@ -163,6 +181,8 @@ impl World {
             self.queues[core][to].push_back(message);
         }
         self.heavy.extend(out.heavy);
+        let lookups = out.lookups.into_iter().map(|(id, lookups)| (core, id, lookups));
+        self.lookups.extend(lookups);
         self.appended.extend(out.appends.into_iter().map(|append| append.batch));
         for (token, outcome) in out.answers {
             self.check(core, token, outcome);
@@ -187,7 +207,15 @@ impl World {
             0 => {
                 Operation::DeleteRange(DeleteRange { range: self.range_of_keys(), previous: true })
             }
-            1 | 2 => Operation::Range(RangeRequest::new(self.range_of_keys())),
+            1 | 2 => {
+                let mut request = RangeRequest::new(self.range_of_keys());
+                if self.random.chance(30) {
+                    request.revision =
+                        self.shared.committed_revision() - self.random.below(12) as i64;
+                }
+                request.count_only = self.random.chance(10);
+                Operation::Range(request)
+            }
             3 => Operation::DeleteRange(DeleteRange {
                 range: KeyRange::Single(self.key()),
                 previous: false,
@@ -230,7 +258,7 @@ impl World {
             1 => Request::LeaseRevoke { id: 1 + self.random.below(3) as i64 },
             2 => Request::LeaseTimeToLive { id: 1 + self.random.below(3) as i64, keys: true },
             3 => Request::Compact {
-                revision: self.shared.committed_revision() - self.random.below(8) as i64,
+                revision: self.shared.committed_revision() - self.random.below(30) as i64,
                 physical: self.random.chance(50),
             },
             4..=8 => {
@@ -239,7 +267,7 @@ impl World {
                 request.count_only = self.random.chance(10);
                 if self.random.chance(30) {
                     request.revision =
-                        self.shared.committed_revision() - self.random.below(6) as i64;
+                        self.shared.committed_revision() - self.random.below(20) as i64;
                 }
                 Request::Range(request)
             }
@@ -300,9 +328,22 @@ impl World {
                     self.drive(0, |replica, now_ms, out| replica.evaluated(done, now_ms, out));
                 }
             }
+            4 if !self.lookups.is_empty() => self.look_up(),
             _ => return self.deliver(),
         }
         true
+    }
+
+    /// The log answers some core.
+    fn look_up(&mut self) {
+        let next = self.random.below(self.lookups.len());
+        let (core, id, lookups) = self.lookups.swap_remove(next);
+        self.looked_up += lookups.len();
+        let compacted = self.shared.compacted_revision();
+        let found = lookups.iter().map(|lookup| self.history.in_log(lookup, compacted)).collect();
+        self.drive(core, |replica, now_ms, out| {
+            replica.history_found(id, Ok(found), now_ms, out);
+        });
     }
 
     /// Checks an answer against the history.
@@ -342,7 +383,10 @@ impl World {
                 assert_eq!(status.id, id);
             }
             (_, Ok(_)) => {}
-            (Request::Transact(_), Err(StoreError::LeaseNotFound(_)))
+            (
+                Request::Transact(_),
+                Err(StoreError::LeaseNotFound(_) | StoreError::Compacted { .. }),
+            )
             | (Request::Range(_) | Request::HashKv { .. }, Err(StoreError::Compacted { .. }))
             | (
                 Request::LeaseGrant { .. }
@@ -381,7 +425,13 @@ impl World {
         assert_eq!(branch.len(), response.responses.len());
         let first = branch.first().zip(response.responses.first());
         if let Some((Operation::Range(request), OperationResponse::Range(found))) = first {
-            assert_eq!(found.records, self.history.at(before, &request.range));
+            let at = if request.revision > 0 { request.revision } else { before };
+            let expected = self.history.at(at, &request.range);
+            assert_eq!(found.count, expected.len());
+            assert_eq!(found.revision, before);
+            if !request.count_only {
+                assert_eq!(found.records, expected);
+            }
         }
         if let Some((
             Operation::DeleteRange(delete),
@@ -425,16 +475,17 @@ fn run(seed: u64, requests: usize) -> World {
 
 #[test]
 fn every_answer_is_what_the_log_says() {
-    let (mut transactions, mut deletions) = (0, 0);
+    let (mut transactions, mut deletions, mut looked_up) = (0, 0, 0);
     for seed in 0..120 {
         let outcome = std::panic::catch_unwind(|| {
             let world = run(seed, 400);
-            (world.transactions_checked, world.history.deletions)
+            (world.transactions_checked, world.history.deletions, world.looked_up)
         });
         match outcome {
-            Ok((checked, deleted)) => {
+            Ok((checked, deleted, versions)) => {
                 transactions += checked;
                 deletions += deleted;
+                looked_up += versions;
             }
             Err(panic) => {
                 eprintln!("seed {seed} failed");
@@ -443,6 +494,7 @@ fn every_answer_is_what_the_log_says() {
         }
     }
     assert!(deletions > 400, "only {deletions} deletions of many keys");
+    assert!(looked_up > 1_000, "only {looked_up} older versions were looked up");
     assert!(transactions > 10_000, "only {transactions} transactions were checked");
 }
 

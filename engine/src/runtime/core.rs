@@ -1,7 +1,7 @@
 //! One core's replica in the real world: its messages, its tasks, its waiting requests.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,10 @@ use super::mesh::Mesh;
 use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
 use super::{spawn_local, yield_now};
+use crate::error::StoreError;
+use crate::limits::LOOKUPS_AT_ONCE;
 use crate::message::{Answer, Message, Outcome, Request, Token};
+use crate::mvcc::Lookup;
 use crate::replica::{Heavy, Leader, Output, Replica};
 use crate::shared::Shared;
 use crate::watch::WatcherId;
@@ -48,10 +51,13 @@ pub(super) struct CoreState {
     slots: RefCell<HashMap<Token, Slot>>,
     next_token: Cell<Token>,
     watchers: RefCell<HashMap<WatcherId, Waker>>,
+    /// What the log is to be asked for, by the replica's numbers.
+    lookups: RefCell<VecDeque<(u64, Vec<Lookup>)>>,
     pump: Flag,
     resume: Flag,
     compact: Flag,
     work: Flag,
+    look_up: Flag,
 }
 
 impl CoreState {
@@ -76,6 +82,8 @@ impl CoreState {
             resume: Flag::default(),
             compact: Flag::default(),
             work: Flag::default(),
+            lookups: RefCell::default(),
+            look_up: Flag::default(),
         })
     }
 
@@ -89,6 +97,7 @@ impl CoreState {
         spawn_local(Rc::clone(self).resume_work());
         spawn_local(Rc::clone(self).compact());
         spawn_local(Rc::clone(self).work());
+        spawn_local(Rc::clone(self).answer_lookups());
         // The log may have brought back what was compacted before.
         self.compact.raise();
         if self.journal.is_some() {
@@ -158,6 +167,10 @@ impl CoreState {
         }
         if out.compact {
             self.compact.raise();
+        }
+        if !out.lookups.is_empty() {
+            self.lookups.borrow_mut().extend(out.lookups);
+            self.look_up.raise();
         }
     }
 
@@ -245,6 +258,43 @@ impl CoreState {
                 yield_now().await;
             }
         }
+    }
+
+    /// Asks the log for older versions, for one bunch of readers after the other.
+    async fn answer_lookups(self: Rc<Self>) {
+        loop {
+            let (ids, lookups) = self.next_lookups();
+            if ids.is_empty() {
+                self.look_up.lowered().await;
+                continue;
+            }
+            let found = self.history.look_up(lookups).await;
+            let mut found = match found {
+                Ok(found) => Ok(found.into_iter()),
+                Err(error) => Err(StoreError::HistoryUnreadable(error.to_string())),
+            };
+            for (id, count) in ids {
+                let found = match &mut found {
+                    Ok(found) => Ok(found.by_ref().take(count).collect()),
+                    Err(error) => Err(error.clone()),
+                };
+                self.drive(|replica, out| replica.history_found(id, found, monotonic_ms(), out));
+            }
+        }
+    }
+
+    /// What is waiting, as much of it as is looked up at once: the replica's numbers, how many
+    /// lookups each has, and the lookups.
+    fn next_lookups(&self) -> (Vec<(u64, usize)>, Vec<Lookup>) {
+        let mut waiting = self.lookups.borrow_mut();
+        let (mut ids, mut lookups) = (Vec::new(), Vec::new());
+        while lookups.len() < LOOKUPS_AT_ONCE
+            && let Some((id, more)) = waiting.pop_front()
+        {
+            ids.push((id, more.len()));
+            lookups.extend(more);
+        }
+        (ids, lookups)
     }
 
     /// Packs what has come up into batches. One turn of other tasks goes by first, so that

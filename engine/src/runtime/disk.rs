@@ -53,6 +53,10 @@ mod history;
 #[cfg(test)]
 mod history_tests;
 mod kernel;
+mod keys;
+mod lookup;
+#[cfg(test)]
+mod lookup_tests;
 pub mod offline;
 #[cfg(test)]
 mod pass_over_tests;
@@ -71,5 +75,6 @@ pub use directory::DataDirectory;
 pub use error::{DiskError, LogFailure};
 pub use history::{HistoryError, HistoryReader};
 pub use kernel::{check_io_uring, check_memlock};
+pub use lookup::Base;
 pub use recovery::{Log, Recovery};
 pub use writer::{Durability, LogOptions, LogWriter};

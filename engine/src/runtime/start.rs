@@ -248,6 +248,8 @@ impl Replayed {
         }
         for shard in &mut self.shards {
             shard.settle(batch.revision_after);
+            // Nobody reads yet, and the log has what was.
+            shard.evict(batch.revision_after, usize::MAX);
         }
     }
 

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::core::CoreState;
+use super::disk::HistoryError;
 use crate::error::StoreError;
 use crate::limits;
-use crate::message::{Answer, Request};
+use crate::mvcc::Lookup;
 use crate::record::Revision;
-use crate::request::{KeyRange, RangeRequest, WatchBatch, WatchRequest};
+use crate::request::{WatchBatch, WatchRequest};
 use crate::watch::{FromLog, Step, WatcherId};
 
 /// A cursor into the store's history.
@@ -20,9 +21,8 @@ pub struct Watcher {
     core: Rc<CoreState>,
     id: WatcherId,
     created_revision: Revision,
-    /// Taken from the log and not handed out yet, because the versions before are still looked up:
-    /// so many events have theirs.
-    from_log: Option<(FromLog, usize)>,
+    /// Taken from the log and not handed out yet, because versions before are still looked up.
+    from_log: Option<FromLog>,
 }
 
 impl Watcher {
@@ -45,7 +45,7 @@ impl Watcher {
     pub async fn next(&mut self, max_bytes: usize) -> Result<WatchBatch, StoreError> {
         loop {
             if self.from_log.is_some() {
-                return Ok(self.complete().await);
+                return self.complete().await;
             }
             match self.core.drive(|replica, _| replica.hub().next(self.id, max_bytes)) {
                 Step::Batch(batch) => return Ok(batch),
@@ -67,42 +67,46 @@ impl Watcher {
         max_bytes: usize,
     ) -> Result<(), StoreError> {
         let read = self.core.history.read_from(from_revision, limits::WATCH_LOG_BYTES).await;
-        let batches = read.map_err(|error| {
-            eprintln!("reading the log for a watcher from revision {from_revision}: {error}");
-            StoreError::Stopped
-        })?;
+        let batches = read.map_err(unreadable)?;
         let committed = self.core.shared().committed_revision();
         let batches: Vec<_> =
             batches.into_iter().take_while(|batch| batch.revision_after <= committed).collect();
         let from_log = self
             .core
             .drive(|replica, _| replica.hub().deliver_from_log(self.id, &batches, max_bytes));
-        self.from_log = Some((from_log, 0));
+        self.from_log = Some(from_log);
         Ok(())
     }
 
-    /// Looks up what the log does not say, and hands everything out.
-    async fn complete(&mut self) -> WatchBatch {
-        while let Some((from_log, completed)) = &self.from_log
-            && from_log.previous_missing
-            && let Some(event) = from_log.batch.events.get(*completed)
+    /// Looks up which versions lived before, and hands everything out.
+    async fn complete(&mut self) -> Result<WatchBatch, StoreError> {
+        while let Some(FromLog { batch, previous_missing }) = &self.from_log
+            && !previous_missing.is_empty()
         {
-            let key = Bytes::copy_from_slice(event.record.key());
-            let previous = self.record_at(key, event.record.mod_revision() - 1).await;
-            let (from_log, completed) = self.from_log.as_mut().expect("only this takes it");
-            from_log.batch.events[*completed].previous = previous;
-            *completed += 1;
+            let compacted = self.core.shared().compacted_revision();
+            let first = previous_missing.len().saturating_sub(limits::LOOKUPS_AT_ONCE);
+            let mut numbers = previous_missing[first..].to_vec();
+            let before = |number: usize| batch.events[number].record.mod_revision() - 1;
+            numbers.retain(|&number| before(number) >= compacted.max(1));
+            let lookup = |&number: &usize| Lookup {
+                key: Bytes::copy_from_slice(batch.events[number].record.key()),
+                revision: before(number),
+            };
+            let lookups = numbers.iter().map(lookup).collect();
+            let found = self.core.history.look_up(lookups).await;
+            if self.core.shared().compacted_revision() > compacted {
+                // What was compacted meanwhile may have been gone from the log, too.
+                continue;
+            }
+            let found = found.map_err(unreadable)?;
+            let FromLog { batch, previous_missing } =
+                self.from_log.as_mut().expect("only this takes it");
+            previous_missing.truncate(first);
+            for (number, found) in numbers.into_iter().zip(found) {
+                batch.events[number].previous = found.filter(|record| !record.is_tombstone());
+            }
         }
-        self.from_log.take().map(|(from_log, _)| from_log.batch).unwrap_or_default()
-    }
-
-    /// What lived at a revision, unless it is compacted.
-    async fn record_at(&self, key: Bytes, revision: Revision) -> Option<crate::Record> {
-        let request = RangeRequest { revision, ..RangeRequest::new(KeyRange::Single(key)) };
-        match self.core.ask(Request::Range(request)).await {
-            Ok(Answer::Range(mut response)) => response.records.pop(),
-            _ => None,
-        }
+        Ok(self.from_log.take().map(|from_log| from_log.batch).unwrap_or_default())
     }
 
     /// The revision up to which everything has been handed out by [`next`](Watcher::next), when the
@@ -120,4 +124,8 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.core.forget_watcher(self.id);
     }
+}
+
+fn unreadable(error: HistoryError) -> StoreError {
+    StoreError::HistoryUnreadable(error.to_string())
 }

@@ -5,7 +5,7 @@ use super::groups::Groups;
 use super::ring::{Ring, revised_from};
 use std::sync::Arc;
 
-use crate::effect::{Change, Control, Deleted, Deletion, Item, SharedBatch};
+use crate::effect::{Change, Control, Deleted, Deletion, Item, Revised, SharedBatch};
 use crate::error::StoreError;
 use crate::limits::WATCH_RING_BYTES;
 use crate::record::Revision;
@@ -39,9 +39,42 @@ pub enum Step {
 pub struct FromLog {
     /// As in [`Step::Batch`].
     pub batch: WatchBatch,
-    /// The watcher wants each event's `previous`, which the log does not hold: what lived at the
-    /// revision before the event's, unless that is compacted.
-    pub previous_missing: bool,
+    /// Events whose `previous` the watcher wants and the log's entry does not hold: what lived at
+    /// the revision before the event's, unless that is compacted. The others have none.
+    pub previous_missing: Vec<usize>,
+}
+
+/// The events of which something may have lived before: all but those that create a key. A key
+/// that its transaction deleted first is created as well.
+fn may_have_previous<'a>(
+    batch: &WatchBatch,
+    revised: impl Iterator<Item = Revised<'a>>,
+) -> Vec<usize> {
+    // The log gives deletions as effects, too.
+    let effects = revised.filter_map(|revised| match revised {
+        Revised::Effect(effect) => Some(effect),
+        Revised::Deletion(_) => None,
+    });
+    let mut deleting = effects.filter(|effect| effect.changes.iter().any(is_deletion)).peekable();
+    let mut may_have = Vec::new();
+    for (number, event) in batch.events.iter().enumerate() {
+        let record = &event.record;
+        while deleting.next_if(|effect| effect.revision < record.mod_revision()).is_some() {}
+        let same = deleting.peek().filter(|effect| effect.revision == record.mod_revision());
+        let was_deleted = || {
+            let deletes =
+                |change: &Change| is_deletion(change) && change.record.key() == record.key();
+            same.is_some_and(|effect| effect.changes.iter().any(deletes))
+        };
+        if record.version() != 1 || was_deleted() {
+            may_have.push(number);
+        }
+    }
+    may_have
+}
+
+fn is_deletion(change: &Change) -> bool {
+    change.record.is_tombstone()
 }
 
 #[derive(Debug)]
@@ -285,7 +318,11 @@ impl WatchHub {
             .cursor
             .collect(range, effects, end, head, max_bytes)
             .unwrap_or(WatchBatch { revision: head, events: Vec::new() });
-        FromLog { batch, previous_missing: watcher.cursor.previous }
+        let previous_missing = match watcher.cursor.previous {
+            true => may_have_previous(&batch, batches.iter().flat_map(|b| revised_from(b, first))),
+            false => Vec::new(),
+        };
+        FromLog { batch, previous_missing }
     }
 
     /// The revision up to which everything was handed out, when the watcher is level with the

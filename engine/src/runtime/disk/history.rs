@@ -1,7 +1,8 @@
 //! Reads batches back from the log by revision: for watchers that fell behind what is in memory.
 //!
-//! An index in memory knows, for each segment, the revision at every 256 KiB or so. Only what is
-//! durable is in it, so a reader never sees a frame that is still being written.
+//! An index in memory knows, for each segment, the revision at every 256 KiB or so, and where to
+//! find its keys. Only what is durable is in it, so a reader never sees a frame that is still being
+//! written.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -10,12 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
 use super::file::{SegmentFile, SegmentReader};
+use super::keys::{ChangedKey, OpenKeys};
+use super::lookup::Base;
 use crate::effect::{Batch, SharedBatch};
 use crate::log::decode::decode;
 use crate::log::error::LogError;
 use crate::log::frame::{
-    BLOCK_BYTES, FrameHeader, FrameKind, HEADER_BYTES, frame_bytes, read_header,
+    BLOCK_BYTES, FrameHeader, FrameKind, HEADER_BYTES, ReadHeader, frame_bytes, read_header,
 };
+use crate::log::key_index::KeyPlace;
 use crate::log::outline::{damaged, outline, read_start};
 use crate::log::replay::Place;
 use crate::record::Revision;
@@ -48,20 +52,38 @@ pub(super) struct HistoryIndex {
     files: BTreeMap<u64, Arc<SegmentFile>>,
     /// The revision before the oldest entry.
     pub(super) begins_after: Revision,
+    /// What holds older versions.
+    pub(super) base: Option<Arc<dyn Base>>,
+    /// The revision of the newest entry.
+    reached: Revision,
+    /// The log is being written: the newest segment's keys are kept in memory.
+    writing: bool,
 }
 
 #[derive(Debug)]
-struct SegmentIndex {
+pub(super) struct SegmentIndex {
     sequence: u64,
     /// What its first entry has, or would have.
     first_index: u64,
-    revision_before: Revision,
+    pub(super) revision_before: Revision,
     /// `(revision_before, offset)` of some entries, ascending.
     points: Vec<(Revision, u64)>,
     /// Where the last durable entry ends.
-    end: u64,
+    pub(super) end: u64,
     /// Whether `points` and `end` are known: not of segments that a start had no need to read.
-    outlined: bool,
+    pub(super) outlined: bool,
+    pub(super) keys: Keys,
+    /// A new leader has replaced later changes by entries in later segments.
+    pub(super) keys_upto: Revision,
+}
+
+/// Where the key index of a segment is.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// In its file, if that is whole.
+    File,
+    /// In memory: the segment is being written, or its file is.
+    Memory(OpenKeys),
 }
 
 impl HistoryIndex {
@@ -74,8 +96,17 @@ impl HistoryIndex {
         self.files.insert(file.sequence, file);
     }
 
-    /// Takes note of a frame that is durable. Frames come in order of the log.
-    pub(super) fn add(&mut self, place: Place) {
+    /// The log is going to be written behind what is known: from now on frames come with keys.
+    pub(super) fn begin_writing(&mut self) {
+        self.writing = true;
+        if let Some(last) = self.segments.back_mut() {
+            last.keys = Keys::Memory(OpenKeys::new(last.revision_before, last.end));
+        }
+    }
+
+    /// Takes note of a frame that is durable, with the keys that it changes. Frames come in order
+    /// of the log.
+    pub(super) fn add(&mut self, place: Place, keys: &[ChangedKey]) {
         if place.kind == FrameKind::SegmentStart {
             if self.segments.is_empty() {
                 self.begins_after = place.revision_after;
@@ -87,17 +118,32 @@ impl HistoryIndex {
                 points: Vec::new(),
                 end: place.end,
                 outlined: true,
+                keys: match self.writing {
+                    true => Keys::Memory(OpenKeys::new(place.revision_after, 0)),
+                    false => Keys::File,
+                },
+                keys_upto: Revision::MAX,
             });
+            self.reached = place.revision_after;
             return;
+        }
+        if place.kind == FrameKind::Entry {
+            if place.revision_before < self.reached {
+                self.forget_keys_after(place.revision_before);
+            }
+            self.reached = place.revision_after;
         }
         if let Some(segment) = self.segments.back_mut() {
             segment.add(place);
+            if let Keys::Memory(memory) = &mut segment.keys {
+                memory.add(place.offset, keys);
+            }
         }
     }
 
     /// Takes note of a segment that is not read now, and what its first frame says.
     pub(super) fn add_unread(&mut self, start: &FrameHeader) {
-        self.add(Place {
+        let place = Place {
             kind: FrameKind::SegmentStart,
             segment: start.segment,
             offset: 0,
@@ -105,7 +151,8 @@ impl HistoryIndex {
             index: start.index,
             revision_before: start.revision_before,
             revision_after: start.revision_after,
-        });
+        };
+        self.add(place, &[]);
         if let Some(segment) = self.segments.back_mut() {
             segment.outlined = false;
         }
@@ -118,6 +165,42 @@ impl HistoryIndex {
         if let Some(segment) = self.segments.iter_mut().find(unread) {
             places.iter().for_each(|&place| segment.add(place));
             segment.outlined = true;
+        }
+    }
+
+    /// An entry replaces others, and so do the changes in it.
+    fn forget_keys_after(&mut self, revision: Revision) {
+        let current = self.segments.len().saturating_sub(1);
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            if number < current {
+                segment.keys_upto = segment.keys_upto.min(revision);
+            } else if let Keys::Memory(memory) = &mut segment.keys {
+                memory.truncate(revision);
+            }
+        }
+    }
+
+    /// The segments with their files, oldest first.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&SegmentIndex, &Arc<SegmentFile>)> {
+        let files = |segment: &SegmentIndex| self.files.get(&segment.sequence);
+        self.segments.iter().filter_map(move |segment| Some((segment, files(segment)?)))
+    }
+
+    fn segment_mut(&mut self, sequence: u64) -> Option<&mut SegmentIndex> {
+        self.segments.iter_mut().find(|segment| segment.sequence == sequence)
+    }
+
+    /// Keeps what was found out about changes from before this process.
+    pub(super) fn set_early(&mut self, sequence: u64, places: &Arc<Vec<KeyPlace>>) {
+        if let Some(SegmentIndex { keys: Keys::Memory(keys), .. }) = self.segment_mut(sequence) {
+            keys.early = Some(Arc::clone(places));
+        }
+    }
+
+    /// A segment's key index was written, or could not be: it is made again when it is needed.
+    pub(super) fn keys_are_in_file(&mut self, sequence: u64) {
+        if let Some(segment) = self.segment_mut(sequence) {
+            segment.keys = Keys::File;
         }
     }
 
@@ -170,6 +253,12 @@ impl HistoryIndex {
         self.stretch(next, 0)
     }
 
+    /// All frames of a segment that is still there.
+    pub(super) fn whole(&self, sequence: u64) -> Option<Stretch> {
+        let segment = self.segments.iter().find(|segment| segment.sequence == sequence)?;
+        self.stretch(segment, 0)
+    }
+
     fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
         let file = Arc::clone(self.files.get(&segment.sequence)?);
         let next = self.files.get(&(segment.sequence + 1)).filter(|_| !segment.outlined);
@@ -191,12 +280,23 @@ impl SegmentIndex {
 
 /// Durable frames of one segment.
 #[derive(Debug)]
-struct Stretch {
-    file: Arc<SegmentFile>,
-    offset: u64,
-    end: u64,
+pub(super) struct Stretch {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) offset: u64,
+    pub(super) end: u64,
     /// What is where is not known yet: find it out, with the segment behind this one.
     outline_before: Option<Arc<SegmentFile>>,
+}
+
+impl Stretch {
+    /// Frames of a segment of which it is known what is where.
+    pub(super) fn of(file: &Arc<SegmentFile>, offset: u64, end: u64) -> Stretch {
+        Stretch { file: Arc::clone(file), offset, end, outline_before: None }
+    }
+
+    pub(super) fn damaged(&self, offset: u64, reason: String) -> HistoryError {
+        HistoryError::Damaged { file: self.file.path.display().to_string(), offset, reason }
+    }
 }
 
 /// Reads from the log, off the writer's path. Clones go to every core that wants one.
@@ -254,7 +354,7 @@ impl HistoryReader {
     }
 
     /// The stretch that `find` gives, after its segment was outlined if it was not yet.
-    fn outlined(
+    pub(super) fn outlined(
         &self,
         find: impl Fn(&HistoryIndex) -> Result<Option<Stretch>, HistoryError>,
     ) -> Result<Option<Stretch>, HistoryError> {
@@ -270,39 +370,21 @@ impl HistoryReader {
     }
 
     fn read_stretch(&self, stretch: &Stretch, found: &mut Found) -> Result<Progress, HistoryError> {
-        let mut window =
-            Window { stretch, start: stretch.offset, buffer: AlignedBuffer::default() };
-        let mut offset = stretch.offset;
-        while offset < stretch.end {
+        let mut frames = Frames::of(stretch, self.salt);
+        while let Some((offset, read)) = frames.next()? {
             if found.bytes >= found.max_bytes {
                 return Ok(Progress::Stop);
             }
-            let damaged = |reason: String| HistoryError::Damaged {
-                file: stretch.file.path.display().to_string(),
-                offset,
-                reason,
-            };
-            let read = window
-                .read(offset, BLOCK_BYTES)
-                .map_err(|error| damaged(error.to_string()))
-                .and_then(|block| {
-                    read_header(block, self.salt, stretch.file.sequence)
-                        .map_err(|defect| damaged(defect.to_string()))
-                })?;
             let header = read.header;
-            let length = frame_bytes(header.payload_length as usize);
             if header.kind == FrameKind::Entry && header.revision_after >= found.revision {
                 if header.revision_before > found.reached() {
                     return Ok(Progress::Stop);
                 }
-                let frame =
-                    window.read(offset, length).map_err(|error| damaged(error.to_string()))?;
-                let payload = &frame[HEADER_BYTES..][..header.payload_length as usize];
-                read.check_payload(payload).map_err(|defect| damaged(defect.to_string()))?;
-                let batch = decode(&header, payload).map_err(|error| damaged(error.to_string()))?;
-                found.add(batch, length);
+                let payload = frames.payload(offset, &read)?;
+                let batch = decode(&header, payload)
+                    .map_err(|error| stretch.damaged(offset, error.to_string()))?;
+                found.add(batch, frame_bytes(payload.len()));
             }
-            offset += length as u64;
         }
         Ok(Progress::GoOn)
     }
@@ -335,6 +417,90 @@ fn outline_of(
         }
     });
     places.map_err(unreadable)
+}
+
+/// Shows every frame of a stretch, with its place and payload, in order.
+pub(super) fn visit_frames(
+    stretch: &Stretch,
+    salt: u64,
+    mut visit: impl FnMut(u64, &FrameHeader, &[u8]) -> Result<(), String>,
+) -> Result<(), HistoryError> {
+    let mut frames = Frames::of(stretch, salt);
+    while let Some((offset, read)) = frames.next()? {
+        let payload = frames.payload(offset, &read)?;
+        visit(offset, &read.header, payload).map_err(|reason| stretch.damaged(offset, reason))?;
+    }
+    Ok(())
+}
+
+/// Reads the first frame of a stretch, and no more than that.
+pub(super) fn read_frame<'a>(
+    stretch: &Stretch,
+    salt: u64,
+    buffer: &'a mut AlignedBuffer,
+) -> Result<(FrameHeader, &'a [u8]), HistoryError> {
+    let offset = stretch.offset;
+    let damaged = |reason: String| stretch.damaged(offset, reason);
+    let fill = |buffer: &mut AlignedBuffer, length: usize| {
+        if length as u64 > stretch.end.saturating_sub(offset) {
+            return Err(damaged("a frame reaches beyond what was written".to_owned()));
+        }
+        buffer.resize(length);
+        stretch.file.read_blocks(offset, buffer).map_err(|error| damaged(error.to_string()))
+    };
+    fill(buffer, BLOCK_BYTES)?;
+    let read = read_header(buffer.bytes(), salt, stretch.file.sequence)
+        .map_err(|defect| damaged(defect.to_string()))?;
+    let length = read.header.payload_length as usize;
+    if frame_bytes(length) > BLOCK_BYTES {
+        fill(buffer, frame_bytes(length))?;
+    }
+    let payload = &buffer.bytes()[HEADER_BYTES..][..length];
+    read.check_payload(payload).map_err(|defect| damaged(defect.to_string()))?;
+    Ok((read.header, payload))
+}
+
+/// The frames of a stretch, one after the other.
+struct Frames<'a> {
+    window: Window<'a>,
+    salt: u64,
+    next: u64,
+}
+
+impl<'a> Frames<'a> {
+    fn of(stretch: &'a Stretch, salt: u64) -> Frames<'a> {
+        let window = Window { stretch, start: stretch.offset, buffer: AlignedBuffer::default() };
+        Frames { window, salt, next: stretch.offset }
+    }
+
+    /// The next one's place and header.
+    fn next(&mut self) -> Result<Option<(u64, ReadHeader)>, HistoryError> {
+        let (offset, stretch) = (self.next, self.window.stretch);
+        if offset >= stretch.end {
+            return Ok(None);
+        }
+        let damaged = |reason: String| stretch.damaged(offset, reason);
+        let block =
+            self.window.read(offset, BLOCK_BYTES).map_err(|error| damaged(error.to_string()))?;
+        let read = read_header(block, self.salt, stretch.file.sequence)
+            .map_err(|defect| damaged(defect.to_string()))?;
+        self.next += frame_bytes(read.header.payload_length as usize) as u64;
+        Ok(Some((offset, read)))
+    }
+
+    /// The payload of the frame at `offset`.
+    fn payload(&mut self, offset: u64, read: &ReadHeader) -> Result<&[u8], HistoryError> {
+        let stretch = self.window.stretch;
+        let damaged = |reason: String| stretch.damaged(offset, reason);
+        let length = read.header.payload_length as usize;
+        let frame = self
+            .window
+            .read(offset, frame_bytes(length))
+            .map_err(|error| damaged(error.to_string()))?;
+        let payload = &frame[HEADER_BYTES..][..length];
+        read.check_payload(payload).map_err(|defect| damaged(defect.to_string()))?;
+        Ok(payload)
+    }
 }
 
 #[derive(PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The thread that makes segments ready ahead of need, and gives released ones back.
+//! The thread that makes segments ready ahead of need, writes key indexes of those that are full,
+//! and gives released ones back.
 //!
 //! A released segment becomes a spare (`NAME.spare`) and later, under a new name, the next
 //! segment: its blocks are written already, and its old frames do not count under the new number.
@@ -14,6 +15,8 @@ use std::thread::{Builder, JoinHandle};
 use super::directory::sync_directory;
 use super::error::LogFailure;
 use super::file::{OpenMode, SegmentFile, create_zeroed, free_bytes, install};
+use super::history::HistoryReader;
+use super::keys::key_file;
 use super::state::Shared;
 use crate::limits;
 use crate::log::segment::file_name;
@@ -26,6 +29,10 @@ pub(super) enum Command {
     Prepare {
         sequence: u64,
         capacity: u64,
+    },
+    /// The segment is full: its key index can be written.
+    IndexKeys {
+        sequence: u64,
     },
     /// No longer part of the log.
     Release(Arc<SegmentFile>),
@@ -43,6 +50,7 @@ impl Preparer {
         shared: Arc<Shared>,
         commands: (Sender<Command>, Receiver<Command>),
         mut files: Files,
+        history: HistoryReader,
     ) -> io::Result<Preparer> {
         let (sender, receiver) = commands;
         let thread = Builder::new().name("log-prepare".to_owned()).spawn(move || {
@@ -56,6 +64,7 @@ impl Preparer {
                             Err(failure) => shared.change(|state| state.prepare_failed(failure)),
                         }
                     }
+                    Command::IndexKeys { sequence } => history.write_keys(sequence),
                     Command::Release(segment) => {
                         if let Err(failure) = files.release(segment) {
                             shared.change(|state| state.fail(failure));
@@ -93,7 +102,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Finds the spares that an earlier run left, and deletes drafts.
+    /// Finds the spares that an earlier run left, and deletes drafts and what released segments left.
     pub(super) fn open(wal: &Path, mode: OpenMode) -> io::Result<Files> {
         let mut files = Files { wal: wal.to_owned(), mode, spares: Vec::new() };
         for entry in fs::read_dir(wal)? {
@@ -101,7 +110,7 @@ impl Files {
             let is = |extension| path.extension().is_some_and(|found| found == extension);
             if is("spare") {
                 files.keep_or_delete(path)?;
-            } else if is("tmp") {
+            } else if is("tmp") || (is("keys") && !path.with_extension("log").exists()) {
                 fs::remove_file(path)?;
             }
         }
@@ -143,6 +152,8 @@ impl Files {
     }
 
     fn release(&mut self, segment: Arc<SegmentFile>) -> Result<(), LogFailure> {
+        // It may never have been written.
+        let _ = fs::remove_file(key_file(&segment.path));
         let result = match Arc::try_unwrap(segment) {
             Ok(segment) => {
                 let spare = segment.path.with_extension("spare");

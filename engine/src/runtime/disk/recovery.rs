@@ -30,7 +30,7 @@ use crate::log::segment::{SegmentBytes, file_name};
 use crate::record::Revision;
 
 /// The revision of a store in which nothing was ever written, as etcd's.
-const FIRST_REVISION: Revision = 1;
+pub(super) const FIRST_REVISION: Revision = 1;
 
 /// Bytes wiped at once.
 const WIPE_BYTES: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Recovery {
     pub fn next_batch(&mut self) -> Result<Option<Batch>, DiskError> {
         let batch = self.replay.next_batch();
         for place in self.replay.take_places() {
-            self.history.add(place);
+            self.history.add(place, &[]);
         }
         Ok(batch?)
     }
@@ -125,6 +125,7 @@ impl Recovery {
         if !self.unread {
             self.history.begins_after = replayed.begins_after.revision;
         }
+        self.history.begin_writing();
         let start = Start {
             salt: self.directory.salt(),
             segment: current,
@@ -137,7 +138,8 @@ impl Recovery {
         let commands = mpsc::channel();
         let state = State::new(start, commands.0.clone());
         let shared = Arc::new(Shared::new(state, history));
-        let preparer = Preparer::spawn(Arc::clone(&shared), commands, files).map_err(&failed)?;
+        let preparer = Preparer::spawn(Arc::clone(&shared), commands, files, reader.clone())
+            .map_err(&failed)?;
         let preferred = options.prefer_threads && may_be_preferred();
         let threads = worker::spawn(&shared, options.depth, preferred).map_err(&failed)?;
         let writer = LogWriter { shared, threads, preparer, directory: self.directory };

@@ -10,6 +10,7 @@ use super::buffer::AlignedBuffer;
 use super::error::LogFailure;
 use super::file::SegmentFile;
 use super::history::HistoryIndex;
+use super::keys::{ChangedKey, changed_keys};
 use super::prepare::Command;
 use crate::limits;
 use crate::log::append::{Appender, EntryMeta, FrameMeta};
@@ -52,8 +53,20 @@ impl Waiting {
 pub(super) struct Write {
     pub(super) position: u64,
     pub(super) file: Arc<SegmentFile>,
-    pub(super) offset: u64,
+    pub(super) place: Place,
+    payload_length: usize,
     pub(super) buffer: AlignedBuffer,
+}
+
+impl Write {
+    /// The keys that the frame changes.
+    pub(super) fn changed_keys(&self) -> Vec<ChangedKey> {
+        if self.place.kind != FrameKind::Entry {
+            return Vec::new();
+        }
+        let payload = &self.buffer.bytes()[HEADER_BYTES..][..self.payload_length];
+        changed_keys(self.place.revision_before, self.place.revision_after, payload)
+    }
 }
 
 /// What is remembered of a [`Write`] until it and all before it are durable.
@@ -63,7 +76,8 @@ struct InFlight {
     /// The number that `append` gave, 0 for frames of the log's own.
     number: u64,
     place: Place,
-    written: bool,
+    /// Once it is written.
+    keys: Option<Vec<ChangedKey>>,
 }
 
 pub(super) struct State {
@@ -119,8 +133,10 @@ impl Shared {
 
     /// Takes note that a write ended, and wakes who waits for it.
     pub(super) fn complete(&self, write: Write, result: Result<(), LogFailure>) {
+        // Here it is no core's time, and the bytes are at hand.
+        let keys = write.changed_keys();
         self.update(|state| match result {
-            Ok(()) => state.written(write, &self.history),
+            Ok(()) => state.written(write, keys, &self.history),
             Err(failure) => state.fail(failure),
         });
     }
@@ -243,34 +259,36 @@ impl State {
         let place = self.appender.place(&waiting.meta, self.durable_position, frame);
         let position = self.appender.position();
         let segment = Arc::clone(&self.segment);
-        self.in_flight.push_back(InFlight { position, segment, number, place, written: false });
+        self.in_flight.push_back(InFlight { position, segment, number, place, keys: None });
         let file = Arc::clone(&self.segment);
-        Write { position, file, offset: place.offset, buffer: waiting.buffer }
+        let payload_length = waiting.meta.payload_length as usize;
+        Write { position, file, place, payload_length, buffer: waiting.buffer }
     }
 
-    fn written(&mut self, write: Write, history: &Mutex<HistoryIndex>) {
+    fn written(&mut self, write: Write, keys: Vec<ChangedKey>, history: &Mutex<HistoryIndex>) {
         if self.failure.is_some() {
             return;
         }
         let position = write.position;
         self.give_buffer(write.buffer);
-        for in_flight in &mut self.in_flight {
-            if in_flight.position == position {
-                in_flight.written = true;
-            }
-        }
-        if !self.in_flight.front().is_some_and(|first| first.written) {
+        let mut in_flight = self.in_flight.iter_mut();
+        let written = in_flight.find(|in_flight| in_flight.position == position);
+        written.expect("what was written was in flight").keys = Some(keys);
+        if self.in_flight.front().is_none_or(|first| first.keys.is_none()) {
             return;
         }
         let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(first) = self.in_flight.pop_front_if(|first| first.written) {
+        while let Some(first) = self.in_flight.pop_front_if(|first| first.keys.is_some()) {
             assert!(first.position == self.durable_position + 1);
             self.durable_position = first.position;
             self.durable = self.durable.max(first.number);
             if first.place.kind == FrameKind::SegmentStart {
                 history.add_file(first.segment);
+                // The thread ends after the writer's threads do.
+                let sequence = first.place.segment - 1;
+                let _ = self.prepare.send(Command::IndexKeys { sequence });
             }
-            history.add(first.place);
+            history.add(first.place, &first.keys.unwrap_or_default());
         }
     }
 

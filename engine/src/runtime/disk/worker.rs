@@ -33,9 +33,9 @@ pub(super) fn spawn(
 
 fn run(shared: &Shared) {
     while let Some(write) = next_write(shared) {
-        let result = write.file.write_durably(write.offset, write.buffer.bytes());
+        let result = write.file.write_durably(write.place.offset, write.buffer.bytes());
         let result = result.map_err(|error| {
-            LogFailure::new(&write.file.path, write.offset, "a durable write", &error)
+            LogFailure::new(&write.file.path, write.place.offset, "a durable write", &error)
         });
         shared.complete(write, result);
     }

@@ -1,0 +1,371 @@
+//! Looks older versions of keys up in the log: the newest one at or before a revision.
+//!
+//! The segment that holds the revision comes first, then those before it, then the base: the
+//! snapshot that holds what was before the oldest segment. Key indexes say in which frame a key
+//! may be; the frame says whether it is.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::buffer::AlignedBuffer;
+use super::file::SegmentFile;
+use super::history::{HistoryError, HistoryReader, Keys, SegmentIndex, Stretch, read_frame};
+use super::keys::{KeyFile, KeySource, Unusable, scan, write};
+use super::recovery::FIRST_REVISION;
+use crate::log::decode::{RawChange, visit_changes};
+use crate::log::frame::{BLOCK_BYTES, FrameKind};
+use crate::log::key_index::{Header, KeyPlace};
+use crate::mvcc::Lookup;
+use crate::placement;
+use crate::record::{Record, Revision};
+
+/// What holds the versions from before the oldest segment: a snapshot that is no newer than what
+/// history was compacted to.
+pub trait Base: Debug + Send + Sync {
+    /// Every version up to here is in it, or was superseded before anything that can be asked for.
+    fn revision(&self) -> Revision;
+
+    /// The version of a key that it holds; a tombstone or `None` for one that did not live.
+    /// Blocks. Errors name file and place.
+    fn find(&self, key: &[u8]) -> Result<Option<Record>, HistoryError>;
+}
+
+/// What there was of a segment when a lookup began. It can be read even if it is released.
+struct View {
+    file: Arc<SegmentFile>,
+    base: Revision,
+    /// Later changes in it were replaced by a new leader.
+    upto: Revision,
+    /// The revision after the segment; of the newest one it may become larger.
+    after: Revision,
+    /// Where its frames end, if that is known.
+    end: Option<u64>,
+    keys: ViewOfKeys,
+}
+
+/// Where to look keys of a segment up, and where its frames end.
+struct Opened {
+    source: KeySource,
+    end: u64,
+}
+
+enum ViewOfKeys {
+    File,
+    /// Changes that were there when the process began, if known; where they end; and all later.
+    Memory {
+        early: Option<Arc<Vec<KeyPlace>>>,
+        from: u64,
+        later: Vec<Arc<Vec<KeyPlace>>>,
+    },
+}
+
+/// Where one of the wanted versions may be.
+struct Candidate {
+    /// Of the lookup.
+    wanted: usize,
+    hash: u64,
+    /// The place's number in its index.
+    number: u64,
+    place: KeyPlace,
+}
+
+impl HistoryReader {
+    /// The newest version, or tombstone, of each key at or before its revision; `None` where there
+    /// was none. Revisions must not be compacted. Runs on the executor's blocking threads.
+    pub async fn look_up(&self, lookups: Vec<Lookup>) -> Result<Vec<Option<Record>>, HistoryError> {
+        let reader = self.clone();
+        glommio::executor().spawn_blocking(move || reader.look_up_blocking(&lookups)).await
+    }
+
+    /// Says what holds the versions from before the segments that are going to be released.
+    pub fn set_base(&self, base: Option<Arc<dyn Base>>) {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).base = base;
+    }
+
+    /// [`look_up`](HistoryReader::look_up) for callers that may block.
+    pub fn look_up_blocking(
+        &self,
+        lookups: &[Lookup],
+    ) -> Result<Vec<Option<Record>>, HistoryError> {
+        let (views, base, begins_after) = self.views();
+        let mut search = Search {
+            hashes: lookups.iter().map(|lookup| placement::hash(&lookup.key)).collect(),
+            lookups,
+            found: vec![None; lookups.len()],
+            missing: (0..lookups.len()).collect(),
+        };
+        // Lookups near each other in an index come one after the other.
+        search.missing.sort_unstable_by_key(|&wanted| search.hashes[wanted]);
+        let covered = base.as_ref().map_or(0, |base| base.revision());
+        for view in views.iter().rev() {
+            if search.missing.is_empty() || view.after <= covered {
+                break;
+            }
+            self.search_segment(view, &mut search)?;
+        }
+        for &wanted in &search.missing {
+            let Lookup { key, revision } = &lookups[wanted];
+            match &base {
+                Some(base) => search.found[wanted] = base.find(key)?,
+                None if begins_after <= FIRST_REVISION => {}
+                None => {
+                    let requested = *revision;
+                    return Err(HistoryError::Released { requested, begins_after });
+                }
+            }
+        }
+        Ok(search.found)
+    }
+
+    fn views(&self) -> (Vec<View>, Option<Arc<dyn Base>>, Revision) {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views: Vec<View> =
+            index.segments().map(|(segment, file)| View::of(segment, file)).collect();
+        for number in 1..views.len() {
+            views[number - 1].after = views[number].base;
+        }
+        (views, index.base.clone(), index.begins_after)
+    }
+
+    fn search_segment(&self, view: &View, search: &mut Search<'_>) -> Result<(), HistoryError> {
+        let wanted = search.wanted_in(view);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut opened = self.open(view, &wanted, search)?;
+        let mut candidates = match search.first_candidates(&wanted, view, &mut opened.source) {
+            Ok(candidates) => candidates,
+            Err(Unusable) => {
+                opened = self.rebuild(view)?;
+                let source = &mut opened.source;
+                search.first_candidates(&wanted, view, source).expect("it is in memory")
+            }
+        };
+        while !candidates.is_empty() {
+            candidates.sort_unstable_by_key(|candidate| candidate.place.block);
+            let mut others = Vec::new();
+            for same in candidates.chunk_by(|left, right| left.place.block == right.place.block) {
+                others.extend(self.read_candidates(view, opened.end, same, search)?);
+            }
+            // Another key with the same hash: there may be an earlier change of the right one.
+            let earlier = |source: &mut KeySource| -> Result<Vec<Candidate>, Unusable> {
+                let mut earlier = Vec::new();
+                for &Candidate { wanted, hash, number, .. } in &others {
+                    let before = source.before(number, hash)?;
+                    earlier.extend(before.map(|(number, place)| Candidate {
+                        wanted,
+                        hash,
+                        number,
+                        place,
+                    }));
+                }
+                Ok(earlier)
+            };
+            candidates = match earlier(&mut opened.source) {
+                Ok(earlier) => earlier,
+                Err(Unusable) => {
+                    // The same entries have the same numbers.
+                    opened = self.rebuild(view)?;
+                    earlier(&mut opened.source).expect("it is in memory")
+                }
+            };
+        }
+        search.forget_found();
+        Ok(())
+    }
+
+    /// Reads the frame in which some candidates are and gives those that are not in it.
+    fn read_candidates<'a>(
+        &self,
+        view: &View,
+        end: u64,
+        candidates: &'a [Candidate],
+        search: &mut Search<'_>,
+    ) -> Result<impl Iterator<Item = Candidate> + 'a, HistoryError> {
+        let offset = u64::from(candidates[0].place.block) * BLOCK_BYTES as u64;
+        let mut buffer = AlignedBuffer::default();
+        let stretch = Stretch::of(&view.file, offset, end);
+        let (header, payload) = read_frame(&stretch, self.salt, &mut buffer)?;
+        let mut found: Vec<Option<RawChange<'_>>> = vec![None; candidates.len()];
+        if header.kind == FrameKind::Entry {
+            let (before, after) = (header.revision_before, header.revision_after);
+            let visited = visit_changes(before, after, payload, |change| {
+                for (candidate, found) in candidates.iter().zip(&mut found) {
+                    let revision = view.base + i64::from(candidate.place.age);
+                    let key = &search.lookups[candidate.wanted].key;
+                    if change.revision == revision && change.key == &key[..] {
+                        *found = Some(change);
+                    }
+                }
+            });
+            visited.map_err(|error| stretch.damaged(offset, error.to_string()))?;
+        }
+        let mut others = Vec::new();
+        for (candidate, found) in candidates.iter().zip(found) {
+            match found {
+                Some(change) => search.found[candidate.wanted] = Some(change.to_record()),
+                None => others.push(Candidate { ..*candidate }),
+            }
+        }
+        Ok(others.into_iter())
+    }
+
+    /// Where to look the `wanted` up.
+    fn open(
+        &self,
+        view: &View,
+        wanted: &[usize],
+        search: &Search<'_>,
+    ) -> Result<Opened, HistoryError> {
+        let (ViewOfKeys::Memory { early, from, later }, Some(end)) = (&view.keys, view.end) else {
+            let file = KeyFile::open(&view.file, view.base, view.after, self.salt);
+            return match file {
+                Ok(file) if view.end.is_none_or(|end| end == file.log_end()) => {
+                    Ok(Opened { end: file.log_end(), source: KeySource::File(file) })
+                }
+                _ => self.rebuild(view),
+            };
+        };
+        let early = match early {
+            Some(early) => Arc::clone(early),
+            None => self.early(view, *from)?,
+        };
+        // These are not sorted yet: take out what is of interest in one go.
+        let mut hashes: Vec<u64> = wanted.iter().map(|&wanted| search.hashes[wanted]).collect();
+        hashes.sort_unstable();
+        let wanted = |place: &&KeyPlace| hashes.binary_search(&place.hash).is_ok();
+        let all = later.iter().chain([&early]).flat_map(|places| places.iter());
+        let mut places: Vec<KeyPlace> = all.filter(wanted).copied().collect();
+        places.sort_unstable();
+        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end })
+    }
+
+    /// Writes the key index of a segment that is full, and lets go of what is in memory.
+    pub(super) fn write_keys(&self, sequence: u64) {
+        let view = self.views().0.into_iter().find(|view| view.file.sequence == sequence);
+        let Some(view) = view else { return };
+        let ViewOfKeys::Memory { early, from, later } = &view.keys else { return };
+        // Who looks something up is told of an unreadable segment.
+        let early = early.clone().or_else(|| self.early(&view, *from).ok());
+        if let (Some(early), Some(end)) = (early, view.end) {
+            let all = later.iter().chain([&early]).flat_map(|places| places.iter());
+            let mut places: Vec<KeyPlace> = all.copied().collect();
+            places.sort_unstable();
+            self.write_file(&view, end, &places);
+        }
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.keys_are_in_file(sequence);
+    }
+
+    fn write_file(&self, view: &View, end: u64, places: &[KeyPlace]) {
+        let header = Header {
+            sequence: view.file.sequence,
+            base: view.base,
+            revision_after: view.after,
+            log_end: end,
+            entries: places.len() as u64,
+        };
+        // It is a cache: where it can't be written it is made again when it is needed.
+        let _ = write(&view.file.path, &header, places, self.salt);
+    }
+
+    /// The changes in the newest segment from before this process, which it has not seen.
+    fn early(&self, view: &View, from: u64) -> Result<Arc<Vec<KeyPlace>>, HistoryError> {
+        let stretch = Stretch::of(&view.file, 0, from);
+        let places = Arc::new(scan(&stretch, view.base, self.salt)?);
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.set_early(view.file.sequence, &places);
+        Ok(places)
+    }
+
+    /// Makes a segment's key index again. Memory serves where no file can be written.
+    fn rebuild(&self, view: &View) -> Result<Opened, HistoryError> {
+        // One at a time, as it reads a whole segment: cores may ask for the same.
+        static REBUILDING: Mutex<()> = Mutex::new(());
+        let _rebuilding = REBUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = match view.end {
+            Some(end) => end,
+            None => self.find_end(view)?,
+        };
+        let places = scan(&Stretch::of(&view.file, 0, end), view.base, self.salt)?;
+        self.write_file(view, end, &places);
+        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end })
+    }
+
+    /// Where the frames of a segment end that the start had no need to read.
+    fn find_end(&self, view: &View) -> Result<u64, HistoryError> {
+        let outlined = self.outlined(|index| Ok(index.whole(view.file.sequence)))?;
+        match outlined {
+            Some(stretch) => Ok(stretch.end),
+            // It was released since the lookup began.
+            None => Err(HistoryError::Released {
+                requested: view.after,
+                begins_after: self.begins_after(),
+            }),
+        }
+    }
+}
+
+impl View {
+    fn of(segment: &SegmentIndex, file: &Arc<SegmentFile>) -> View {
+        let keys = match &segment.keys {
+            Keys::File => ViewOfKeys::File,
+            Keys::Memory(keys) => ViewOfKeys::Memory {
+                early: if keys.from == 0 { Some(Arc::default()) } else { keys.early.clone() },
+                from: keys.from,
+                later: keys.later(),
+            },
+        };
+        let (base, upto) = (segment.revision_before, segment.keys_upto);
+        let end = segment.outlined.then_some(segment.end);
+        View { file: Arc::clone(file), base, upto, after: Revision::MAX, end, keys }
+    }
+
+    /// The age of what is wanted at `revision`; `None` when all of the segment is later.
+    fn age(&self, revision: Revision) -> Option<u32> {
+        let age = revision.min(self.upto) - self.base;
+        (age > 0).then(|| u32::try_from(age).unwrap_or(u32::MAX))
+    }
+}
+
+/// Lookups under way.
+struct Search<'a> {
+    lookups: &'a [Lookup],
+    hashes: Vec<u64>,
+    found: Vec<Option<Record>>,
+    /// Numbers of those that are not found yet, by hash.
+    missing: Vec<usize>,
+}
+
+impl Search<'_> {
+    fn wanted_in(&self, view: &View) -> Vec<usize> {
+        let inside = |&wanted: &usize| view.age(self.lookups[wanted].revision).is_some();
+        self.missing.iter().copied().filter(inside).collect()
+    }
+
+    fn first_candidates(
+        &self,
+        wanted: &[usize],
+        view: &View,
+        source: &mut KeySource,
+    ) -> Result<Vec<Candidate>, Unusable> {
+        let mut candidates = Vec::new();
+        for &wanted in wanted {
+            let hash = self.hashes[wanted];
+            let Some(age) = view.age(self.lookups[wanted].revision) else { continue };
+            let last = source.last(hash, age)?;
+            candidates.extend(last.map(|(number, place)| Candidate {
+                wanted,
+                hash,
+                number,
+                place,
+            }));
+        }
+        Ok(candidates)
+    }
+
+    fn forget_found(&mut self) {
+        let found = &self.found;
+        self.missing.retain(|&wanted| found[wanted].is_none());
+    }
+}
