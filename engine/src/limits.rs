@@ -56,6 +56,11 @@ pub const CORES: usize = 64;
 /// snapshot, large enough that changing segments costs nothing.
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Revisions that may be between the beginning of a segment and the beginning of an entry in it, and
+/// between the beginning and the end of an entry: half of what 32 bits count. No store writes so many
+/// into one; data that was compacted elsewhere may have such gaps.
+pub const LOG_SEGMENT_REVISIONS: i64 = 1 << 31;
+
 /// Bytes of the first segment of a new log, which is filled with zeros while its user waits. The
 /// ones that follow grow to [`LOG_SEGMENT_BYTES`] and are made ready in the background.
 pub const LOG_FIRST_SEGMENT_BYTES: u64 = 1 << 20;

@@ -195,6 +195,17 @@ impl Client {
         Stream::of(path, response, sending).await
     }
 
+    /// A call of many messages each way that begins with one of ours: etcd answers nothing before.
+    pub async fn stream_with<Q: Message, A: Message + Default>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Stream<Q, A> {
+        let (response, mut sending) = self.begin(path).await;
+        sending.send_data(frame(request), false).expect("open");
+        Stream::of(path, response, sending).await
+    }
+
     /// A call of many messages each way.
     pub async fn stream<Q: Message, A: Message + Default>(&self, path: &str) -> Stream<Q, A> {
         let (response, sending) = self.begin(path).await;

@@ -16,22 +16,30 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// The line that tells that everything is served.
 const READY: &str = "ready to serve client requests";
 
-/// The binary, built the first time that a test of this process asks for it.
+/// The server, built the first time that a test of this process asks for it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test has a path");
-        // target/PROFILE/deps/test
-        let directory = test.ancestors().nth(2).expect("a target directory").to_owned();
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "mainstay-apiserver", "--bin", "mainstay"]);
-        if directory.ends_with("release") {
-            build.arg("--release");
-        }
-        let status = build.status().expect("cargo runs");
-        assert!(status.success(), "the binary does not build");
-        directory.join("mainstay")
-    })
+    BINARY.get_or_init(|| build("mainstay-apiserver", "mainstay"))
+}
+
+/// The operator's tool, likewise.
+pub fn mainstayctl() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("mainstay-tools", "mainstayctl"))
+}
+
+fn build(package: &str, name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    // target/PROFILE/deps/test
+    let directory = test.ancestors().nth(2).expect("a target directory").to_owned();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "-p", package, "--bin", name]);
+    if directory.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build.status().expect("cargo runs");
+    assert!(status.success(), "{name} does not build");
+    directory.join(name)
 }
 
 /// A directory that goes away with the test.

@@ -4,19 +4,22 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use mainstay_proto::KeyValue;
 use mainstay_proto::kv::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    Request, RequestOp, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, Request, RequestOp, TxnRequest, TxnResponse,
 };
 use mainstay_proto::lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
+use mainstay_proto::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
+use mainstay_proto::{Event, KeyValue};
 use mainstay_tests::etcd::{self, Etcd};
 use mainstay_tests::etcdctl::Etcdctl;
-use mainstay_tests::grpc::{Client, block_on};
-use mainstay_tests::process::{Directory, Mainstay};
+use mainstay_tests::grpc::{Client, Failure, block_on};
+use mainstay_tests::process::{Directory, Mainstay, mainstayctl};
+
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 /// A lease: id, seconds granted, the keys that hang on it.
 type Lease = (i64, i64, Vec<Bytes>);
@@ -29,14 +32,19 @@ struct Seen {
     leases: Vec<Lease>,
 }
 
-async fn look(client: &Client) -> Seen {
+/// All keys at a revision; 0 for the newest.
+async fn keys_at(client: &Client, revision: i64) -> Result<RangeResponse, Failure> {
     let everything = RangeRequest {
         key: Bytes::from_static(b"\0"),
         range_end: Bytes::from_static(b"\0"),
+        revision,
         ..RangeRequest::default()
     };
-    let read: RangeResponse =
-        client.unary("/etcdserverpb.KV/Range", &everything).await.expect("a range");
+    client.unary("/etcdserverpb.KV/Range", &everything).await
+}
+
+async fn look(client: &Client) -> Seen {
+    let read = keys_at(client, 0).await.expect("a range");
     let listed: LeaseLeasesResponse = client
         .unary("/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {})
         .await
@@ -57,6 +65,27 @@ async fn look(client: &Client) -> Seen {
 
 fn look_at(address: &str) -> Seen {
     block_on(async { look(&Client::connect(address).await).await })
+}
+
+/// All events from a revision on, up to another one.
+async fn events(client: &Client, from: i64, upto: i64) -> Vec<Event> {
+    let create = WatchCreateRequest {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        start_revision: from,
+        prev_kv: true,
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest { request_union: Some(WatchRequestUnion::Create(create)) };
+    let mut stream = client.stream_with(WATCH, &request).await;
+    let mut events: Vec<Event> = Vec::new();
+    while events.last().and_then(|event| event.kv.as_ref()).is_none_or(|kv| kv.mod_revision < upto)
+    {
+        let response: WatchResponse = stream.next().await.expect("the watch goes on");
+        assert!(!response.canceled, "{response:?}");
+        events.extend(response.events);
+    }
+    events
 }
 
 /// Writes a little of everything: values small, empty and large, versions, deletions, leases,
@@ -100,6 +129,16 @@ async fn fill(client: &Client) {
     delete(client, "/registry/pods/namespace-3/", "/registry/pods/namespace-30").await;
     put("/registry/pods/namespace-3/pod-3".to_owned(), b"born again".to_vec(), 0).await;
     delete(client, "/empty", "").await;
+}
+
+/// Compacts in the middle, and writes on. Gives the revision compacted to.
+async fn compact_and_go_on(client: &Client) -> i64 {
+    let revision = look(client).await.revision - 120;
+    let request = CompactionRequest { revision, physical: true };
+    let _: CompactionResponse =
+        client.unary("/etcdserverpb.KV/Compact", &request).await.expect("a compaction");
+    delete(client, "/registry/pods/namespace-5/", "/registry/pods/namespace-50").await;
+    revision
 }
 
 async fn delete(client: &Client, key: &'static str, range_end: &'static str) {
@@ -180,4 +219,153 @@ fn an_empty_store_is_a_snapshot_too() {
     let etcd = etcd_from_snapshot(&server.etcd, other.path());
     let after = look_at(&etcd.address);
     assert_eq!((after.revision, after.keys.len(), after.leases.len()), (1, 0, 0));
+}
+
+/// Runs mainstayctl; gives what it said on both outputs.
+#[track_caller]
+fn tool(arguments: &[&str]) -> String {
+    let output = Command::new(mainstayctl()).args(arguments).output().expect("mainstayctl runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "mainstayctl {arguments:?}: {said}{errors}");
+    said + &errors
+}
+
+/// Runs mainstayctl, which must refuse; gives its words.
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let output = Command::new(mainstayctl()).args(arguments).output().expect("mainstayctl runs");
+    assert!(!output.status.success(), "mainstayctl {arguments:?} succeeded");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What an etcd shows: now, and in its history from `compacted` on.
+struct Original {
+    seen: Seen,
+    compacted: i64,
+    history: Vec<(i64, Vec<KeyValue>)>,
+    events: Vec<Event>,
+}
+
+impl Original {
+    async fn of(client: &Client, compacted: i64) -> Original {
+        let seen = look(client).await;
+        let mut history = Vec::new();
+        for revision in (compacted..=seen.revision).step_by(17) {
+            let read = keys_at(client, revision).await.expect("not compacted");
+            history.push((revision, read.kvs));
+        }
+        let events = events(client, compacted + 1, seen.revision).await;
+        Original { seen, compacted, history, events }
+    }
+
+    /// Holds a server against it.
+    fn compare(&self, address: &str) {
+        block_on(async {
+            let client = Client::connect(address).await;
+            assert_eq!(look(&client).await, self.seen);
+            for (revision, keys) in &self.history {
+                let read = keys_at(&client, *revision).await.expect("not compacted");
+                assert!(read.kvs == *keys, "the keys at revision {revision}");
+            }
+            let older = keys_at(&client, self.compacted - 1).await.expect_err("compacted");
+            assert!(older.message.contains("required revision has been compacted"), "{older:?}");
+            let events = events(&client, self.compacted + 1, self.seen.revision).await;
+            assert_eq!(events.len(), self.events.len());
+            for (one, other) in events.iter().zip(&self.events) {
+                assert_eq!((&one.kv, one.kind), (&other.kv, other.kind));
+                assert_eq!(one.prev_kv, other.prev_kv, "{:?}", one.kv);
+            }
+        });
+    }
+}
+
+#[test]
+fn an_etcd_moves_in_with_its_history() {
+    if !etcd::is_present("import of an etcd's data") {
+        return;
+    }
+    let (data, work) = (Directory::new(), Directory::new());
+    let etcd = Etcd::start(&data.path().join("etcd"));
+    let original = block_on(async {
+        let client = Client::connect(&etcd.address).await;
+        fill(&client).await;
+        let compacted = compact_and_go_on(&client).await;
+        Original::of(&client, compacted).await
+    });
+    let path = |name: &str| text(&work.path().join(name)).to_owned();
+    let file = path("snapshot.db");
+    Etcdctl::new(&etcd.address).ok(&["snapshot", "save", &file]);
+
+    // Three ways in.
+    let said = tool(&["import", "--from", &file, "--data-dir", &path("a")]);
+    let expected =
+        format!("revision {}, compacted up to {};", original.seen.revision, original.compacted);
+    assert!(said.contains(&expected) && said.contains(" 2 leases,"), "{said}");
+    tool(&["import", "--endpoints", &etcd.address, "--data-dir", &path("b")]);
+    let directory = text(&data.path().join("etcd")).to_owned();
+    let said = refused(&["import", "--from", &directory, "--data-dir", &path("c")]);
+    assert!(said.contains("in use by an etcd"), "{said}");
+    etcd.stop();
+    let said = tool(&["import", "--from", &directory, "--data-dir", &path("c")]);
+    assert!(said.contains("warning: changes that the etcd had not moved"), "{said}");
+    let said = refused(&["import", "--from", &file, "--data-dir", &path("a")]);
+    assert!(said.contains("is not empty"), "{said}");
+
+    for (name, cores) in [("a", "--cores=2"), ("b", "--cores=1"), ("c", "--cores=2")] {
+        let verified = tool(&["log", "verify", "--data-dir", &path(name)]);
+        assert!(verified.contains("the log is intact"), "{verified}");
+        let server = Mainstay::store(Path::new(&path(name)), &[cores]);
+        original.compare(&server.etcd);
+        assert!(server.stop().success());
+        // And once more from what it has written since.
+        let server = Mainstay::store(Path::new(&path(name)), &[]);
+        original.compare(&server.etcd);
+        assert!(server.stop().success());
+    }
+
+    // And out again, to a real etcd: the newest state.
+    let exported = path("exported.db");
+    let said = tool(&["export", "--data-dir", &path("a"), "--to", &exported]);
+    assert!(said.contains(&format!("at revision {}", original.seen.revision)), "{said}");
+    let etcd = etcd_from_file(Path::new(&exported), work.path());
+    assert_eq!(look_at(&etcd.address), original.seen);
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_leaves_nothing_behind() {
+    if !etcd::is_present("import of a damaged snapshot") {
+        return;
+    }
+    let (data, work) = (Directory::new(), Directory::new());
+    let server = Mainstay::store(data.path(), &["--cores=1"]);
+    block_on(async { fill(&Client::connect(&server.etcd).await).await });
+    let path = |name: &str| text(&work.path().join(name)).to_owned();
+    tool(&["export", "--endpoints", &server.etcd, "--to", &path("good.db")]);
+    let said = refused(&["export", "--endpoints", &server.etcd, "--to", &path("good.db")]);
+    assert!(said.contains("is there already"), "{said}");
+    let said = refused(&["log", "verify", "--data-dir", text(data.path())]);
+    assert!(said.contains("is in use by another process"), "{said}");
+
+    let good = std::fs::read(path("good.db")).expect("just written");
+    let mut changed = good.clone();
+    changed[good.len() / 2] ^= 1;
+    std::fs::write(path("changed.db"), &changed).expect("written");
+    std::fs::write(path("cut.db"), &good[..good.len() / 2 / 4096 * 4096]).expect("written");
+    for (file, flags, expected) in [
+        ("changed.db", &[][..], "checksum at its end does not match"),
+        ("cut.db", &[], "it was cut short"),
+        ("none.db", &[], "No such file"),
+    ] {
+        let (file, to) = (path(file), path("to"));
+        let mut arguments = vec!["import", "--from", &file, "--data-dir", &to];
+        arguments.extend_from_slice(flags);
+        let said = refused(&arguments);
+        assert!(said.contains(expected), "{said}");
+        assert!(!Path::new(&to).exists() && !Path::new(&path("to.importing")).exists());
+    }
+    tool(&["import", "--from", &path("good.db"), "--data-dir", &path("to")]);
+    let before = look_at(&server.etcd);
+    let moved = Mainstay::store(Path::new(&path("to")), &["--cores=2"]);
+    assert_eq!(look_at(&moved.etcd), before);
 }

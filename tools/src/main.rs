@@ -4,7 +4,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use failure::Failure;
+
+mod download;
+mod export;
+mod failure;
+mod files;
+mod import;
+mod log;
+mod progress;
 mod schema;
+mod state;
 
 #[derive(Parser)]
 #[command(name = "mainstayctl", version, about = "Inspect, verify and operate Mainstay")]
@@ -15,6 +25,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Bring an etcd's data into a new data directory.
+    Import(import::Import),
+    /// Write a data directory, or a running server's data, as a snapshot file of etcd.
+    Export(export::Export),
+    /// Look at the log of a data directory.
+    #[command(subcommand)]
+    Log(log::Command),
     /// The table of the built-in Kubernetes types.
     #[command(subcommand)]
     Schema(schema::Command),
@@ -23,7 +40,10 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Schema(command) => schema::run(command),
+        Command::Import(import) => import.run(),
+        Command::Export(export) => export.run(),
+        Command::Log(command) => log::run(command),
+        Command::Schema(command) => schema::run(command).map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

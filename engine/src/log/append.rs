@@ -3,6 +3,7 @@
 use super::frame::{FrameHeader, FrameKind, seal};
 use super::replay::{Place, Reached};
 use super::scan::{KnownEnd, LogEnd};
+use crate::limits;
 use crate::record::Revision;
 
 /// What an entry frame says of its batch.
@@ -34,6 +35,8 @@ pub struct Appender {
     position: u64,
     crc: u32,
     reached: Reached,
+    /// The revision before the segment, or before what is appended to it since the start.
+    base: Revision,
 }
 
 impl Appender {
@@ -42,7 +45,8 @@ impl Appender {
     pub fn new(salt: u64, end: &LogEnd, capacity: u64, reached: Reached) -> Appender {
         let segment = end.segment.max(1);
         let LogEnd { offset, position, crc, .. } = *end;
-        Appender { salt, segment, capacity, offset, position, crc, reached }
+        let base = reached.revision;
+        Appender { salt, segment, capacity, offset, position, crc, reached, base }
     }
 
     /// Whether the segment still lacks its first frame, of kind `SegmentStart`.
@@ -55,8 +59,15 @@ impl Appender {
         frame_bytes <= self.capacity - self.offset
     }
 
+    /// Whether an entry that follows `revision_before` may be in the segment: what finds changes in
+    /// it counts revisions from the segment's beginning, in 32 bits.
+    pub fn spans(&self, revision_before: Revision) -> bool {
+        revision_before - self.base <= limits::LOG_SEGMENT_REVISIONS
+    }
+
     /// Goes on with the next segment.
     pub fn change_segment(&mut self, capacity: u64) {
+        self.base = self.reached.revision;
         self.segment += 1;
         self.capacity = capacity;
         self.offset = 0;

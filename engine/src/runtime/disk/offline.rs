@@ -72,6 +72,7 @@ impl Filling {
     /// Panics when the revision does not follow those before.
     pub fn effect(&mut self, effect: Effect) -> Result<(), DiskError> {
         assert!(effect.revision > self.revision, "revisions ascend");
+        self.reach(effect.revision - 1)?;
         self.revision = effect.revision;
         self.bytes += effect.bytes();
         self.items.push(Item::Effect(effect));
@@ -93,10 +94,22 @@ impl Filling {
 
     /// Makes everything durable, and brings the store to `revision` (or leaves it where it is).
     pub fn finish(mut self, revision: Revision) -> Result<(), DiskError> {
+        self.reach(revision.max(self.revision))?;
         self.revision = self.revision.max(revision);
         self.flush()?;
         self.wait(self.appended)?;
         block_on(self.writer.close())
+    }
+
+    /// Goes up to `revision`, without a change, when that is too far for what comes next to be in
+    /// one entry, or in one segment, with what was before.
+    fn reach(&mut self, revision: Revision) -> Result<(), DiskError> {
+        if revision - self.reached.revision < limits::LOG_SEGMENT_REVISIONS {
+            return Ok(());
+        }
+        self.flush()?;
+        self.revision = revision;
+        self.flush()
     }
 
     fn flush_if_large(&mut self) -> Result<(), DiskError> {
@@ -262,6 +275,36 @@ mod tests {
         let items: Vec<Item> = batches.into_iter().flat_map(|batch| batch.items).collect();
         assert!(items == expected);
         assert_eq!(log.replayed.reached, Reached { index: entries, term: TERM, revision: 500 });
+    }
+
+    #[test]
+    fn segments_span_no_more_revisions_than_their_keys_can_be_found_by() {
+        let directory = TestDirectory::new();
+        let mut filling = Filling::create(&directory.0).unwrap();
+        let revisions = [2, 3, 3 << 31, (3 << 31) + 1, 1 << 40, (1 << 40) + (1 << 31) - 9];
+        for revision in revisions {
+            filling.effect(effect(revision, 10)).unwrap();
+        }
+        filling.finish(1 << 50).unwrap();
+        let mut frames = Frames::open(&directory.0).unwrap();
+        let (mut base, mut found, mut segments) = (0, Vec::new(), 0);
+        while let Some(frame) = frames.next_frame().unwrap() {
+            if frame.header.kind == FrameKind::SegmentStart {
+                base = frame.header.revision_after;
+                segments += 1;
+                continue;
+            }
+            let batch = decode(&frame.header, &frame.payload).unwrap();
+            assert!(batch.revision_before - base <= 1 << 31);
+            for effect in batch.effects() {
+                assert!(u32::try_from(effect.revision - base).is_ok(), "{base} {effect:?}");
+                found.push(effect.revision);
+            }
+        }
+        assert_eq!(found, revisions);
+        assert!(segments >= 3, "{segments}");
+        drop(frames);
+        assert_eq!(directory.open().0.replayed.reached.revision, 1 << 50);
     }
 
     #[test]

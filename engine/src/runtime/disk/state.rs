@@ -214,11 +214,13 @@ impl State {
         if self.failure.is_some() || self.in_flight.len() >= limits::LOG_FRAMES_IN_FLIGHT {
             return None;
         }
-        let length = self.waiting.front()?.buffer.bytes().len() as u64;
+        let first = self.waiting.front()?;
+        let length = first.buffer.bytes().len() as u64;
+        let spans = first.meta.entry.is_none_or(|entry| self.appender.spans(entry.revision_before));
         if self.appender.at_segment_start() {
             return Some(self.start_segment());
         }
-        if !self.appender.fits(length) {
+        if !self.appender.fits(length) || !spans {
             return self.change_segment(length);
         }
         let waiting = self.waiting.pop_front()?;
