@@ -96,7 +96,8 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     }
     let urls = &flags.listen_client_urls;
     warn_of_open_doors(flags);
-    let options = Options { data_dir: flags.data_dir.clone(), cores: flags.cores };
+    let options =
+        Options { data_dir: flags.data_dir.clone(), cores: flags.cores, ..Options::default() };
     let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
     // Before the certificates: they may be those of a server that runs.
     let opened = runtime::open(&options).map_err(failed)?;

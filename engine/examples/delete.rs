@@ -29,7 +29,7 @@ fn main() {
         |default| arguments.next().map_or(default, |text| text.parse().expect("a number"));
     let (keys, cores) = (number(1_000_000), number(2));
     std::fs::remove_dir_all(&directory).ok();
-    let options = Options { data_dir: directory.clone(), cores };
+    let options = Options { data_dir: directory.clone(), cores, ..Options::default() };
     run(&options, move |core: Core| async move {
         if core.number == 0 {
             measure(&core.store, keys).await;

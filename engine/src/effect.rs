@@ -130,6 +130,19 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// About what it takes in memory and in the log.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        OVERHEAD
+            + match self {
+                Control::LeaseCheckpoint { remaining } => remaining.len() * 20,
+                Control::Document { name, content } => name.len() + content.len(),
+                _ => 0,
+            }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     Effect(Effect),

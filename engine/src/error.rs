@@ -14,6 +14,8 @@ pub enum StoreError {
     LeaseNotFound(LeaseId),
     #[error("lease {0:x} already exists")]
     LeaseExists(LeaseId),
+    #[error("there are as many leases as the store can hold")]
+    TooManyLeases,
     #[error("a lease of {0} seconds is too long")]
     LeaseTtlTooLarge(i64),
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
@@ -22,8 +24,9 @@ pub enum StoreError {
     /// More than [`DELETE_KEY_BYTES`](crate::limits::DELETE_KEY_BYTES) in one transaction.
     #[error("the keys to delete are too many for one request; delete them in several ranges")]
     TooLarge,
-    /// Nothing may grow until there is room again; deleting and compacting stay possible.
-    #[error("the disk is full: free space, delete keys or compact")]
+    /// Nothing may grow until there is room again, on the disk or below the quota; deleting and
+    /// compacting stay possible.
+    #[error("the disk or the quota is full: free space, delete keys or compact")]
     NoSpace,
     #[error("too many requests are waiting for the disk")]
     TooManyRequests,

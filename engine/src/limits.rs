@@ -45,8 +45,32 @@ pub const LEASE_TTL_MIN: i64 = 2;
 /// than this are not worth one.
 pub const LEASE_CHECKPOINT_SECONDS: i64 = 300;
 
+/// Leases at once. Each takes some 150 bytes on core 0 and 20 on each other core.
+pub const LEASES: usize = 8 << 20;
+
+/// Controls (grants, revocations, compactions, documents) that wait for the disk, before more are
+/// refused with [`TooManyRequests`](crate::StoreError::TooManyRequests).
+pub const CONTROLS: usize = 16_384;
+
+/// The same in bytes: documents alone are large.
+pub const CONTROL_BYTES: usize = 64 << 20;
+
+/// Answers of one core that wait for the commit of what they depend on. Transactions are refused
+/// beyond it: those that only read are bounded by nothing else while the disk stands still.
+pub const HIDDEN_ANSWERS: usize = 65_536;
+
+/// Transactions of one shard that wait to hear whether their lease exists: for one round through
+/// the log.
+pub const UNKNOWN_LEASE_REQUESTS: usize = 1024;
+
+/// Reads of many slices under way on one core.
+pub const READS: usize = 16_384;
+
+/// Requests for the coordinator that wait. Each may hold as much as a request may.
+pub const COORDINATED_REQUESTS: usize = 1024;
+
 /// Requests that one shard keeps back while keys are frozen for a transaction over several shards.
-/// A freeze lasts a few hops between cores, so more than this means that something is stuck.
+/// A freeze lasts a few hops between cores, or the second that deleting a million keys takes.
 pub const DEFERRED_REQUESTS: usize = 1024;
 
 /// Cores that one store may use. The mesh between them is quadratic.

@@ -7,7 +7,8 @@ use crate::error::StoreError;
 use crate::mvcc::{Chunk, CountChunk};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
-    HashKv, KeyRange, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
+    HashKv, KeyRange, LeaseStatus, PrefixUsage, RangeRequest, RangeResponse, Transaction,
+    TransactionResponse,
 };
 
 /// Names a request of one core, until it is answered.
@@ -21,6 +22,11 @@ pub enum Request {
     /// Hash what lived at `revision`; 0 (or less) for the newest committed one.
     HashKv {
         revision: Revision,
+    },
+    /// Which prefixes of `depth` levels take most now, the `top` largest of them.
+    Usage {
+        depth: usize,
+        top: usize,
     },
     /// Forget history up to `revision`; with `physical`, answer when its memory is free.
     Compact {
@@ -59,6 +65,7 @@ pub enum Answer {
     Range(RangeResponse),
     Transact(TransactionResponse),
     HashKv(HashKv),
+    Usage(Vec<PrefixUsage>),
     /// Of Compact and LeaseRevoke: the store's revision.
     Revision(Revision),
     LeaseGranted {

@@ -280,6 +280,15 @@ pub struct HashKv {
     pub current_revision: Revision,
 }
 
+/// What the live keys under one prefix take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixUsage {
+    pub prefix: Vec<u8>,
+    pub keys: u64,
+    /// Of keys and values.
+    pub bytes: u64,
+}
+
 /// A lease as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseStatus {

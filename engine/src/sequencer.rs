@@ -152,7 +152,7 @@ impl Sequencer {
         let mut items = Vec::new();
         let mut tickets = Vec::new();
         let mut bytes = 0;
-        self.take_controls(&mut items, &mut tickets);
+        self.take_controls(&mut items, &mut tickets, &mut bytes);
         while let Some(Some(Queued::Effect(_))) = self.effects.front()
             && let Some(Some(Queued::Effect(effect))) = self.effects.pop_front()
         {
@@ -160,7 +160,7 @@ impl Sequencer {
             self.next_revision += 1;
             bytes += effect.bytes();
             items.push(Item::Effect(effect));
-            self.take_controls(&mut items, &mut tickets);
+            self.take_controls(&mut items, &mut tickets, &mut bytes);
             if bytes >= limits::ENTRY_BYTES {
                 break;
             }
@@ -219,9 +219,12 @@ impl Sequencer {
         Append { batch, data, hard_state: ready.hard_state }
     }
 
-    fn take_controls(&mut self, items: &mut Vec<Item>, tickets: &mut Vec<u64>) {
-        while self.controls.front().is_some_and(|control| control.after < self.next_revision) {
+    fn take_controls(&mut self, items: &mut Vec<Item>, tickets: &mut Vec<u64>, bytes: &mut usize) {
+        while *bytes < limits::ENTRY_BYTES
+            && self.controls.front().is_some_and(|control| control.after < self.next_revision)
+        {
             let queued = self.controls.pop_front().expect("just seen");
+            *bytes += queued.control.bytes();
             items.push(Item::Control(queued.control));
             tickets.push(queued.ticket);
         }

@@ -20,6 +20,8 @@ pub struct Shared {
     uncommitted_bytes: AtomicUsize,
     /// There is no room for another segment of the log.
     disk_is_full: AtomicBool,
+    /// Bytes of live keys and values from which on nothing may be added; 0 for no limit.
+    quota_bytes: AtomicU64,
     /// By core: whether it wants to be woken for a committed batch.
     interested: Vec<AtomicBool>,
     /// By core: facts for status pages, refreshed at leisure.
@@ -46,6 +48,7 @@ impl Shared {
             compacted: AtomicI64::new(compacted),
             uncommitted_bytes: AtomicUsize::new(0),
             disk_is_full: AtomicBool::new(false),
+            quota_bytes: AtomicU64::new(0),
             interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             facts: (0..cores).map(|_| CoreFacts::default()).collect(),
         }
@@ -117,6 +120,28 @@ impl Shared {
     /// Gives what it was before.
     pub fn set_disk_is_full(&self, full: bool) -> bool {
         self.disk_is_full.swap(full, Ordering::Relaxed)
+    }
+
+    /// Bytes of live keys and values from which on whatever adds to the store is refused; 0 for no
+    /// limit.
+    pub fn quota_bytes(&self) -> u64 {
+        self.quota_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn set_quota_bytes(&self, bytes: u64) {
+        self.quota_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of live keys and values, committed or not, on all cores.
+    pub fn live_bytes(&self) -> u64 {
+        self.facts.iter().map(|facts| facts.live_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether there is no room for more, on the disk or below the quota. It is again as soon as
+    /// something was deleted, or the quota raised.
+    pub fn no_space(&self) -> bool {
+        let quota = self.quota_bytes();
+        self.disk_is_full() || (quota > 0 && self.live_bytes() >= quota)
     }
 
     /// Says whether `core` waits for commits. Sequentially consistent with

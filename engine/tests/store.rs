@@ -13,7 +13,7 @@ use mainstay_engine::request::{
     Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
     RangeRequest, Transaction, TransactionResponse, WatchRequest,
 };
-use mainstay_engine::runtime::{Core, Options, run, spawn_local, timer};
+use mainstay_engine::runtime::{Core, Options, Settings, run, spawn_local, timer};
 use mainstay_engine::{Store, StoreError};
 
 /// A directory that is removed at the end.
@@ -39,7 +39,15 @@ where
     D: Fn(Core) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let options = Options { data_dir: directory.0.clone(), cores };
+    with_settings(directory, cores, Settings::default(), door);
+}
+
+fn with_settings<D, F>(directory: &Scratch, cores: usize, settings: Settings, door: D)
+where
+    D: Fn(Core) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let options = Options { data_dir: directory.0.clone(), cores, settings };
     let ran = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&ran);
     run(&options, move |core| {
@@ -293,6 +301,111 @@ fn a_lease_takes_its_keys_along() {
         store.transact(with_lease("/l/short", id)).await.expect("a put");
         timer::sleep(Duration::from_secs(ttl as u64) + Duration::from_millis(1500)).await;
         assert_eq!(read(&store, KeyRange::prefix(b"/l/")).await, []);
+    });
+}
+
+/// Two cores, the work on core 0.
+fn on_core_0_with<D, F>(directory: &Scratch, settings: Settings, door: D)
+where
+    D: Fn(Store) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    with_settings(directory, 2, settings, move |core| {
+        let door = door.clone();
+        async move {
+            if core.number == 0 {
+                door(core.store).await;
+            } else {
+                core.shutdown.requested().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_time_that_leases_have_left_survives_a_restart() {
+    let directory = Scratch::new("checkpoints");
+    let settings = Settings { lease_checkpoint_seconds: 1, ..Settings::default() };
+    on_core_0_with(&directory, settings.clone(), |store| async move {
+        store.lease_grant(100, 1).await.expect("a lease");
+        store.lease_grant(100, 2).await.expect("a lease");
+        timer::sleep(Duration::from_millis(3500)).await;
+        // Kept alive: it has its whole time again, also after a restart.
+        assert_eq!(store.lease_keep_alive(2).await, Ok(100));
+    });
+    on_core_0_with(&directory, settings, |store| async move {
+        let left = store.lease_time_to_live(1, false).await.expect("a status");
+        assert_eq!(left.granted_ttl, 100);
+        assert!((94..=98).contains(&left.remaining_ttl), "{left:?}");
+        let left = store.lease_time_to_live(2, false).await.expect("a status");
+        assert!((99..=100).contains(&left.remaining_ttl), "{left:?}");
+    });
+    // What is too short for a checkpoint, or had none, starts anew.
+    on_core_0(&directory, 1, |store| async move {
+        timer::sleep(Duration::from_millis(1500)).await;
+        let left = store.lease_time_to_live(1, false).await.expect("a status");
+        assert!((90..=98).contains(&left.remaining_ttl), "{left:?}");
+    });
+}
+
+#[test]
+fn very_many_leases_end_together() {
+    const LEASES: i64 = 10_000;
+    let directory = Scratch::new("many-leases");
+    on_core_0(&directory, 2, |store| async move {
+        let open = Rc::new(RefCell::new(0));
+        for id in 1..=LEASES {
+            while *open.borrow() >= 256 {
+                timer::sleep(Duration::from_millis(1)).await;
+            }
+            *open.borrow_mut() += 1;
+            let (store, open) = (store.clone(), Rc::clone(&open));
+            spawn_local(async move {
+                store.lease_grant(15, id).await.expect("a lease");
+                store.transact(with_lease(&format!("/l/{id}"), id)).await.expect("a put");
+                *open.borrow_mut() -= 1;
+            });
+        }
+        while *open.borrow() > 0 {
+            timer::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(read(&store, KeyRange::prefix(b"/l/")).await.len(), LEASES as usize);
+        let started = std::time::Instant::now();
+        while !store.leases().await.expect("a list").is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(60), "they end");
+            timer::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(read(&store, KeyRange::prefix(b"/l/")).await, []);
+        assert_eq!(store.revision(), 1 + 2 * LEASES, "each at a revision of its own");
+    });
+}
+
+#[test]
+fn a_quota_refuses_what_adds_until_there_is_room() {
+    let directory = Scratch::new("quota");
+    let settings = Settings { quota_bytes: 100_000, ..Settings::default() };
+    on_core_0_with(&directory, settings, |store| async move {
+        let value = "x".repeat(1000);
+        let refused = loop {
+            let key = format!("/q/{}", store.revision());
+            match store.transact(Transaction::of(put(&key, &value))).await {
+                Ok(_) => assert!(store.revision() < 200, "it is refused at last"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, StoreError::NoSpace);
+        let status = store.status();
+        assert!(status.no_space && status.live_bytes >= 100_000, "{status:?}");
+        assert!(status.log_bytes >= status.live_bytes, "{status:?}");
+        assert_eq!(store.lease_grant(60, 0).await, Err(StoreError::NoSpace));
+        let usage = store.usage_by_prefix(1, 5).await.expect("the usage");
+        assert_eq!(usage[0].prefix, b"/q/");
+        assert_eq!((usage.len(), usage[0].bytes), (1, status.live_bytes));
+        store.compact(store.revision(), true).await.expect("a compaction");
+        let delete = DeleteRange { range: single("/q/1"), previous: false };
+        store.transact(Transaction::of(Operation::DeleteRange(delete))).await.expect("a delete");
+        assert!(!store.status().no_space);
+        write(&store, "/q/again", "x").await;
     });
 }
 

@@ -6,16 +6,24 @@ use std::ops::Bound;
 use super::expiry::Expiry;
 use crate::effect::Control;
 use crate::error::StoreError;
-use crate::limits::{LEASE_CHECKPOINT_SECONDS, LEASE_TTL_MAX, LEASE_TTL_MIN};
+use crate::limits::{LEASE_CHECKPOINT_SECONDS, LEASE_TTL_MAX, LEASE_TTL_MIN, LEASES};
 use crate::record::LeaseId;
 
 /// The leases. Times are milliseconds of any clock that does not run backwards.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LeaseTable {
     leases: BTreeMap<LeaseId, Lease>,
     expiry: Expiry,
     /// The last lease that was looked at for a checkpoint.
     checkpoint_cursor: LeaseId,
+    /// Seconds between two checkpoints of a lease.
+    checkpoint_seconds: i64,
+}
+
+impl Default for LeaseTable {
+    fn default() -> LeaseTable {
+        LeaseTable::with_checkpoints_every(LEASE_CHECKPOINT_SECONDS)
+    }
 }
 
 #[derive(Debug)]
@@ -54,17 +62,31 @@ pub struct Time {
 pub struct Renewal {
     /// Seconds that the lease has again.
     pub ttl: i64,
-    /// To be logged, so that an older checkpoint does not shorten the lease after a restart. The
-    /// answer need not wait for it.
+    /// To be logged before this is answered, so that an older checkpoint does not shorten the lease
+    /// after a restart.
     pub checkpoint: Option<Control>,
 }
 
 impl LeaseTable {
+    fn with_checkpoints_every(checkpoint_seconds: i64) -> LeaseTable {
+        LeaseTable {
+            leases: BTreeMap::new(),
+            expiry: Expiry::default(),
+            checkpoint_cursor: LeaseId::MIN,
+            checkpoint_seconds,
+        }
+    }
+
+    /// Gives a lease that is longer than so many seconds a checkpoint after each such interval.
+    pub fn set_checkpoint_seconds(&mut self, seconds: i64) {
+        self.checkpoint_seconds = seconds.max(1);
+    }
+
     /// Reserves a lease of `ttl` seconds, to be logged as the control that this gives and in force
     /// once that is applied. `id` 0 takes one from `random` instead.
     ///
     /// # Errors
-    /// `LeaseTtlTooLarge` and `LeaseExists`.
+    /// `LeaseTtlTooLarge`, `LeaseExists` and `TooManyLeases`.
     pub fn begin_grant(
         &mut self,
         id: LeaseId,
@@ -78,6 +100,9 @@ impl LeaseTable {
         let id = if id == 0 { self.unused_id(&mut random) } else { id };
         if self.leases.contains_key(&id) {
             return Err(StoreError::LeaseExists(id));
+        }
+        if self.leases.len() >= LEASES {
+            return Err(StoreError::TooManyLeases);
         }
         self.leases.insert(id, Lease::new(ttl, u64::MAX, State::Granting));
         Ok(Control::LeaseGrant { id, ttl })
@@ -263,17 +288,19 @@ impl LeaseTable {
     /// Looks at the next `max` leases, round and round, and gives the checkpoint to be logged for
     /// those that had none for long.
     pub fn checkpoint_slice(&mut self, now_ms: u64, max: usize) -> Option<Control> {
-        let interval_ms = LEASE_CHECKPOINT_SECONDS as u64 * 1000;
+        let interval_ms = self.checkpoint_seconds as u64 * 1000;
         let mut remaining = Vec::new();
         let from = (Bound::Excluded(self.checkpoint_cursor), Bound::Unbounded);
         let mut looked_at = 0;
         for (&id, lease) in self.leases.range_mut(from).take(max) {
             self.checkpoint_cursor = id;
             looked_at += 1;
-            let long = lease.ttl > LEASE_CHECKPOINT_SECONDS && lease.state == State::Granted;
+            let long = lease.ttl > self.checkpoint_seconds && lease.state == State::Granted;
             if long && now_ms.saturating_sub(lease.checkpoint_ms) >= interval_ms {
                 lease.checkpoint_ms = now_ms;
-                remaining.push((id, lease.remaining(now_ms)));
+                // From now on a renewal has to take it back.
+                lease.checkpoint = lease.remaining(now_ms);
+                remaining.push((id, lease.checkpoint));
             }
         }
         if looked_at < max {

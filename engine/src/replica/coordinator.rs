@@ -98,9 +98,6 @@ pub(super) struct Coordinator {
     heavy_runs: bool,
 }
 
-/// Work that may wait. Each is a request of some door, or one bunch of expired leases.
-const WAITING_MAX: usize = 16_384;
-
 /// Jobs under way at once, but for revocations. Each holds up to its footprint of records.
 const JOBS_MAX: usize = 64;
 
@@ -127,12 +124,17 @@ impl Coordinator {
             Work::Revoke { .. } => &mut self.waiting_revocations,
             _ => &mut self.waiting,
         };
-        if waiting.len() >= WAITING_MAX {
+        if waiting.len() >= limits::COORDINATED_REQUESTS {
             return Err(work);
         }
         waiting.push_back(work);
         self.start(mail);
         Ok(())
+    }
+
+    /// Whether leases wait for the end of others.
+    pub(super) fn has_revocations_waiting(&self) -> bool {
+        !self.waiting_revocations.is_empty()
     }
 
     /// Whether nothing is under way.

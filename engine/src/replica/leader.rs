@@ -10,6 +10,7 @@ use super::{Mail, Output, Ticket, owner};
 use crate::effect::Control;
 use crate::error::StoreError;
 use crate::lease::{LeaseTable, Time};
+use crate::limits;
 use crate::message::{Answer, Message, Outcome, Request};
 use crate::record::{LeaseId, Revision};
 use crate::request::LeaseStatus;
@@ -19,9 +20,10 @@ use crate::shared::Shared;
 /// Expired leases that end as one job.
 const EXPIRED_AT_ONCE: usize = 256;
 
-/// Such slices that one tick looks at: with two ticks a second this keeps up with half a million
-/// leases of 15 seconds that are all kept alive.
-const EXPIRY_SLICES: usize = 64;
+/// Leases that one slice looks at for their checkpoint, and all slices of a tick: with two ticks a
+/// second a million leases have their turn within every two minutes.
+const CHECKPOINT_SLICE: usize = 512;
+const CHECKPOINT_SLICES: usize = 8;
 
 /// What follows when a control is committed.
 #[derive(Debug)]
@@ -50,8 +52,8 @@ pub struct Leader {
     coordinator: Coordinator,
     leases: LeaseTable,
     documents: BTreeMap<Bytes, Bytes>,
-    /// By the sequencer's ticket.
-    pending: HashMap<u64, Pending>,
+    /// By the sequencer's ticket, with the control's bytes.
+    pending: HashMap<u64, (Pending, usize)>,
     next_pending: u64,
     /// Revocations that the current job still has to see committed.
     revoking: usize,
@@ -60,6 +62,12 @@ pub struct Leader {
     /// Cores that have dropped what this revision allows, and who waits for all of them.
     compaction: BTreeMap<Revision, Compaction>,
     cores: usize,
+    /// Bytes of the controls in `pending`.
+    pending_bytes: usize,
+    /// Leases may have run out since this was looked at.
+    expiring: bool,
+    /// Slices of leases that this tick has left to look at for checkpoints.
+    checkpoint_slices: usize,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +95,9 @@ impl Leader {
             compact_asked: compacted,
             compaction: BTreeMap::new(),
             cores,
+            pending_bytes: 0,
+            expiring: false,
+            checkpoint_slices: 0,
         }
     }
 
@@ -96,8 +107,19 @@ impl Leader {
         self.sequencer.campaign();
     }
 
+    /// Notes the remaining time of leases that are longer than so many seconds at such intervals.
+    pub fn set_lease_checkpoint_seconds(&mut self, seconds: i64) {
+        self.leases.set_checkpoint_seconds(seconds);
+    }
+
     pub fn sequencer(&self) -> &Sequencer {
         &self.sequencer
+    }
+
+    /// Controls that wait for their commit.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.len()
     }
 
     pub fn lease_count(&self) -> usize {
@@ -123,17 +145,62 @@ impl Leader {
         self.sequencer.persisted(index)
     }
 
-    pub(super) fn tick(&mut self, now_ms: u64, mail: &mut Mail<'_>) {
-        for _ in 0..EXPIRY_SLICES {
+    /// Time has passed: there may be something for [`work_slice`](Self::work_slice).
+    pub(super) fn tick(&mut self) {
+        self.expiring = true;
+        self.checkpoint_slices = CHECKPOINT_SLICES;
+    }
+
+    /// Looks at some leases: for those that ran out, and for those whose time is to be noted. Gives
+    /// whether there are more to look at now.
+    pub(super) fn work_slice(&mut self, now_ms: u64, shared: &Shared, mail: &mut Mail<'_>) -> bool {
+        // While the disk stands still, or one bunch ends, more would only wait: later, then.
+        if shared.is_overloaded() || self.controls_are_full() {
+            (self.expiring, self.checkpoint_slices) = (false, 0);
+        }
+        if self.expiring && self.coordinator.has_revocations_waiting() {
+            self.expiring = false;
+        }
+        if self.expiring {
             let expired = self.leases.expired(now_ms, EXPIRED_AT_ONCE);
             if !expired.is_empty() {
                 let leases = expired.into_iter().map(|lease| (lease, None)).collect();
                 self.submit(Work::Revoke { leases }, mail);
             }
-            if self.leases.next_expiry_ms().is_none_or(|at_ms| at_ms > now_ms) {
-                break;
+            self.expiring = self.leases.next_expiry_ms().is_some_and(|at_ms| at_ms <= now_ms);
+        }
+        if self.checkpoint_slices > 0 {
+            self.checkpoint_slices -= 1;
+            if let Some(control) = self.leases.checkpoint_slice(now_ms, CHECKPOINT_SLICE) {
+                let pending = Pending::Lease { ticket: None, control: control.clone() };
+                self.order(control, 0, pending);
             }
         }
+        self.expiring || self.checkpoint_slices > 0
+    }
+
+    fn controls_are_full(&self) -> bool {
+        self.pending.len() >= limits::CONTROLS || self.pending_bytes >= limits::CONTROL_BYTES
+    }
+
+    /// Why a request can't be taken on now.
+    fn refusal(&self, request: &Request, shared: &Shared) -> Option<StoreError> {
+        let (writes, adds) = match request {
+            Request::Transact(transaction) => {
+                (owner::writes(transaction), owner::adds(transaction) && shared.no_space())
+            }
+            Request::LeaseGrant { .. } => (true, shared.no_space()),
+            // What operators need to get out of it, like an alarm's end, is a document.
+            Request::PutDocument { .. } => (true, shared.disk_is_full()),
+            Request::Compact { .. } | Request::LeaseRevoke { .. } => (true, false),
+            // It may be logged.
+            Request::LeaseKeepAlive { .. } if self.controls_are_full() => (true, false),
+            _ => (false, false),
+        };
+        if writes && (shared.is_overloaded() || self.controls_are_full()) {
+            return Some(StoreError::TooManyRequests);
+        }
+        adds.then_some(StoreError::NoSpace)
     }
 
     pub(super) fn receive(
@@ -172,20 +239,10 @@ impl Leader {
         shared: &Shared,
         mail: &mut Mail<'_>,
     ) {
+        if let Some(error) = self.refusal(&request, shared) {
+            return reply(ticket, Err(error), mail);
+        }
         let outcome = match request {
-            Request::Transact(transaction)
-                if shared.is_overloaded() && owner::writes(&transaction) =>
-            {
-                Err(StoreError::TooManyRequests)
-            }
-            Request::Transact(transaction)
-                if shared.disk_is_full() && owner::adds(&transaction) =>
-            {
-                Err(StoreError::NoSpace)
-            }
-            Request::LeaseGrant { .. } | Request::PutDocument { .. } if shared.disk_is_full() => {
-                Err(StoreError::NoSpace)
-            }
             Request::Transact(transaction) => {
                 return self.submit(Work::Transact { ticket, transaction }, mail);
             }
@@ -221,8 +278,9 @@ impl Leader {
                 Err(error) => Err(error),
                 Ok(renewal) => {
                     if let Some(control) = renewal.checkpoint {
-                        let pending = Pending::Lease { ticket: None, control: control.clone() };
-                        self.order(control, 0, pending);
+                        let ticket = Some(ticket);
+                        let pending = Pending::Lease { ticket, control: control.clone() };
+                        return self.order(control, 0, pending);
                     }
                     Ok(Answer::TimeToLive(renewal.ttl))
                 }
@@ -239,7 +297,7 @@ impl Leader {
                 let control = Control::Document { name: name.clone(), content: content.clone() };
                 return self.order(control, 0, Pending::Document { ticket, name, content });
             }
-            Request::Range(_) | Request::HashKv { .. } => {
+            Request::Range(_) | Request::HashKv { .. } | Request::Usage { .. } => {
                 unreachable!("ranges are read where they are asked for")
             }
         };
@@ -285,7 +343,8 @@ impl Leader {
     fn order(&mut self, control: Control, after: Revision, pending: Pending) {
         let ticket = self.next_pending;
         self.next_pending += 1;
-        self.pending.insert(ticket, pending);
+        self.pending_bytes += control.bytes();
+        self.pending.insert(ticket, (pending, control.bytes()));
         self.sequencer.control(control, after, ticket);
     }
 
@@ -334,12 +393,19 @@ impl Leader {
         now_ms: u64,
         mail: &mut Mail<'_>,
     ) {
-        match self.pending.remove(&ticket).expect("every control has its consequence") {
+        let (pending, bytes) =
+            self.pending.remove(&ticket).expect("every control has its consequence");
+        self.pending_bytes -= bytes;
+        match pending {
             Pending::Lease { ticket, control } => {
                 self.leases.apply(&control, now_ms);
                 let revoked = matches!(control, Control::LeaseRevoke { .. });
                 let answer = match control {
                     Control::LeaseGrant { id, ttl } => Answer::LeaseGranted { id, ttl },
+                    // That of a renewal: the whole time.
+                    Control::LeaseCheckpoint { remaining } => {
+                        Answer::TimeToLive(remaining.first().map_or(0, |(_, seconds)| *seconds))
+                    }
                     _ => Answer::Revision(shared.committed_revision()),
                 };
                 if let Some(ticket) = ticket {

@@ -11,9 +11,13 @@ mod leader;
 mod owner;
 mod past;
 mod reads;
+#[cfg(test)]
+mod stalled_tests;
 mod state_hash;
 #[cfg(test)]
 mod tests;
+mod usage;
+mod work;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,12 +26,13 @@ use bytes::Bytes;
 
 use crate::effect::{Control, Deleted, Effect, Item, SharedBatch};
 use crate::error::StoreError;
+use crate::limits;
 use crate::message::{Answer, Gather, Message, Outcome, Request, Slice, Token};
 use crate::mvcc::{Lookup, Seen};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{HashKv, KeyRange, RangeRequest, RangeResponse, Transaction, WatchRequest};
 use crate::sequencer::Append;
-use crate::shard::{self, Done, Resumed, Shard};
+use crate::shard::{self, Done, Shard};
 use crate::shared::Shared;
 use crate::watch::{WatchHub, WatcherId};
 
@@ -36,20 +41,8 @@ pub use heavy::{Heavy, HeavyDone};
 pub use leader::Leader;
 use owner::Owner;
 use past::PastReads;
-use reads::{Ask, Gathering, Place, SLICE_STEPS};
-use state_hash::StateHash;
-
-/// Keys in the ranges of a transaction that one turn of a core may look at.
-const LARGE_KEYS: usize = if cfg!(test) { 4 } else { 512 };
-
-/// Keys that one slice collects for the coordinator.
-const COLLECT_KEYS: usize = if cfg!(test) { 2 } else { 512 };
-
-/// Keys that one slice marks as ended, and records that one slice drops: each about 100
-/// microseconds' worth.
-const END_KEYS: usize = if cfg!(test) { 1 } else { 128 };
-
-const DROP_RECORDS: usize = 1024;
+use reads::{Ask, Gathering, Place, SLICE_STEPS, Sum};
+use usage::UsageByPrefix;
 
 /// What has to happen outside of a replica, in this order.
 #[derive(Debug, Default)]
@@ -134,6 +127,7 @@ pub struct Replica {
     own: VecDeque<Message>,
     /// Answers of this core's requests that depend on what is not committed yet.
     hidden: BTreeMap<Revision, Vec<(Token, Outcome)>>,
+    hidden_answers: usize,
     /// Transactions whose lease this shard does not know, to be tried again when everything that
     /// was committed when they came (up to this index) is applied.
     unknown_lease: VecDeque<(u64, Ticket, Transaction)>,
@@ -184,6 +178,7 @@ impl Replica {
             leader,
             own: VecDeque::new(),
             hidden: BTreeMap::new(),
+            hidden_answers: 0,
             unknown_lease: VecDeque::new(),
             ending_leases: HashMap::new(),
             ending_freezes: HashMap::new(),
@@ -241,7 +236,12 @@ impl Replica {
     pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
         match request {
             Request::Range(request) => self.range((token, 1), request, false, out),
-            Request::HashKv { revision } => self.hash(token, revision, 1, out),
+            Request::HashKv { revision } => {
+                self.sum((token, 1), revision, Sum::Hash(Box::default()), out);
+            }
+            Request::Usage { depth, top } => {
+                self.sum((token, 1), 0, Sum::Usage(UsageByPrefix::new(depth, top)), out);
+            }
             Request::Transact(transaction) => self.transact(token, transaction, out),
             request => {
                 let message = Message::Forward { token, request };
@@ -328,39 +328,10 @@ impl Replica {
     /// Time passes: leases expire.
     pub fn tick(&mut self, now_ms: u64, out: &mut Output) {
         if let Some(leader) = &mut self.leader {
-            leader.tick(now_ms, &mut Mail { own: &mut self.own, out });
+            leader.tick();
+            out.work = true;
         }
         self.resume(now_ms, out);
-    }
-
-    /// A large transaction was evaluated.
-    pub fn evaluated(&mut self, done: HeavyDone, now_ms: u64, out: &mut Output) {
-        let leader = self.leader.as_mut().expect("only core 0 coordinates");
-        let mut mail = Mail { own: &mut self.own, out };
-        leader.evaluated(done, &self.shared, &mut mail);
-        self.resume(now_ms, out);
-    }
-
-    /// Does a slice of what takes long: collecting and ending very many keys. Gives whether there
-    /// is more.
-    pub fn work_slice(&mut self, now_ms: u64, out: &mut Output) -> bool {
-        if let Some(collecting) = self.collecting.pop_front() {
-            self.collect(collecting, out);
-        }
-        if let Some(token) = self.shard.end_slice(END_KEYS) {
-            self.release(token, out);
-            // What this ended may be older than a compaction.
-            out.compact = true;
-        }
-        let kept = self.dropping_records.len().saturating_sub(DROP_RECORDS);
-        self.dropping_records.truncate(kept);
-        if kept == 0 {
-            let last = self.dropping.pop().and_then(Arc::into_inner);
-            self.dropping_records = last.map(Deleted::into_records).unwrap_or_default();
-        }
-        self.resume(now_ms, out);
-        let dropping = !self.dropping.is_empty() || !self.dropping_records.is_empty();
-        !self.collecting.is_empty() || self.shard.is_ending() || dropping
     }
 
     /// Forgets some of what was compacted. Gives whether there is more.
@@ -429,6 +400,7 @@ impl Replica {
                 for change in changes {
                     self.shard.install(change.record);
                 }
+                self.note_usage();
                 // Leases are held until their revocation is applied here.
                 if !self.ending_freezes.contains_key(&job) {
                     self.release(job, out);
@@ -468,21 +440,13 @@ impl Replica {
         }
     }
 
-    /// Whether a transaction may look at more keys than this core has time for in one turn.
-    fn is_large(&self, transaction: &Transaction) -> bool {
-        let mut large = false;
-        owner::visit_ranges(transaction, &mut |range| {
-            large |= self.shard.mvcc().is_larger_than(range, LARGE_KEYS);
-        });
-        large
-    }
-
     fn evaluate(&mut self, ticket: Ticket, transaction: Transaction, out: &mut Output) {
-        if self.shared.is_overloaded() && owner::writes(&transaction) {
+        let overloaded = self.shared.is_overloaded() && owner::writes(&transaction);
+        if overloaded || self.hidden_answers >= limits::HIDDEN_ANSWERS {
             let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
             return self.finish(ticket, refused, out);
         }
-        if self.shared.disk_is_full() && owner::adds(&transaction) {
+        if self.shared.no_space() && owner::adds(&transaction) {
             return self.finish(ticket, shard::Outcome::Refused(StoreError::NoSpace), out);
         }
         let committed = self.shared.committed_revision();
@@ -502,7 +466,12 @@ impl Replica {
             }
             shard::Outcome::UnknownLease { lease, transaction, visible_at } => {
                 let committed = self.shared.committed_index();
-                if self.applied_index < committed {
+                if self.applied_index < committed
+                    && self.unknown_lease.len() >= limits::UNKNOWN_LEASE_REQUESTS
+                {
+                    let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
+                    self.finish(ticket, refused, out);
+                } else if self.applied_index < committed {
                     self.unknown_lease.push_back((committed, ticket, transaction));
                 } else {
                     let result = Err(StoreError::LeaseNotFound(lease));
@@ -516,6 +485,7 @@ impl Replica {
     fn finish_done(&mut self, ticket: Ticket, done: Done, out: &mut Output) {
         let Done { result, effect, visible_at } = done;
         if let Some(effect) = effect {
+            self.note_usage();
             self.shared.add_uncommitted(effect.bytes());
             self.send(0, Message::Effect(effect), out);
         }
@@ -528,51 +498,6 @@ impl Replica {
         }
     }
 
-    /// Holds back whoever would change what the coordinator asks for. Gives whether that is so
-    /// already, or has to wait for others who hold it.
-    fn hold(&mut self, gather: &Gather) -> bool {
-        let token = gather.job;
-        if !gather.hold {
-            return true;
-        }
-        if gather.leases.is_empty() {
-            return self.shard.freeze(token, gather.ranges.clone(), gather.attaching.clone());
-        }
-        self.ending_freezes.insert(token, gather.leases.len());
-        self.ending_leases.extend(gather.leases.iter().map(|&lease| (lease, token)));
-        self.shard.freeze_leases(token, &gather.leases)
-    }
-
-    /// Gives the coordinator what it asks for, once all of it is collected.
-    fn collect(&mut self, mut collecting: Collecting, out: &mut Output) {
-        let committed = self.shared.committed_revision();
-        if collecting.slice(&self.shard, committed, COLLECT_KEYS) {
-            let job = collecting.job();
-            let gathered = collecting.gathered();
-            self.send(0, Message::Gathered { job, gathered }, out);
-        } else {
-            self.collecting.push_back(collecting);
-            out.work = true;
-        }
-    }
-
-    fn release(&mut self, token: shard::Token, out: &mut Output) {
-        let committed = self.shared.committed_revision();
-        let shared = Arc::clone(&self.shared);
-        let resumed = self.shard.release(token, committed, &mut || shared.take_revision());
-        for resumed in resumed {
-            match resumed {
-                Resumed::Request { request, outcome } => {
-                    self.finish(Ticket::unpack(request), outcome, out);
-                }
-                Resumed::Frozen(token) => {
-                    let gather = self.waiting_gathers.remove(&token).expect("it waited for this");
-                    self.collect(Collecting::new(gather), out);
-                }
-            }
-        }
-    }
-
     /// Whether this shard still has all of `revision`.
     fn readable(&self, revision: Revision) -> Result<(), StoreError> {
         self.shard.mvcc().check_revision(revision, self.shared.committed_revision())
@@ -582,6 +507,7 @@ impl Replica {
     fn settle(&mut self, token: Token, outcome: Outcome, visible_at: Revision, out: &mut Output) {
         if visible_at > self.shared.committed_revision() {
             self.hidden.entry(visible_at).or_default().push((token, outcome));
+            self.hidden_answers += 1;
             self.show_interest();
             // Committed meanwhile, before the interest was known? Then nobody would wake us.
             if visible_at > self.shared.committed_revision() {
@@ -599,7 +525,9 @@ impl Replica {
             if *first.key() > committed {
                 break;
             }
-            out.answers.extend(first.remove());
+            let answers = first.remove();
+            self.hidden_answers -= answers.len();
+            out.answers.extend(answers);
         }
     }
 
@@ -653,16 +581,6 @@ impl Replica {
         }
     }
 
-    fn lease_ended(&mut self, lease: LeaseId, out: &mut Output) {
-        let Some(token) = self.ending_leases.remove(&lease) else { return };
-        let open = self.ending_freezes.get_mut(&token).expect("it holds this lease back");
-        *open -= 1;
-        if *open == 0 {
-            self.ending_freezes.remove(&token);
-            self.release(token, out);
-        }
-    }
-
     /// `past`: for a transaction that waits.
     fn range(
         &mut self,
@@ -694,6 +612,10 @@ impl Replica {
     }
 
     fn begin_read(&mut self, read: Gathering, out: &mut Output) {
+        if self.reads.len() >= limits::READS {
+            let refused = Err(StoreError::TooManyRequests);
+            return self.read_done(read.token, read.past, refused, out);
+        }
         let number = self.next_read;
         self.next_read += 1;
         self.reads.insert(number, read);
@@ -741,8 +663,14 @@ impl Replica {
         }
     }
 
-    /// Hashes all that lived at a revision: a read of everything whose records are not kept.
-    fn hash(&mut self, token: Token, requested: Revision, attempt: u32, out: &mut Output) {
+    /// Adds up all that lived at a revision: a read of everything whose records are not kept.
+    fn sum(
+        &mut self,
+        (token, attempt): (Token, u32),
+        requested: Revision,
+        sum: Sum,
+        out: &mut Output,
+    ) {
         let committed = self.shared.committed_revision();
         let compacted = self.shared.compacted_revision();
         let revision = match reads::read_revision(requested, committed, compacted) {
@@ -753,7 +681,7 @@ impl Replica {
         request.revision = requested;
         let shards = 0..self.cores;
         let mut read = Gathering::new((token, attempt), request, revision, committed, shards);
-        read.hash = Some(StateHash::default());
+        read.sum = Some(sum);
         self.begin_read(read, out);
     }
 
@@ -809,15 +737,16 @@ impl Replica {
         if let Some(response) = answer
             && let Some(read) = self.reads.remove(&number)
         {
-            let Some(hash) = read.hash else {
-                return self.read_done(token, read.past, Ok(response), out);
+            let answer = match read.sum {
+                None => return self.read_done(token, read.past, Ok(response), out),
+                Some(Sum::Usage(usage)) => Answer::Usage(usage.largest()),
+                Some(Sum::Hash(hash)) => Answer::HashKv(HashKv {
+                    hash: hash.value(),
+                    revision,
+                    compacted_revision: self.shared.compacted_revision(),
+                    current_revision: response.revision,
+                }),
             };
-            let answer = Answer::HashKv(HashKv {
-                hash: hash.value(),
-                revision,
-                compacted_revision: self.shared.compacted_revision(),
-                current_revision: response.revision,
-            });
             out.answers.push((token, Ok(answer)));
         }
     }
@@ -829,10 +758,11 @@ impl Replica {
         let Some(read) = self.reads.remove(&number) else { return };
         let overtaken = matches!(error, StoreError::Compacted { .. }) && read.request.revision <= 0;
         if overtaken && read.attempt < ATTEMPTS_MAX {
-            if read.hash.is_some() {
-                return self.hash(read.token, read.request.revision, read.attempt + 1, out);
+            let attempt = (read.token, read.attempt + 1);
+            if let Some(sum) = read.sum {
+                return self.sum(attempt, read.request.revision, sum.afresh(), out);
             }
-            return self.range((read.token, read.attempt + 1), read.request, read.past, out);
+            return self.range(attempt, read.request, read.past, out);
         }
         self.read_done(read.token, read.past, Err(error), out);
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::state_hash::StateHash;
+use super::usage::UsageByPrefix;
 use crate::error::StoreError;
 use crate::message::Token;
 use crate::mvcc::range::{self, Chunk, CountChunk, Lookup};
@@ -47,6 +48,23 @@ pub(super) enum Place {
     CountOf(usize),
 }
 
+/// What a read can make of all records.
+#[derive(Debug)]
+pub(super) enum Sum {
+    Hash(Box<StateHash>),
+    Usage(UsageByPrefix),
+}
+
+impl Sum {
+    /// The same of nothing: a read begins again.
+    pub(super) fn afresh(&self) -> Sum {
+        match self {
+            Sum::Hash(_) => Sum::Hash(Box::default()),
+            Sum::Usage(usage) => Sum::Usage(usage.afresh()),
+        }
+    }
+}
+
 /// One read in progress.
 #[derive(Debug)]
 pub(super) struct Gathering {
@@ -62,8 +80,8 @@ pub(super) struct Gathering {
     /// Records that are enough, if not all are needed.
     needed: Option<usize>,
     merged: Vec<Record>,
-    /// Takes the records instead of `merged`, when nobody wants anything but their hash.
-    pub(super) hash: Option<StateHash>,
+    /// Takes the records instead of `merged`, when nobody wants anything but a sum of them.
+    pub(super) sum: Option<Sum>,
     /// The outcome is for a transaction that waits for it.
     pub(super) past: bool,
     /// Slices that wait for what is looked up.
@@ -133,7 +151,7 @@ impl Gathering {
             header_revision,
             parts: shards.map(part).collect(),
             merged: Vec::new(),
-            hash: None,
+            sum: None,
             past: false,
             incomplete: Vec::new(),
             count: None,
@@ -197,8 +215,9 @@ impl Gathering {
                 .min_by(|left, right| left.buffer[0].key().cmp(right.buffer[0].key()));
             let Some(part) = smallest else { return };
             let Some(record) = part.buffer.pop_front() else { return };
-            match &mut self.hash {
-                Some(hash) => hash.add(&record),
+            match &mut self.sum {
+                Some(Sum::Hash(hash)) => hash.add(&record),
+                Some(Sum::Usage(usage)) => usage.add(&record),
                 None => self.merged.push(record),
             }
         }

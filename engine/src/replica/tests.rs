@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use mainstay_raft::{Config, HardState, Node};
 
+use super::state_hash::StateHash;
 use super::*;
 use crate::lease::LeaseTable;
 use crate::record::Record;
@@ -108,7 +109,7 @@ impl History {
 
 use crate::effect::{Batch, Change, Deletion};
 
-struct World {
+pub(super) struct World {
     random: Random,
     replicas: Vec<Replica>,
     shared: Arc<Shared>,
@@ -250,7 +251,8 @@ impl World {
     }
 
     fn request(&mut self) -> Request {
-        match self.random.below(21) {
+        match self.random.below(22) {
+            21 => Request::LeaseKeepAlive { id: 1 + self.random.below(3) as i64 },
             20 => Request::HashKv {
                 revision: self.shared.committed_revision() - self.random.below(4) as i64,
             },
@@ -302,6 +304,11 @@ impl World {
 
     fn step(&mut self) -> bool {
         self.now_ms += 1;
+        if self.random.below(1000) == 0 {
+            // Enough for a checkpoint; three times, and a lease runs out.
+            self.now_ms += 350_000;
+            self.drive(0, |replica, now_ms, out| replica.tick(now_ms, out));
+        }
         match self.random.below(10) {
             0 | 1 => self.drive(0, |replica, _, out| replica.pump(3, out)),
             2 => {
@@ -390,6 +397,7 @@ impl World {
             | (Request::Range(_) | Request::HashKv { .. }, Err(StoreError::Compacted { .. }))
             | (
                 Request::LeaseGrant { .. }
+                | Request::LeaseKeepAlive { .. }
                 | Request::LeaseRevoke { .. }
                 | Request::LeaseTimeToLive { .. }
                 | Request::Compact { .. },

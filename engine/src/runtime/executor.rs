@@ -20,12 +20,30 @@ const IO_MEMORY_BYTES: usize = 256 << 10;
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 
 /// What a store needs to know to start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Where everything durable lives. Created when it is absent.
     pub data_dir: PathBuf,
     /// Executors to run; 0 for one on each processor that this process may use, but one.
     pub cores: usize,
+    /// What the store does, beyond where it lives.
+    pub settings: Settings,
+}
+
+/// What a store does, as its operator wants it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bytes of live keys and values from which on nothing may be added; 0 for no limit.
+    pub quota_bytes: u64,
+    /// Seconds between two notes of how much time a longer lease has left.
+    pub lease_checkpoint_seconds: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let lease_checkpoint_seconds = crate::limits::LEASE_CHECKPOINT_SECONDS;
+        Settings { quota_bytes: 0, lease_checkpoint_seconds }
+    }
 }
 
 /// What a door gets, once on each core.
@@ -56,6 +74,7 @@ pub enum StartError {
 pub struct Opened {
     directory: DataDirectory,
     cpus: Vec<usize>,
+    settings: Settings,
 }
 
 /// Opens the data directory, or fails if another process has it, before anything in it is touched.
@@ -63,7 +82,7 @@ pub fn open(options: &Options) -> Result<Opened, StartError> {
     let cpus = usable_cpus(options.cores)?;
     signal::hold_signals()?;
     let directory = start::open(&options.data_dir)?;
-    Ok(Opened { directory, cpus })
+    Ok(Opened { directory, cpus, settings: options.settings.clone() })
 }
 
 /// [`open`] and [`Opened::run`].
@@ -85,9 +104,10 @@ impl Opened {
         D: Fn(Core) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let Opened { directory, cpus } = self;
+        let Opened { directory, cpus, settings } = self;
         let shutdown = Shutdown::default();
-        let seats = start::replay(directory, cpus.len())?;
+        let mut seats = start::replay(directory, cpus.len())?;
+        seats.iter_mut().for_each(|seat| seat.configure(&settings));
         let cores = seats.len();
         let mut executors = Vec::with_capacity(cores);
         for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {

@@ -16,7 +16,9 @@ mod thread;
 pub mod timer;
 mod watcher;
 
-pub use executor::{Core, Opened, Options, StartError, open, run, spawn_local, yield_now};
+pub use executor::{
+    Core, Opened, Options, Settings, StartError, open, run, spawn_local, yield_now,
+};
 
 /// Does work that would hold a core for too long on one of the executor's blocking threads.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

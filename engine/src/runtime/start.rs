@@ -15,7 +15,7 @@ use super::core::CoreState;
 use super::disk::{
     DataDirectory, HistoryReader, LogOptions, LogWriter, Recovery, check_io_uring, check_memlock,
 };
-use super::executor::StartError;
+use super::executor::{Settings, StartError};
 use super::journal::Journal;
 use super::mesh::{Mesh, mesh};
 use super::signal::{Shutdown, watch_signals};
@@ -58,6 +58,16 @@ struct LeaderSeat {
     writer: LogWriter,
     index: u64,
     leader: Leader,
+}
+
+impl Seat {
+    /// Takes note of what the operator wants.
+    pub(super) fn configure(&mut self, settings: &Settings) {
+        self.shared.set_quota_bytes(settings.quota_bytes);
+        if let Some(seat) = &mut self.leader {
+            seat.leader.set_lease_checkpoint_seconds(settings.lease_checkpoint_seconds);
+        }
+    }
 }
 
 /// Who this member is.

@@ -13,8 +13,8 @@ use crate::error::StoreError;
 use crate::message::{Answer, Request};
 use crate::record::{LeaseId, Revision};
 use crate::request::{
-    HashKv, LeaseStatus, RangeRequest, RangeResponse, Transaction, TransactionResponse,
-    WatchRequest,
+    HashKv, LeaseStatus, PrefixUsage, RangeRequest, RangeResponse, Transaction,
+    TransactionResponse, WatchRequest,
 };
 
 pub use super::watcher::Watcher;
@@ -43,8 +43,14 @@ pub struct StoreStatus {
     pub member_id: u64,
     /// Bytes that the log holds on disk.
     pub disk_bytes: u64,
+    /// Bytes of the log that are in use: history since the last snapshot that was not needed.
+    pub log_bytes: u64,
     /// Bytes of live keys and values in memory.
     pub live_bytes: u64,
+    /// Live bytes from which on nothing may be added; 0 for no limit.
+    pub quota_bytes: u64,
+    /// Nothing may be added: the quota is reached or the disk full.
+    pub no_space: bool,
     pub keys: u64,
     pub watchers: u64,
     pub leases: u64,
@@ -90,6 +96,20 @@ impl Store {
     pub async fn hash_kv(&self, revision: Revision) -> Result<HashKv, StoreError> {
         let request = Request::HashKv { revision };
         answer!(self.core().ask(request).await, Answer::HashKv(hash) => hash)
+    }
+
+    /// Which prefixes of `depth` levels (`/registry/pods/` has two) take most: the `top` largest,
+    /// by bytes of live keys and values. Looks at every key, in slices.
+    ///
+    /// # Errors
+    /// `TooManyRequests`.
+    pub async fn usage_by_prefix(
+        &self,
+        depth: usize,
+        top: usize,
+    ) -> Result<Vec<PrefixUsage>, StoreError> {
+        let request = Request::Usage { depth, top };
+        answer!(self.core().ask(request).await, Answer::Usage(usage) => usage)
     }
 
     /// Evaluates and commits a transaction; put and delete are transactions of one operation.
@@ -151,6 +171,12 @@ impl Store {
         answer!(self.core().ask(Request::Leases).await, Answer::Leases(leases) => leases)
     }
 
+    /// From so many bytes of live keys and values on, whatever adds to them is refused with
+    /// `NoSpace`; 0 for no limit. Holds for the whole store, until it stops.
+    pub fn set_quota_bytes(&self, bytes: u64) {
+        self.core().shared().set_quota_bytes(bytes);
+    }
+
     /// The newest committed revision.
     pub fn revision(&self) -> Revision {
         self.core().shared().committed_revision()
@@ -174,6 +200,9 @@ impl Store {
             cluster_id: self.0.identity.cluster_id,
             member_id: self.0.identity.member_id,
             disk_bytes: self.core().history.disk_bytes(),
+            log_bytes: self.core().history.log_bytes(),
+            quota_bytes: shared.quota_bytes(),
+            no_space: shared.no_space(),
             ..StoreStatus::default()
         };
         for facts in shared.facts() {

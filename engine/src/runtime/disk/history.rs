@@ -321,6 +321,12 @@ impl HistoryReader {
             .await
     }
 
+    /// Bytes of the log's frames: what its segments hold.
+    pub fn log_bytes(&self) -> u64 {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.segments.iter().map(|segment| segment.end).sum()
+    }
+
     /// Bytes that the log's segments take on disk.
     pub fn disk_bytes(&self) -> u64 {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
