@@ -39,7 +39,7 @@ fn on_core_0<F, R>(directory: &Scratch, cores: usize, work: F)
 where
     F: AsyncFn(Store) -> R + Clone + Send + 'static,
 {
-    let options = Options { data_dir: directory.0.clone(), cores };
+    let options = Options { data_dir: directory.0.clone(), cores, ..Options::default() };
     run(&options, move |core| {
         let work = work.clone();
         async move {
