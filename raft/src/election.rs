@@ -14,6 +14,10 @@ impl Node {
         if self.role == Role::Leader || !self.may_campaign() {
             return;
         }
+        if self.options.lease_reads && !self.alone && self.sticks_to_leader() {
+            // The leader relies on this member not to vote against it, not even for itself.
+            return;
+        }
         if self.alone {
             // Nobody hears of this term before the entry that begins it is durable, and it is in
             // one write with the vote.

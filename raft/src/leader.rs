@@ -191,21 +191,22 @@ impl Node {
     ) {
         let (last_index, now) = (self.log.last_index, self.now);
         let patience = u64::from(self.options.election_ticks);
+        let newest_round = self.reads.newest_round();
         let Some(progress) = self.leading.peers.get_mut(&from) else { return };
-        progress.round = progress.round.max(round);
-        progress.tick = progress.tick.max(tick);
+        progress.round = progress.round.max(round.min(newest_round));
+        progress.tick = progress.tick.max(tick.min(now));
         progress.judge_catch_up(last_index, now, patience);
         let stalled = !progress.is_idle() && progress.matched == progress.matched_at_heartbeat;
         progress.matched_at_heartbeat = progress.matched;
         match &mut progress.state {
-            State::Probe { sent } => *sent = false,
+            State::Probe { sent } if sent.is_some_and(|sent| round > sent) => *sent = None,
             // It started anew, and knows of no agreement in this term.
             State::Replicate if verified < progress.matched => {
                 progress.become_probe(progress.matched + 1);
             }
             // The newest messages were lost, or are slow: see whether the end is there.
             State::Replicate if stalled => self.send_empty_append(from),
-            State::Replicate | State::Snapshot(_) => {}
+            State::Probe { .. } | State::Replicate | State::Snapshot(_) => {}
         }
         self.confirm_reads();
     }
@@ -222,6 +223,10 @@ impl Node {
         let handover = Handover { to, tick: self.now, told: false };
         self.leading.transfer = (to != self.id).then_some(handover);
         self.hand_over();
+        if self.leading.transfer.is_some_and(|handover| !handover.told) {
+            // Whether it lacks anything is found out now, not by the next heartbeat.
+            self.send_empty_append(to);
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One member's state: what it knows, what it has promised, what it wants done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -15,11 +15,11 @@ use crate::random::Random;
 use crate::read_index::Reads;
 use crate::repair::Repairs;
 use crate::snapshot::Receiving;
-use crate::types::{Config, Entry, EntryKind, HardState, Ready, Role};
+use crate::types::{Config, Entry, EntryKind, HardState, Peer, Ready, Role};
+use crate::writes::Writes;
 
-/// Messages that wait for term and vote to be durable. Any message may be lost, so beyond this
-/// many they are.
-const WITHHELD: usize = 1024;
+/// Terms grow by one per election, so greater ones are nonsense; below, there is no overflow.
+const TERM_MAX: u64 = u64::MAX >> 1;
 
 /// A member of a cluster.
 #[derive(Debug)]
@@ -58,30 +58,6 @@ pub struct Node {
     pub(crate) writes: Writes,
     /// Collected until the owner takes it.
     pub(crate) out: Ready,
-}
-
-/// What the owner was asked to make durable.
-#[derive(Debug, Default)]
-pub(crate) struct Writes {
-    /// The newest that was asked for, and the newest that is done.
-    pub(crate) newest: u64,
-    pub(crate) done: u64,
-    /// Term or vote changed since the newest.
-    pub(crate) hard_state_changed: bool,
-    /// The one that holds term and vote as they are.
-    hard_state: u64,
-    pending: VecDeque<Write>,
-    /// To be sent when the write of this number is done.
-    withheld: VecDeque<(u64, Message)>,
-}
-
-#[derive(Debug)]
-struct Write {
-    number: u64,
-    /// The log's end with it.
-    last_index: u64,
-    repaired: Vec<u64>,
-    snapshot_bytes: u64,
 }
 
 impl Node {
@@ -195,6 +171,9 @@ impl Node {
         if message.to != self.id {
             return Err(StepError::WrongRecipient { to: message.to });
         }
+        if message.term > TERM_MAX {
+            return Err(StepError::Malformed { from });
+        }
         if message.from != from || from == self.id || from == 0 {
             return Err(StepError::WrongSender { from, claimed: message.from });
         }
@@ -214,7 +193,10 @@ impl Node {
                 self.handle_vote_request(from, message.term, pre, (last_index, last_term));
             }
             Body::VoteResponse { pre, granted } => {
-                self.handle_vote_response(from, message.incarnation, pre, granted);
+                // Old answers to other questions do not count.
+                if !pre || !granted || message.term == self.hard_state.term + 1 {
+                    self.handle_vote_response(from, message.incarnation, pre, granted);
+                }
             }
             Body::Append { prev_index, prev_term, entries, commit } => {
                 return self.handle_append(from, (prev_index, prev_term), entries, commit);
@@ -261,77 +243,6 @@ impl Node {
         self.log.append(entry, cache);
     }
 
-    /// Takes what is to be done now.
-    pub fn ready(&mut self) -> Ready {
-        if self.role == Role::Leader && !self.leading.peers.is_empty() {
-            self.speak();
-        }
-        let mut ready = std::mem::take(&mut self.out);
-        ready.entries = std::mem::take(&mut self.log.unsent);
-        ready.commit = match self.log.damaged.first_key_value() {
-            Some((damaged, _)) => self.hard_state.commit.min(damaged - 1),
-            None => self.hard_state.commit,
-        };
-        let changed = std::mem::take(&mut self.writes.hard_state_changed);
-        if changed
-            || !ready.entries.is_empty()
-            || !ready.repairs.is_empty()
-            || !ready.snapshot_parts.is_empty()
-        {
-            self.writes.newest += 1;
-            ready.write = self.writes.newest;
-            self.writes.pending.push_back(Write {
-                number: ready.write,
-                last_index: self.log.last_index,
-                repaired: ready.repairs.iter().map(|entry| entry.index).collect(),
-                snapshot_bytes: self.receiving.as_ref().map_or(0, |part| part.queued),
-            });
-        }
-        if changed {
-            self.writes.hard_state = ready.write;
-            ready.hard_state = Some(self.hard_state);
-        }
-        ready
-    }
-
-    /// Everything that was asked for up to the write of this number is durable. Gives the commit
-    /// index, which may have moved.
-    pub fn written(&mut self, number: u64) -> u64 {
-        assert!(number <= self.writes.newest, "durable before it was asked for");
-        while self.writes.pending.front().is_some_and(|write| write.number <= number)
-            && let Some(write) = self.writes.pending.pop_front()
-        {
-            self.log.durable = self.log.durable.max(write.last_index);
-            for index in write.repaired {
-                self.repaired(index);
-            }
-            self.snapshot_bytes_written(write.snapshot_bytes);
-        }
-        self.writes.done = self.writes.done.max(number);
-        self.release_withheld();
-        self.after_write();
-        self.hard_state.commit
-    }
-
-    /// A member that is alone: its log is durable up to `index`. Gives the commit index, which may
-    /// have moved. With others, logs are cut off and written again, and only [`Node::written`] can
-    /// tell one entry from another at the same index.
-    pub fn persisted(&mut self, index: u64) -> u64 {
-        assert!(self.alone, "with other members, report writes by their numbers");
-        assert!(index <= self.log.last_index, "durable before it was appended");
-        assert!(index >= self.log.durable, "the durable log never shrinks under one leader");
-        while self.writes.pending.front().is_some_and(|write| write.last_index <= index)
-            && let Some(write) = self.writes.pending.pop_front()
-        {
-            self.writes.done = write.number;
-        }
-        self.log.durable = index;
-        if self.role == Role::Leader {
-            self.advance_commit();
-        }
-        self.hard_state.commit
-    }
-
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, index: u64) {
         assert!(index <= self.hard_state.commit, "applied before it was committed");
@@ -344,51 +255,6 @@ impl Node {
         assert!(index <= self.log.durable, "a log is compacted on the disk");
         self.log.compact(index);
         self.history.compact(index);
-    }
-
-    fn after_write(&mut self) {
-        match self.role {
-            Role::Leader => self.advance_commit(),
-            // A vote counts when it can't be forgotten any more, one's own too.
-            Role::Candidate => self.count_own_vote(),
-            Role::Follower | Role::PreCandidate => self.acknowledge(),
-        }
-    }
-
-    /// Sends, as soon as term and vote are durable: whatever a member says, it says as somebody who
-    /// will remember its term.
-    pub(crate) fn send(&mut self, to: u64, body: Body) {
-        self.send_in_term(to, self.hard_state.term, body);
-    }
-
-    pub(crate) fn send_in_term(&mut self, to: u64, term: u64, body: Body) {
-        assert_ne!(to, self.id);
-        let message = Message { from: self.id, to, term, incarnation: self.incarnation, body };
-        let needed = self.write_of_hard_state();
-        if needed <= self.writes.done {
-            self.out.messages.push(message);
-        } else if self.writes.withheld.len() < WITHHELD {
-            self.writes.withheld.push_back((needed, message));
-        }
-    }
-
-    fn write_of_hard_state(&self) -> u64 {
-        match self.writes.hard_state_changed {
-            true => self.writes.newest + 1,
-            false => self.writes.hard_state,
-        }
-    }
-
-    pub(crate) fn hard_state_is_durable(&self) -> bool {
-        self.write_of_hard_state() <= self.writes.done
-    }
-
-    fn release_withheld(&mut self) {
-        while self.writes.withheld.front().is_some_and(|(needed, _)| *needed <= self.writes.done)
-            && let Some((_, message)) = self.writes.withheld.pop_front()
-        {
-            self.out.messages.push(message);
-        }
     }
 
     pub(crate) fn set_term(&mut self, term: u64, vote: u64) {
@@ -416,30 +282,11 @@ impl Node {
         assert_ne!(self.role, Role::Leader, "a leader only appends");
         assert!(index > self.hard_state.commit, "a committed entry would be replaced");
         self.log.truncate(index);
-        // Writes that are under way no longer say anything about what they cut.
-        for write in &mut self.writes.pending {
-            write.last_index = write.last_index.min(index - 1);
-            write.repaired.retain(|repaired| *repaired < index);
-        }
+        self.writes.truncate(index);
         self.cut_repairs(index);
         self.acknowledged = self.acknowledged.min(index - 1);
         if self.history.truncate(index) {
             self.note_membership();
-        }
-    }
-
-    /// Nothing that is under way says anything about the log any more.
-    pub(crate) fn forget_log_writes(&mut self) {
-        for write in &mut self.writes.pending {
-            write.last_index = 0;
-            write.repaired.clear();
-        }
-    }
-
-    /// Nothing that is under way says anything about the snapshot any more.
-    pub(crate) fn forget_snapshot_writes(&mut self) {
-        for write in &mut self.writes.pending {
-            write.snapshot_bytes = 0;
         }
     }
 
@@ -472,8 +319,8 @@ impl Node {
         })
     }
 
-    /// Durable indexes of peers, as the leader knows them, by id.
-    pub fn peers(&self) -> BTreeMap<u64, u64> {
-        self.leading.peers.iter().map(|(id, progress)| (*id, progress.matched)).collect()
+    /// What a leader knows of its peers, by id.
+    pub fn peers(&self) -> BTreeMap<u64, Peer> {
+        self.leading.peers.iter().map(|(id, progress)| (*id, progress.summary())).collect()
     }
 }

@@ -10,13 +10,14 @@
 
 use std::collections::VecDeque;
 
-use crate::types::Snapshot;
+use crate::types::{Peer, PeerState, Snapshot};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Where the logs agree is being found out: one message at a time.
+    /// Where the logs agree is being found out: one message at a time. The round of heartbeats in
+    /// which it was sent; an answer to a later one means that it was lost.
     Probe {
-        sent: bool,
+        sent: Option<u64>,
     },
     /// Messages are sent ahead of the answers.
     Replicate,
@@ -85,7 +86,7 @@ pub(crate) struct CatchUp {
 impl Progress {
     pub(crate) fn new(last_index: u64, incarnation: u64, now: u64) -> Progress {
         Progress {
-            state: State::Probe { sent: false },
+            state: State::Probe { sent: None },
             matched: 0,
             next: last_index + 1,
             in_flight: VecDeque::new(),
@@ -103,10 +104,24 @@ impl Progress {
         }
     }
 
+    pub(crate) fn summary(&self) -> Peer {
+        Peer {
+            state: match self.state {
+                State::Probe { .. } => PeerState::Probe,
+                State::Replicate => PeerState::Replicate,
+                State::Snapshot(_) => PeerState::Snapshot,
+            },
+            matched: self.matched,
+            next: self.next,
+            in_flight: self.in_flight.len(),
+            caught_up: self.catch_up.done,
+        }
+    }
+
     /// Whether entries may be sent now.
     pub(crate) fn may_send(&self, messages: usize, bytes: usize) -> bool {
         match self.state {
-            State::Probe { sent } => !sent && self.reading.is_none(),
+            State::Probe { sent } => sent.is_none() && self.reading.is_none(),
             State::Replicate => {
                 self.reading.is_none()
                     && self.in_flight.len() < messages
@@ -116,10 +131,10 @@ impl Progress {
         }
     }
 
-    /// Entries up to `last` were sent.
-    pub(crate) fn sent(&mut self, last: u64, bytes: usize) {
+    /// Entries up to `last` were sent, after the heartbeats of `round`.
+    pub(crate) fn sent(&mut self, last: u64, bytes: usize, round: u64) {
         match &mut self.state {
-            State::Probe { sent } => *sent = true,
+            State::Probe { sent } => *sent = Some(round),
             State::Replicate => {
                 assert!(last >= self.next);
                 self.next = last + 1;
@@ -169,7 +184,7 @@ impl Progress {
     /// Looks for where the logs agree, from `next` on downwards.
     pub(crate) fn become_probe(&mut self, next: u64) {
         self.clear();
-        self.state = State::Probe { sent: false };
+        self.state = State::Probe { sent: None };
         self.next = next.max(self.matched + 1);
     }
 

@@ -76,6 +76,10 @@ impl Reads {
         self.round
     }
 
+    pub(crate) fn newest_round(&self) -> u64 {
+        self.round
+    }
+
     pub(crate) fn reset_rounds(&mut self) {
         self.round = 0;
     }

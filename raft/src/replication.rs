@@ -20,6 +20,7 @@ impl Node {
     fn send_next(&mut self, peer: u64) -> bool {
         let (messages, bytes) = (self.options.inflight_messages, self.options.inflight_bytes);
         let max_bytes = self.options.message_bytes;
+        let round = self.reads.newest_round();
         let Some(progress) = self.leading.peers.get_mut(&peer) else { return false };
         if !progress.may_send(messages, bytes) {
             return false;
@@ -42,7 +43,7 @@ impl Node {
             }
             Slice::End | Slice::Blocked => {
                 if probing {
-                    progress.sent(next - 1, 0);
+                    progress.sent(next - 1, 0, round);
                     self.send_empty_append(peer);
                 }
                 false
@@ -56,9 +57,10 @@ impl Node {
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
         let commit = self.hard_state.commit;
         let prev_term = self.log.term_at(prev_index).expect("not before the base");
+        let round = self.reads.newest_round();
         let Some(progress) = self.leading.peers.get_mut(&peer) else { return };
         assert_eq!(first.index, progress.next);
-        progress.sent(last_index, bytes);
+        progress.sent(last_index, bytes, round);
         progress.commit_sent = progress.commit_sent.max(commit.min(last_index));
         self.send(peer, Body::Append { prev_index, prev_term, entries, commit });
     }
@@ -174,7 +176,7 @@ impl Node {
         let mut memberships = Vec::new();
         let (mut index, mut term) = (prev_index, prev_term);
         for entry in entries {
-            let follows = entry.index == index + 1 && entry.term >= term;
+            let follows = Some(entry.index) == index.checked_add(1) && entry.term >= term;
             if !follows || entry.term > self.hard_state.term {
                 return Err(malformed);
             }

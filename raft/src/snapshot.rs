@@ -104,10 +104,11 @@ impl Node {
 
     /// There is no snapshot for `to` now; it is asked for again when the peer next shows up.
     pub fn snapshot_unavailable(&mut self, to: u64) {
+        let round = self.reads.newest_round();
         let Some(progress) = self.leading.peers.get_mut(&to) else { return };
         if matches!(progress.state, State::Snapshot(_)) {
             progress.become_probe(progress.next);
-            progress.state = State::Probe { sent: true };
+            progress.state = State::Probe { sent: Some(round) };
         }
     }
 
@@ -165,7 +166,7 @@ impl Node {
         if !self.needs(snapshot) {
             let index = snapshot.index.min(self.log.last_index);
             self.receiving = None;
-            self.forget_snapshot_writes();
+            self.writes.forget_snapshot();
             self.commit_to(index.max(self.hard_state.commit));
             self.verified = self.verified.max(index);
             self.tell_durable();
@@ -173,7 +174,7 @@ impl Node {
         }
         let known = self.receiving.as_ref().is_some_and(|known| known.snapshot == *snapshot);
         if !known && part.offset == 0 {
-            self.forget_snapshot_writes();
+            self.writes.forget_snapshot();
             self.receiving = Some(Receiving::resumed((snapshot.clone(), 0)));
         }
         match &mut self.receiving {
@@ -236,7 +237,7 @@ impl Node {
     pub fn snapshot_installed(&mut self) {
         assert!(self.is_installing(), "no snapshot was to be installed");
         let Some(Receiving { snapshot, .. }) = self.receiving.take() else { return };
-        self.forget_snapshot_writes();
+        self.writes.forget_snapshot();
         let (index, term) = (snapshot.index, snapshot.term);
         if self.log.term_at(index) == Some(term) {
             self.log.durable = self.log.durable.max(index);
@@ -246,7 +247,7 @@ impl Node {
         } else {
             assert!(index > self.hard_state.commit, "a committed entry would be dropped");
             self.log.reset(index, term);
-            self.forget_log_writes();
+            self.writes.truncate(1);
             self.history = History::new(vec![(index, snapshot.membership)]);
         }
         self.note_membership();

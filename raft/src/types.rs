@@ -93,6 +93,31 @@ pub enum Role {
     Leader,
 }
 
+/// How a leader sends to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// Finds out where the logs agree, one message at a time.
+    Probe,
+    /// Sends ahead of the answers.
+    Replicate,
+    /// The peer needs a snapshot.
+    Snapshot,
+}
+
+/// What a leader knows of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub state: PeerState,
+    /// Durable there, and equal to the leader's log.
+    pub matched: u64,
+    /// The next entry to send.
+    pub next: u64,
+    /// Messages with entries that were not answered.
+    pub in_flight: usize,
+    /// Catches up within less than an election timeout: fit to vote.
+    pub caught_up: bool,
+}
+
 /// A snapshot of the state machine, known by where it stands in the log and by its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -127,6 +152,7 @@ pub struct SnapshotWanted {
     /// The one that the transfer goes on with; `None`: the newest there is. If it is gone, a newer
     /// one may be answered, from offset 0.
     pub snapshot: Option<Snapshot>,
+    /// As the peer said. At the end or beyond, nothing is left: no bytes, and `done`.
     pub offset: u64,
     pub max_bytes: usize,
 }

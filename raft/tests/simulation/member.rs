@@ -118,7 +118,7 @@ impl Member {
         let peers = node.peers();
         let held = |id: &u64| match *id == self.id {
             true => self.disk.last().0,
-            false => peers.get(id).copied().unwrap_or(0),
+            false => peers.get(id).map_or(0, |peer| peer.matched),
         };
         let mut indexes: Vec<u64> = node.membership().voters.iter().map(held).collect();
         indexes.sort_unstable();

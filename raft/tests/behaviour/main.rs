@@ -1,0 +1,5 @@
+//! What a few nodes do, step by step.
+
+mod cases;
+mod cluster;
+mod paper;
