@@ -557,7 +557,9 @@ impl Replica {
         // Reads as far back as the ring's oldest batch are answered from memory; it is as good a
         // measure as any of what is recent, and the ring holds the same records.
         let changes: usize = batch.effects().map(|effect| effect.changes.len()).sum();
-        self.shard.evict(self.hub.ring_begins_after(), EVICTIONS_MIN + 2 * changes);
+        let all = self.shard.evict(self.hub.ring_begins_after(), EVICTIONS_MIN + 2 * changes);
+        // The deletion of very many keys leaves the ring in one piece.
+        out.work |= !all;
         self.reveal(out);
         while let Some((index, ..)) = self.unknown_lease.front()
             && *index <= self.applied_index

@@ -25,6 +25,9 @@ const END_KEYS: usize = if cfg!(test) { 1 } else { 128 };
 
 const DROP_RECORDS: usize = 1024;
 
+/// Keys that one slice looks at for versions to evict.
+const EVICTIONS_AT_ONCE: usize = 512;
+
 impl Replica {
     /// A large transaction was evaluated.
     pub fn evaluated(&mut self, done: HeavyDone, now_ms: u64, out: &mut Output) {
@@ -54,9 +57,10 @@ impl Replica {
             let last = self.dropping.pop().and_then(Arc::into_inner);
             self.dropping_records = last.map(Deleted::into_records).unwrap_or_default();
         }
+        let evicted = self.shard.evict(self.hub.ring_begins_after(), EVICTIONS_AT_ONCE);
         self.resume(now_ms, out);
         let dropping = !self.dropping.is_empty() || !self.dropping_records.is_empty();
-        !self.collecting.is_empty() || self.shard.is_ending() || dropping || leading
+        !self.collecting.is_empty() || self.shard.is_ending() || dropping || leading || !evicted
     }
 
     fn end_slice(&mut self, out: &mut Output) {
