@@ -7,6 +7,8 @@
 mod collect;
 mod coordinator;
 mod heavy;
+#[cfg(test)]
+mod history_tests;
 mod leader;
 mod owner;
 mod past;
