@@ -28,6 +28,14 @@ impl HashIndex {
         self.0[table].insert_unique(hash, number, |&other| parts(hash_of(other)).1);
     }
 
+    /// Makes room for about so many numbers; `hash_of` gives the hash of those that are there.
+    pub(crate) fn reserve(&mut self, numbers: usize, hash_of: impl Fn(u32) -> u64) {
+        // Shares differ a little: what a table lacks it gets when it is full.
+        for table in &mut self.0 {
+            table.reserve(numbers / TABLES, |&other| parts(hash_of(other)).1);
+        }
+    }
+
     /// Removes a number that is there.
     pub(crate) fn remove(&mut self, hash: u64, number: u32) {
         let (table, hash) = parts(hash);

@@ -10,6 +10,7 @@ use crate::request::{
     HashKv, KeyRange, LeaseStatus, PrefixUsage, RangeRequest, RangeResponse, Transaction,
     TransactionResponse,
 };
+use crate::snapshot::{self, Part};
 
 /// Names a request of one core, until it is answered.
 pub type Token = u64;
@@ -57,6 +58,8 @@ pub enum Request {
         name: Bytes,
         content: Bytes,
     },
+    /// For a snapshot, of core 0 alone.
+    SnapshotSlice(Part),
 }
 
 /// What comes back, variant for variant.
@@ -77,6 +80,7 @@ pub enum Answer {
     LeaseStatus(LeaseStatus),
     Leases(Vec<LeaseId>),
     Document(Option<Bytes>),
+    SnapshotSlice(snapshot::Slice),
     Done,
 }
 
@@ -182,6 +186,16 @@ pub enum Message {
     Counted {
         token: Token,
         result: Result<CountChunk, StoreError>,
+    },
+
+    /// From core 0 to a shard: a slice for a snapshot.
+    TakeSlice {
+        token: Token,
+        part: Part,
+    },
+    SliceTaken {
+        token: Token,
+        slice: snapshot::Slice,
     },
 
     /// From the coordinator to a shard.

@@ -158,6 +158,17 @@ impl Shard {
         self.mvcc.restore(record, previous);
     }
 
+    /// [`restore`](Shard::restore), for a key whose [`hash`](crate::placement::hash) is known.
+    pub(crate) fn restore_hashed(&mut self, hash: u64, record: Record, previous: Revision) {
+        self.attachments.follow(record.key(), None, Some(&record));
+        self.mvcc.restore_hashed(hash, record, previous);
+    }
+
+    /// Makes room for so many keys at once, rather than bit by bit.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        self.mvcc.reserve(keys);
+    }
+
     /// Follows a control that was committed. A lease's freeze may be released after its revocation
     /// was applied here, not before.
     pub fn apply_control(&mut self, control: &Control) {

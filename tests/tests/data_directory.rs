@@ -102,7 +102,7 @@ fn a_directory_of_a_newer_program_is_refused() {
     let directory = filled();
     let format = directory.path().join("FORMAT");
     let ours = std::fs::read_to_string(&format).expect("FORMAT");
-    std::fs::write(&format, ours.replace("mainstay-format 1", "mainstay-format 2"))
+    std::fs::write(&format, ours.replace("mainstay-format 1", "mainstay-format 3"))
         .expect("written");
     let said = refusal(directory.path());
     assert!(said.contains("FORMAT") || said.contains("newer"), "{said}");

@@ -269,8 +269,17 @@ impl LeaseTable {
     /// Id, seconds granted and seconds left at the last checkpoint of all leases, in order of id:
     /// what a snapshot keeps. [`apply`](Self::apply) of a grant and a checkpoint brings one back.
     pub fn entries(&self) -> impl Iterator<Item = (LeaseId, i64, i64)> {
+        self.entries_behind(None)
+    }
+
+    /// The [`entries`](Self::entries) with larger ids.
+    pub fn entries_behind(
+        &self,
+        after: Option<LeaseId>,
+    ) -> impl Iterator<Item = (LeaseId, i64, i64)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.leases
-            .iter()
+            .range((from, Bound::Unbounded))
             .filter(|(_, lease)| lease.state != State::Granting)
             .map(|(&id, lease)| (id, lease.ttl, lease.checkpoint))
     }

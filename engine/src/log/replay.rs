@@ -110,6 +110,11 @@ impl<S: SegmentBytes> Replay<S> {
         }
     }
 
+    /// What was reached before the oldest entry; `None` until the first frame was seen.
+    pub fn begins_after(&self) -> Option<Reached> {
+        self.begins_after
+    }
+
     /// Bytes read and bytes in all: for a progress bar.
     pub fn progress(&self) -> (u64, u64) {
         self.scanner.progress()

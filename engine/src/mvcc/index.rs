@@ -138,8 +138,18 @@ impl Mvcc {
     /// Puts a key back as a snapshot holds it: its newest version or tombstone, and the revision of
     /// the version before (0 if there was none). Fastest in key order. The key must be new.
     pub fn restore(&mut self, record: Record, previous: Revision) {
+        self.restore_hashed(placement::hash(record.key()), record, previous);
+    }
+
+    /// Makes room for so many keys at once, rather than bit by bit.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        let hash_of = |handle| placement::hash(self.entries.get(handle).key());
+        self.hashes.reserve(keys, hash_of);
+    }
+
+    /// [`restore`](Mvcc::restore), for a key whose hash is known.
+    pub(crate) fn restore_hashed(&mut self, hash: u64, record: Record, previous: Revision) {
         let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
-        let hash = placement::hash(record.key());
         assert!(previous < revision && self.handle_of(record.key(), hash).is_none());
         self.count_in(&record);
         let handle = self.add_key(hash, record, previous);

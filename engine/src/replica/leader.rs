@@ -50,8 +50,8 @@ enum Pending {
 pub struct Leader {
     sequencer: Sequencer,
     coordinator: Coordinator,
-    leases: LeaseTable,
-    documents: BTreeMap<Bytes, Bytes>,
+    pub(super) leases: LeaseTable,
+    pub(super) documents: BTreeMap<Bytes, Bytes>,
     /// By the sequencer's ticket, with the control's bytes.
     pending: HashMap<u64, (Pending, usize)>,
     next_pending: u64,
@@ -297,7 +297,10 @@ impl Leader {
                 let control = Control::Document { name: name.clone(), content: content.clone() };
                 return self.order(control, 0, Pending::Document { ticket, name, content });
             }
-            Request::Range(_) | Request::HashKv { .. } | Request::Usage { .. } => {
+            Request::Range(_)
+            | Request::HashKv { .. }
+            | Request::Usage { .. }
+            | Request::SnapshotSlice(_) => {
                 unreachable!("ranges are read where they are asked for")
             }
         };

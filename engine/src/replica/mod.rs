@@ -13,6 +13,7 @@ mod leader;
 mod owner;
 mod past;
 mod reads;
+mod snapshot;
 #[cfg(test)]
 mod stalled_tests;
 mod state_hash;
@@ -36,6 +37,7 @@ use crate::request::{HashKv, KeyRange, RangeRequest, RangeResponse, Transaction,
 use crate::sequencer::Append;
 use crate::shard::{self, Done, Shard};
 use crate::shared::Shared;
+use crate::snapshot::Part;
 use crate::watch::{WatchHub, WatcherId};
 
 use collect::Collecting;
@@ -245,6 +247,10 @@ impl Replica {
                 self.sum((token, 1), 0, Sum::Usage(UsageByPrefix::new(depth, top)), out);
             }
             Request::Transact(transaction) => self.transact(token, transaction, out),
+            Request::SnapshotSlice(part) => {
+                let shard = if let Part::Entries { shard, .. } = &part { *shard } else { 0 };
+                self.send(shard, Message::TakeSlice { token, part }, out);
+            }
             request => {
                 let message = Message::Forward { token, request };
                 self.send(0, message, out);
@@ -390,6 +396,13 @@ impl Replica {
             }
             Message::Counted { token, result } => {
                 self.advance_read(token, out, |read| Ok(read.slice_counted(from, result?)));
+            }
+            Message::TakeSlice { token, part } => {
+                let slice = self.snapshot_slice(part);
+                self.send(from, Message::SliceTaken { token, slice }, out);
+            }
+            Message::SliceTaken { token, slice } => {
+                out.answers.push((token, Ok(Answer::SnapshotSlice(slice))));
             }
             Message::Gather(gather) => {
                 if self.hold(&gather) {

@@ -47,6 +47,9 @@ pub(super) struct CoreState {
     mesh: Mesh<Message>,
     /// The log, on core 0.
     journal: Option<Journal>,
+    /// Snapshots are to be ended, and whether that is so.
+    snapshots_stop: Cell<bool>,
+    snapshots_stopped: Flag,
     pub(super) history: HistoryReader,
     slots: RefCell<HashMap<Token, Slot>>,
     next_token: Cell<Token>,
@@ -73,6 +76,8 @@ impl CoreState {
             shared: Arc::clone(replica.shared()),
             replica: RefCell::new(replica),
             mesh,
+            snapshots_stop: Cell::new(false),
+            snapshots_stopped: Flag::default(),
             journal,
             history,
             slots: RefCell::default(),
@@ -330,6 +335,21 @@ impl CoreState {
         }
     }
 
+    /// The log, on core 0.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// Whether no more snapshots are to be taken; the present one is to be given up.
+    pub(super) fn snapshots_have_to_stop(&self) -> bool {
+        self.snapshots_stop.get()
+    }
+
+    /// No snapshot is being taken any more.
+    pub(super) fn snapshots_have_stopped(&self) {
+        self.snapshots_stopped.raise();
+    }
+
     /// Lets requests be refused that would fill a full disk, and admits them when it is not.
     fn check_space(&self) {
         let Some(journal) = &self.journal else { return };
@@ -367,6 +387,8 @@ impl CoreState {
     /// Lets go of the log when everything is in it.
     pub(super) async fn close(&self) {
         if let Some(journal) = &self.journal {
+            self.snapshots_stop.set(true);
+            self.snapshots_stopped.lowered().await;
             journal.close().await;
         }
     }

@@ -64,6 +64,7 @@ mod prepare;
 mod priority;
 mod probe;
 mod recovery;
+mod snapshot;
 mod state;
 mod stopped;
 #[cfg(test)]
@@ -77,4 +78,6 @@ pub use history::{HistoryError, HistoryReader};
 pub use kernel::{check_io_uring, check_memlock};
 pub use lookup::Base;
 pub use recovery::{Log, Recovery};
+pub use snapshot::{Draft, SnapshotFile, SnapshotFolder, load};
+pub(super) use snapshot::{SnapshotThread, Verification};
 pub use writer::{Durability, LogOptions, LogWriter};

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::disk::DataDirectory;
+use super::disk::{DataDirectory, LogOptions};
 use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
 use super::start;
 use super::store::Store;
+use crate::snapshot::policy::Pace;
 
 /// Registered with io_uring for each executor. The sockets do not use it and the log brings
 /// buffers of its own, so this is glommio's minimum and not its 10 MiB.
@@ -46,6 +47,13 @@ impl Default for Settings {
     }
 }
 
+/// How the disk is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tuning {
+    pub log: LogOptions,
+    pub snapshots: Pace,
+}
+
 /// What a door gets, once on each core.
 pub struct Core {
     /// From 0; the same on every call for this core.
@@ -75,6 +83,7 @@ pub struct Opened {
     directory: DataDirectory,
     cpus: Vec<usize>,
     settings: Settings,
+    tuning: Tuning,
 }
 
 /// Opens the data directory, or fails if another process has it, before anything in it is touched.
@@ -82,7 +91,8 @@ pub fn open(options: &Options) -> Result<Opened, StartError> {
     let cpus = usable_cpus(options.cores)?;
     signal::hold_signals()?;
     let directory = start::open(&options.data_dir)?;
-    Ok(Opened { directory, cpus, settings: options.settings.clone() })
+    let (settings, tuning) = (options.settings.clone(), Tuning::default());
+    Ok(Opened { directory, cpus, settings, tuning })
 }
 
 /// [`open`] and [`Opened::run`].
@@ -95,6 +105,11 @@ where
 }
 
 impl Opened {
+    /// Keeps the disk in another way than usual: for tests and measurements.
+    pub fn tune(self, tuning: Tuning) -> Opened {
+        Opened { tuning, ..self }
+    }
+
     /// Replays the log and runs `door` on every core until shutdown.
     ///
     /// Returns when every `door` future has returned and everything that was acknowledged, and all
@@ -104,9 +119,9 @@ impl Opened {
         D: Fn(Core) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let Opened { directory, cpus, settings } = self;
+        let Opened { directory, cpus, settings, tuning } = self;
         let shutdown = Shutdown::default();
-        let mut seats = start::replay(directory, cpus.len())?;
+        let mut seats = start::replay(directory, cpus.len(), &tuning)?;
         seats.iter_mut().for_each(|seat| seat.configure(&settings));
         let cores = seats.len();
         let mut executors = Vec::with_capacity(cores);

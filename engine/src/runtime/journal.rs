@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::disk::{LogFailure, LogWriter};
+use crate::log::frame::frame_bytes;
 use crate::log::{EncodedEntry, HardState};
 use crate::sequencer::Append;
 
@@ -11,21 +12,35 @@ use crate::sequencer::Append;
 /// comes meanwhile waits for one of them, and travels together.
 const DEPTH: usize = 4;
 
+/// An append that is not known to be durable.
+struct Open {
+    /// The writer's.
+    number: u64,
+    index: u64,
+    /// What is durable with it.
+    hard_state: Option<HardState>,
+    bytes: u64,
+}
+
 pub(super) struct Journal {
     /// Until it is closed.
     writer: RefCell<Option<LogWriter>>,
-    /// Appends that are not known to be durable: the writer's number and the batch's index.
-    open: RefCell<VecDeque<(u64, u64)>>,
+    open: RefCell<VecDeque<Open>>,
+    /// Raft's promises that are durable.
+    hard_state: Cell<HardState>,
+    bytes: Cell<u64>,
     durable_index: Cell<u64>,
     durable_number: Cell<u64>,
 }
 
 impl Journal {
-    /// Goes on behind `index`, the newest in the log.
-    pub(super) fn new(writer: LogWriter, index: u64) -> Journal {
+    /// Goes on behind `index`, the newest in the log, which has `bytes` behind the last snapshot.
+    pub(super) fn new(writer: LogWriter, index: u64, hard_state: HardState, bytes: u64) -> Journal {
         Journal {
             writer: RefCell::new(Some(writer)),
             open: RefCell::default(),
+            hard_state: Cell::new(hard_state),
+            bytes: Cell::new(bytes),
             durable_index: Cell::new(index),
             durable_number: Cell::new(0),
         }
@@ -55,9 +70,11 @@ impl Journal {
         let batch = &append.batch;
         let hard_state = append.hard_state.map(|state| {
             let (term, vote, commit) = (state.term, state.vote, state.commit);
-            writer.append_hard_state(HardState { term, vote, commit })
+            HardState { term, vote, commit }
         });
-        if let Some(Err(_)) = hard_state {
+        if let Some(state) = hard_state
+            && writer.append_hard_state(state).is_err()
+        {
             return;
         }
         let entry = EncodedEntry {
@@ -67,8 +84,10 @@ impl Journal {
             revision_after: batch.revision_after,
             payload: append.data.into(),
         };
+        let bytes = frame_bytes(entry.payload.len()) as u64;
         if let Ok(number) = writer.append(entry) {
-            self.open.borrow_mut().push_back((number, batch.index));
+            let index = batch.index;
+            self.open.borrow_mut().push_back(Open { number, index, hard_state, bytes });
         }
     }
 
@@ -103,14 +122,37 @@ impl Journal {
         self.durable_number.set(number);
         let mut open = self.open.borrow_mut();
         let before = self.durable_index.get();
-        while let Some(&(other, index)) = open.front()
-            && other <= number
-        {
-            open.pop_front();
-            self.durable_index.set(index);
+        while let Some(first) = open.pop_front_if(|first| first.number <= number) {
+            self.durable_index.set(first.index);
+            self.bytes.set(self.bytes.get() + first.bytes);
+            if let Some(hard_state) = first.hard_state {
+                self.hard_state.set(hard_state);
+            }
         }
         let index = self.durable_index.get();
         (index > before).then_some(index)
+    }
+
+    /// The newest entry that is durable.
+    pub(super) fn durable_index(&self) -> u64 {
+        self.durable_index.get()
+    }
+
+    /// Raft's promises that are durable.
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state.get()
+    }
+
+    /// Bytes of the entries that are durable, from the snapshot on that the start began with.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Gives up the log before `index`: a snapshot holds it.
+    pub(super) fn release_before(&self, index: u64) {
+        if let Some(writer) = self.writer.borrow_mut().as_mut() {
+            writer.release_before(index);
+        }
     }
 
     /// Waits until everything appended is durable, and lets go of the data directory.

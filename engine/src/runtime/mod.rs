@@ -9,7 +9,9 @@ mod journal;
 mod local;
 mod mesh;
 pub mod net;
+mod restore;
 pub mod signal;
+mod snapshots;
 mod start;
 pub mod store;
 mod thread;
@@ -17,7 +19,7 @@ pub mod timer;
 mod watcher;
 
 pub use executor::{
-    Core, Opened, Options, Settings, StartError, open, run, spawn_local, yield_now,
+    Core, Opened, Options, Settings, StartError, Tuning, open, run, spawn_local, yield_now,
 };
 
 /// Does work that would hold a core for too long on one of the executor's blocking threads.

@@ -1,7 +1,6 @@
 //! From a data directory to running cores, and back.
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,25 +12,27 @@ use mainstay_raft::{Config, HardState, Node};
 
 use super::core::CoreState;
 use super::disk::{
-    DataDirectory, HistoryReader, LogOptions, LogWriter, Recovery, check_io_uring, check_memlock,
+    DataDirectory, HistoryReader, LogWriter, SnapshotFile, SnapshotFolder, check_io_uring,
+    check_memlock,
 };
-use super::executor::{Settings, StartError};
+use super::executor::{Settings, StartError, Tuning};
 use super::journal::Journal;
 use super::mesh::{Mesh, mesh};
+use super::restore::Restored;
 use super::signal::{Shutdown, watch_signals};
+use super::snapshots::Keeper;
 use super::store::Store;
 use super::{random, spawn_local, timer};
-use crate::effect::{Batch, Control, Item};
-use crate::lease::LeaseTable;
+use crate::effect::Batch;
+use crate::log;
 use crate::log::encode::encode;
 use crate::log::replay::{Commitment, Reached};
 use crate::message::{Message, Request};
-use crate::placement;
-use crate::record::Revision;
 use crate::replica::{Leader, Replica};
 use crate::sequencer::Sequencer;
 use crate::shard::Shard;
 use crate::shared::Shared;
+use crate::snapshot::policy::Pace;
 use crate::watch::WatchHub;
 
 /// The member's own id and its cluster's, kept in the log under this name.
@@ -56,8 +57,21 @@ pub(super) struct Seat {
 /// What core 0 needs besides.
 struct LeaderSeat {
     writer: LogWriter,
-    index: u64,
+    hard_state: log::HardState,
     leader: Leader,
+    snapshots: SnapshotSeat,
+}
+
+/// The snapshots that there are.
+pub(super) struct SnapshotSeat {
+    pub(super) folder: SnapshotFolder,
+    pub(super) pace: Pace,
+    /// By index.
+    pub(super) kept: Vec<Arc<SnapshotFile>>,
+    /// Those that can't be used.
+    pub(super) damaged: Vec<u64>,
+    /// Bytes of the log behind the newest one.
+    pub(super) log_bytes: u64,
 }
 
 impl Seat {
@@ -84,26 +98,38 @@ pub(super) fn open(data_dir: &Path) -> Result<DataDirectory, StartError> {
     Ok(DataDirectory::open(data_dir)?)
 }
 
-/// Replays the log and lays a seat for each core.
-pub(super) fn replay(directory: DataDirectory, cores: usize) -> Result<Vec<Seat>, StartError> {
-    let mut recovery = directory.recover(Commitment::EveryEntry)?;
-    let mut state = Replayed::new(cores);
-    let mut progress = Progress::new();
-    while let Some(batch) = recovery.next_batch()? {
-        progress.show(&recovery);
-        state.apply(&batch);
-    }
-    progress.end();
-    let log = recovery.start(LogOptions::default())?;
-    for warning in &log.warnings {
+/// Loads the newest snapshot, replays the log behind it, and lays a seat for each core.
+pub(super) fn replay(
+    directory: DataDirectory,
+    cores: usize,
+    tuning: &Tuning,
+) -> Result<Vec<Seat>, StartError> {
+    let folder = directory.snapshots()?;
+    let mut restored = Restored::from(&folder, cores)?;
+    let mut recovery = directory.recover_behind(Commitment::EveryEntry, restored.behind())?;
+    restored.replay(&mut recovery)?;
+    let log_bytes = recovery.bytes_behind();
+    let log = recovery.start(tuning.log)?;
+    let problems = restored.problems.iter().map(|problem| {
+        format!("{problem}. It is not used: there is another, or the log has everything")
+    });
+    for warning in problems.chain(log.warnings.iter().cloned()) {
         eprintln!("warning: {warning}");
     }
     let reached = log.replayed.reached;
-    let hard_state = HardState {
-        term: log.replayed.hard_state.term.max(reached.term),
-        vote: log.replayed.hard_state.vote,
-        commit: 0,
+    // Those of the log are newer, if there are any behind the snapshot.
+    let logged = log.replayed.hard_state;
+    let promised = if logged.term > 0 { logged } else { restored.hard_state() };
+    let hard_state =
+        HardState { term: promised.term.max(reached.term), vote: promised.vote, commit: 0 };
+    let snapshots = SnapshotSeat {
+        folder,
+        pace: tuning.snapshots,
+        kept: restored.kept,
+        damaged: restored.damaged,
+        log_bytes,
     };
+    let state = restored.state;
     let node = Node::new(Config {
         id: 1,
         voters: vec![1],
@@ -116,7 +142,7 @@ pub(super) fn replay(directory: DataDirectory, cores: usize) -> Result<Vec<Seat>
     let sequencer =
         Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
     let leader = Leader::new(cores, sequencer, state.leases, state.documents, state.compacted);
-    let leader = LeaderSeat { writer: log.writer, index: reached.index, leader };
+    let leader = LeaderSeat { writer: log.writer, hard_state: promised, leader, snapshots };
     Ok(lay_seats(state.shards, shared, reached, leader, &log.history))
 }
 
@@ -147,21 +173,25 @@ fn lay_seats(
 /// Starts this core's tasks. Runs on its executor.
 pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, StartError> {
     let now_ms = timer::monotonic_ms();
-    let (leader, journal) = match seat.leader {
-        Some(LeaderSeat { writer, index, mut leader }) => {
+    let index = seat.reached.index;
+    let (leader, journal, snapshots) = match seat.leader {
+        Some(LeaderSeat { writer, hard_state, mut leader, snapshots }) => {
             leader.start(now_ms);
-            (Some(leader), Some(Journal::new(writer, index)))
+            let journal = Journal::new(writer, index, hard_state, snapshots.log_bytes);
+            (Some(leader), Some(journal), Some(snapshots))
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     let leads = leader.is_some();
     let compacted = seat.shard.mvcc().compacted_revision();
     let hub = WatchHub::new(seat.reached.revision, compacted);
     let cores = seat.shared.cores();
-    let index = seat.reached.index;
     let replica = Replica::new(seat.number, cores, seat.shared, seat.shard, hub, leader, index);
     let core = CoreState::new(seat.number, replica, seat.mesh, journal, seat.history);
     core.start();
+    if let Some(snapshots) = snapshots {
+        Keeper::start(Rc::clone(&core), snapshots)?;
+    }
     if leads {
         let shutdown = shutdown.clone();
         spawn_local(async move {
@@ -222,94 +252,4 @@ pub(super) async fn stand_up(store: Store) -> Result<(), StartError> {
     }
     store.core().close().await;
     Ok(())
-}
-
-/// What the log says, batch by batch.
-struct Replayed {
-    shards: Vec<Shard>,
-    leases: LeaseTable,
-    documents: BTreeMap<Bytes, Bytes>,
-    compacted: Revision,
-}
-
-impl Replayed {
-    fn new(cores: usize) -> Replayed {
-        Replayed {
-            shards: (0..cores).map(|_| Shard::default()).collect(),
-            leases: LeaseTable::default(),
-            documents: BTreeMap::new(),
-            compacted: 0,
-        }
-    }
-
-    fn apply(&mut self, batch: &Batch) {
-        for item in &batch.items {
-            match item {
-                Item::Effect(effect) => {
-                    for change in &effect.changes {
-                        let hash = placement::hash(change.record.key());
-                        let shard = placement::shard_of(hash, self.shards.len());
-                        self.shards[shard].install(change.record.clone());
-                    }
-                }
-                Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
-                Item::Control(control) => self.control(control),
-            }
-        }
-        for shard in &mut self.shards {
-            shard.settle(batch.revision_after);
-            // Nobody reads yet, and the log has what was.
-            shard.evict(batch.revision_after, usize::MAX);
-        }
-    }
-
-    fn control(&mut self, control: &Control) {
-        // Leases get their time when the member starts.
-        self.leases.apply(control, 0);
-        for shard in &mut self.shards {
-            shard.apply_control(control);
-        }
-        match control {
-            Control::Compact { revision } => self.compacted = self.compacted.max(*revision),
-            Control::Document { name, content } => {
-                self.documents.insert(name.clone(), content.clone());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Tells a person who waits how far the replay is.
-struct Progress {
-    started: Instant,
-    shown: Option<Instant>,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { started: Instant::now(), shown: None }
-    }
-
-    fn show(&mut self, recovery: &Recovery) {
-        const AFTER: Duration = Duration::from_secs(1);
-        const EVERY: Duration = Duration::from_millis(200);
-        let since = self.shown.unwrap_or(self.started);
-        let wait = if self.shown.is_some() { EVERY } else { AFTER };
-        if since.elapsed() < wait || !io::stderr().is_terminal() {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (done, total) = recovery.progress();
-        let percent = done * 100 / total.max(1);
-        let bar = "#".repeat(percent as usize / 2);
-        eprint!("\rreading the log [{bar:<50}] {percent}% of {} MiB", total >> 20);
-        // A bar that can't be shown is no reason not to start.
-        io::stderr().flush().ok();
-    }
-
-    fn end(&self) {
-        if self.shown.is_some() {
-            eprintln!();
-        }
-    }
 }

@@ -265,7 +265,13 @@ impl Layout {
         self.check_payload(block.offset, &header.value, bytes)
     }
 
-    /// Checks a block of records and passes its entries to `visit`, by key.
+    /// Whether a block is what was written. The bytes must begin as [`entries`](Self::entries)
+    /// wants them.
+    pub fn check(&self, number: usize, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.payload(number, bytes).map(drop)
+    }
+
+    /// Checks a block of records (its bytes begin at a multiple of [`ALIGNMENT`]) and passes its entries to `visit`, by key.
     pub fn entries(
         &self,
         number: usize,

@@ -89,17 +89,21 @@ pub struct Retention {
 
 impl Retention {
     /// Of `snapshots`, in order of their indexes. The newest is kept for the next start, the base
-    /// for reading. The log before the base's beginning may go; without a base all of it is
+    /// for reading, and the first one behind the compaction to be the next base: however often
+    /// snapshots are taken, one is always about to come of age, so that the log does not grow
+    /// without bounds. The log before the base's beginning may go; without a base all of it is
     /// history that can be asked for.
     pub fn of(snapshots: &[Kept], compacted: Revision) -> Retention {
         assert!(snapshots.is_sorted_by_key(|snapshot| snapshot.index));
         let base = snapshots.iter().rfind(|snapshot| snapshot.end <= compacted);
         let base = base.map(|base| base.index);
         let newest = snapshots.last().map(|newest| newest.index);
+        let next_base = snapshots.iter().find(|snapshot| snapshot.end > compacted);
+        let next_base = next_base.map(|next| next.index);
         let unneeded = snapshots
             .iter()
             .map(|snapshot| snapshot.index)
-            .filter(|&index| Some(index) != base && Some(index) != newest);
+            .filter(|&index| ![base, next_base, newest].contains(&Some(index)));
         Retention { delete: unneeded.collect(), base }
     }
 }
@@ -152,21 +156,45 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_and_the_base_stay() {
+    fn the_newest_the_base_and_the_next_base_stay() {
         let kept = |index, end| Kept { index, end };
         let all = [kept(10, 15), kept(20, 28), kept(30, 41), kept(40, 50)];
         for (snapshots, compacted, delete, base) in [
             (&all[..0], 99, vec![], None),
             (&all[..1], 0, vec![], None),
-            (&all[..], 0, vec![10, 20, 30], None),
-            (&all[..], 14, vec![10, 20, 30], None),
-            (&all[..], 15, vec![20, 30], Some(10)),
-            (&all[..], 40, vec![10, 30], Some(20)),
+            (&all[..], 0, vec![20, 30], None),
+            (&all[..], 14, vec![20, 30], None),
+            (&all[..], 15, vec![30], Some(10)),
+            (&all[..], 40, vec![10], Some(20)),
             (&all[..], 49, vec![10, 20], Some(30)),
             (&all[..], 50, vec![10, 20, 30], Some(40)),
         ] {
             let found = Retention::of(snapshots, compacted);
             assert_eq!(found, Retention { delete, base }, "{snapshots:?} {compacted}");
+        }
+    }
+
+    #[test]
+    fn the_log_stays_bounded_however_often_snapshots_and_compactions_come() {
+        for (snapshot_every, compact_every, behind) in
+            [(1, 50, 50), (7, 50, 50), (50, 7, 7), (1, 1, 0), (30, 31, 300), (100, 10, 0)]
+        {
+            let (mut kept, mut compacted, mut log_from) = (Vec::new(), 0, 0);
+            for now in 1..5000 {
+                if now % snapshot_every == 0 {
+                    kept.push(Kept { index: now as u64 - 1, end: now });
+                }
+                if now % compact_every == 0 {
+                    compacted = compacted.max(now - behind);
+                }
+                let Retention { delete, base } = Retention::of(&kept, compacted);
+                kept.retain(|snapshot| !delete.contains(&snapshot.index));
+                assert!(kept.len() <= 3);
+                log_from = base.map_or(log_from, |base| base as i64);
+                let expected = 2 * (behind + snapshot_every + compact_every) + 1;
+                let log = now - log_from;
+                assert!(log <= expected, "{snapshot_every} {compact_every} {behind}: {log}");
+            }
         }
     }
 }

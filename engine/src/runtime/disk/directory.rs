@@ -10,8 +10,15 @@ use std::path::{Path, PathBuf};
 
 use super::error::DiskError;
 use super::recovery::Recovery;
+use super::snapshot::SnapshotFolder;
 use crate::log::replay::{Behind, Commitment};
-use crate::log::segment::FORMAT_VERSION;
+
+/// The format of a directory whose log is complete in itself, and the one that is written first.
+const FORMAT_LOG: u32 = 1;
+
+/// The format of a directory with snapshots, whose log need not be complete: what knows no
+/// snapshots must not open it. The newest that this program reads.
+const FORMAT_SNAPSHOTS: u32 = 2;
 
 /// A data directory that this process, and no other, may use while this value lives.
 #[derive(Debug)]
@@ -48,6 +55,11 @@ impl DataDirectory {
         behind: Behind,
     ) -> Result<Recovery, DiskError> {
         Recovery::new(self, commitment, behind)
+    }
+
+    /// The snapshots that there are.
+    pub fn snapshots(&self) -> Result<SnapshotFolder, DiskError> {
+        SnapshotFolder::open(&self.path, self.salt)
     }
 
     pub fn path(&self) -> &Path {
@@ -147,13 +159,26 @@ fn create_format(path: &Path, file: &Path) -> io::Result<u64> {
     let mut salt = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut salt)?;
     let salt = u64::from_le_bytes(salt);
+    write_format(path, file, FORMAT_LOG, salt)?;
+    Ok(salt)
+}
+
+fn write_format(path: &Path, file: &Path, version: u32, salt: u64) -> io::Result<()> {
     let draft = path.join("FORMAT.tmp");
     let mut output = File::create(&draft)?;
-    output.write_all(format_text(FORMAT_VERSION, salt).as_bytes())?;
+    output.write_all(format_text(version, salt).as_bytes())?;
     output.sync_all()?;
     fs::rename(&draft, file)?;
-    sync_directory(path)?;
-    Ok(salt)
+    sync_directory(path)
+}
+
+/// Notes, durably, that there are snapshots.
+pub(super) fn upgrade_format(path: &Path, salt: u64) -> io::Result<()> {
+    let file = path.join("FORMAT");
+    if fs::read_to_string(&file)? == format_text(FORMAT_SNAPSHOTS, salt) {
+        return Ok(());
+    }
+    write_format(path, &file, FORMAT_SNAPSHOTS, salt)
 }
 
 /// Three lines for people; the last is the checksum of those before.
@@ -169,11 +194,11 @@ fn parse_format(file: &Path, text: &str) -> Result<u64, DiskError> {
         .next()
         .and_then(|line| line.strip_prefix("mainstay-format "))
         .and_then(|version| version.parse::<u32>().ok());
-    if let Some(found) = version.filter(|&found| found > FORMAT_VERSION) {
+    if let Some(found) = version.filter(|&found| found > FORMAT_SNAPSHOTS) {
         return Err(DiskError::NewerFormat {
             path: file.to_owned(),
             found,
-            supported: FORMAT_VERSION,
+            supported: FORMAT_SNAPSHOTS,
         });
     }
     let salt = lines

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::log::LogError;
+use crate::snapshot::SnapshotError;
 
 /// Why the data directory can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,23 @@ pub enum DiskError {
         path.display()
     )]
     NotEmpty { path: PathBuf },
+    /// No snapshot can be used, and the log does not go back to where one could begin.
+    #[error(
+        "the state cannot be brought back: the log begins behind entry {log_begins_after}, and the \
+         snapshot of what was before is missing or damaged ({reason}). Put it back if it was \
+         moved; otherwise restore the data directory from a backup, and keep a copy of it for \
+         inspection"
+    )]
+    NoSnapshot { log_begins_after: u64, reason: String },
+    /// The log ends before the snapshot does, so acknowledged writes are missing.
+    #[error(
+        "the end of the log is missing: it ends with entry {log_end} and the snapshot {file} was \
+         completed at entry {snapshot_end}. Put back what was removed from member/wal, or restore \
+         the data directory from a backup; nothing was changed"
+    )]
+    LogTooShort { file: String, snapshot_end: u64, log_end: u64 },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]

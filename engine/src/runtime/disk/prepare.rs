@@ -18,7 +18,6 @@ use super::file::{OpenMode, SegmentFile, create_zeroed, free_bytes, install};
 use super::history::HistoryReader;
 use super::keys::key_file;
 use super::state::Shared;
-use crate::limits;
 use crate::log::segment::file_name;
 use crate::runtime::local::AbortOnPanic;
 
@@ -98,13 +97,15 @@ impl Drop for Preparer {
 pub(super) struct Files {
     wal: PathBuf,
     mode: OpenMode,
+    /// The size that spares have.
+    segment_bytes: u64,
     spares: Vec<PathBuf>,
 }
 
 impl Files {
     /// Finds the spares that an earlier run left, and deletes drafts and what released segments left.
-    pub(super) fn open(wal: &Path, mode: OpenMode) -> io::Result<Files> {
-        let mut files = Files { wal: wal.to_owned(), mode, spares: Vec::new() };
+    pub(super) fn open(wal: &Path, mode: OpenMode, segment_bytes: u64) -> io::Result<Files> {
+        let mut files = Files { wal: wal.to_owned(), mode, segment_bytes, spares: Vec::new() };
         for entry in fs::read_dir(wal)? {
             let path = entry?.path();
             let is = |extension| path.extension().is_some_and(|found| found == extension);
@@ -131,7 +132,7 @@ impl Files {
     }
 
     fn make(&mut self, sequence: u64, capacity: u64, reserve: u64) -> io::Result<SegmentFile> {
-        let spare = if capacity <= limits::LOG_SEGMENT_BYTES { self.spares.pop() } else { None };
+        let spare = if capacity <= self.segment_bytes { self.spares.pop() } else { None };
         let draft = match spare {
             Some(spare) => spare,
             None => {
@@ -168,7 +169,7 @@ impl Files {
     }
 
     fn keep_or_delete(&mut self, spare: PathBuf) -> io::Result<()> {
-        let standard = fs::metadata(&spare)?.len() == limits::LOG_SEGMENT_BYTES;
+        let standard = fs::metadata(&spare)?.len() == self.segment_bytes;
         if standard && self.spares.len() < SPARES {
             self.spares.push(spare);
             return Ok(());

@@ -22,9 +22,9 @@ use super::writer::{Durability, LogOptions, LogWriter};
 use crate::effect::Batch;
 use crate::limits;
 use crate::log::LogError;
-use crate::log::frame::BLOCK_BYTES;
+use crate::log::frame::{BLOCK_BYTES, FrameKind};
 use crate::log::outline::{damaged, read_start};
-use crate::log::replay::{Behind, Commitment, Replay, Replayed};
+use crate::log::replay::{Behind, Commitment, Reached, Replay, Replayed};
 use crate::log::scan::{CutTail, LogEnd, Scanner};
 use crate::log::segment::{SegmentBytes, file_name};
 use crate::record::Revision;
@@ -42,6 +42,8 @@ pub struct Recovery {
     history: HistoryIndex,
     /// The log begins with segments that need not be read.
     unread: bool,
+    behind_index: u64,
+    bytes_behind: u64,
     sequences: Vec<u64>,
 }
 
@@ -77,6 +79,8 @@ impl Recovery {
             replay: Replay::new(scanner, commitment).behind(behind),
             history,
             unread,
+            behind_index: behind.index,
+            bytes_behind: 0,
             sequences,
         })
     }
@@ -85,9 +89,22 @@ impl Recovery {
     pub fn next_batch(&mut self) -> Result<Option<Batch>, DiskError> {
         let batch = self.replay.next_batch();
         for place in self.replay.take_places() {
+            if place.kind == FrameKind::Entry && place.index > self.behind_index {
+                self.bytes_behind += place.end - place.offset;
+            }
             self.history.add(place, &[]);
         }
         Ok(batch?)
+    }
+
+    /// What was reached before the oldest entry that is read; `None` before anything was.
+    pub fn begins_after(&self) -> Option<Reached> {
+        self.replay.begins_after()
+    }
+
+    /// Bytes that the entries given by [`next_batch`](Recovery::next_batch) take in the log.
+    pub fn bytes_behind(&self) -> u64 {
+        self.bytes_behind
     }
 
     /// Bytes read and bytes in all, for a progress bar.
@@ -113,7 +130,7 @@ impl Recovery {
             self.sequences = vec![1];
         }
         let mode = choose_mode(wal, &replayed.end, &options, direct).map_err(&failed)?;
-        let files = Files::open(wal, mode).map_err(&failed)?;
+        let files = Files::open(wal, mode, options.segment_bytes).map_err(&failed)?;
         let mut segments = Segments::open(wal, mode, &replayed.end, &self.sequences)?;
         let current = match segments.counting.last() {
             Some(last) => Arc::clone(last),
@@ -132,6 +149,7 @@ impl Recovery {
             end: replayed.end,
             reached: replayed.reached,
             prepared: segments.prepared,
+            segment_bytes: options.segment_bytes,
         };
         let history = Arc::new(Mutex::new(self.history));
         let reader = HistoryReader { index: Arc::clone(&history), salt: start.salt };

@@ -95,6 +95,8 @@ pub(super) struct State {
     /// Nothing more will be appended: no room is waited for.
     pub(super) closing: bool,
     prepare: Sender<Command>,
+    /// Of segments that are made.
+    segment_bytes: u64,
     /// Numbers: given out by `append`, and all durable up to.
     pub(super) appended: u64,
     /// Of the frames that have a place.
@@ -166,6 +168,8 @@ pub(super) struct Start {
     pub(super) end: LogEnd,
     pub(super) reached: Reached,
     pub(super) prepared: Option<Arc<SegmentFile>>,
+    /// Of segments that are made.
+    pub(super) segment_bytes: u64,
 }
 
 impl State {
@@ -182,6 +186,7 @@ impl State {
             blocked: None,
             closing: false,
             prepare,
+            segment_bytes: start.segment_bytes,
             appended: 0,
             placed: 0,
             durable: 0,
@@ -317,7 +322,7 @@ impl State {
         if self.preparing || hopeless || !self.prepared.is_empty() {
             return;
         }
-        let capacity = (self.segment.capacity * 4).min(limits::LOG_SEGMENT_BYTES);
+        let capacity = (self.segment.capacity * 4).min(self.segment_bytes);
         let capacity = capacity.max(needed);
         let sequence = self.segment.sequence + 1;
         // The thread ends after the writer's threads do.

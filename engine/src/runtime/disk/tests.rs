@@ -172,8 +172,8 @@ fn directories_of_others_are_refused() {
         format!("{lines}crc32 {:08x}\n", crc32fast::hash(lines.as_bytes()))
     };
     for (text, expected) in [
-        (format("mainstay-format 2"), "has format 2, this program reads up to 1"),
-        (format("mainstay-format 99"), "has format 99, this program reads up to 1"),
+        (format("mainstay-format 3"), "has format 3, this program reads up to 2"),
+        (format("mainstay-format 99"), "has format 99, this program reads up to 2"),
         (format("mainstay-format 1").replace("crc32 ", "crc32 0"), "lines or their checksum"),
         (String::new(), "lines or their checksum"),
     ] {

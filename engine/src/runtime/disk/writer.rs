@@ -40,6 +40,8 @@ pub struct LogOptions {
     pub prefer_threads: bool,
     /// Bytes of the first segment of a new log.
     pub first_segment_bytes: u64,
+    /// Bytes of later segments, unless a frame is larger; the second ones are smaller.
+    pub segment_bytes: u64,
 }
 
 impl Default for LogOptions {
@@ -50,6 +52,7 @@ impl Default for LogOptions {
             depth: 4,
             prefer_threads: true,
             first_segment_bytes: limits::LOG_FIRST_SEGMENT_BYTES,
+            segment_bytes: limits::LOG_SEGMENT_BYTES,
         }
     }
 }
