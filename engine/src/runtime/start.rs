@@ -139,6 +139,7 @@ pub(super) fn replay(
         ..Config::default()
     });
     let shared = Shared::new(cores, reached.revision, state.compacted, reached.index);
+    shared.set_committed(reached.revision, reached.index, reached.term);
     let sequencer =
         Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
     let leader = Leader::new(cores, sequencer, state.leases, state.documents, state.compacted);
