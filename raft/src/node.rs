@@ -296,7 +296,7 @@ impl Node {
         self.alone = membership.members() == [self.id]
             && !membership.is_joint()
             && membership.incarnation(self.id) == self.incarnation;
-        self.out.membership = Some(membership.clone());
+        self.out.membership = Some(Box::new(membership.clone()));
     }
 
     /// Whether this member, in this life, votes according to `membership`.

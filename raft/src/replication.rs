@@ -297,20 +297,18 @@ impl Node {
         }
         self.commit_to(index);
         self.leading.note_committed(self.log.last_index - index);
-        if !self.has_committed_in_term_before(commit) {
+        let first = self.log.term_at(commit) != Some(self.hard_state.term);
+        if first {
             self.release_waiting_reads();
         }
-        if self.history.index() <= index {
+        let membership = self.history.index();
+        if membership <= index && (first || membership > commit) {
             self.membership_committed();
         }
     }
 
-    /// Whether `commit` is an entry of this term.
-    pub(crate) fn has_committed_in_term_before(&self, commit: u64) -> bool {
-        self.log.term_at(commit) == Some(self.hard_state.term)
-    }
-
+    /// Before that, the leader can't know what is committed (Raft paper, 8).
     pub(crate) fn has_committed_in_term(&self) -> bool {
-        self.has_committed_in_term_before(self.hard_state.commit)
+        self.log.term_at(self.hard_state.commit) == Some(self.hard_state.term)
     }
 }

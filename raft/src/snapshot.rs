@@ -224,7 +224,7 @@ impl Node {
             receiving.installing = true;
             let snapshot = receiving.snapshot.clone();
             let keeps_tail = self.log.term_at(snapshot.index) == Some(snapshot.term);
-            self.out.install = Some(Install { snapshot, keeps_tail });
+            self.out.install = Some(Box::new(Install { snapshot, keeps_tail }));
         }
         if news || (complete && !was_complete) {
             self.tell_received();

@@ -220,10 +220,10 @@ pub struct Ready {
     pub messages: Vec<Message>,
     pub entries_wanted: Vec<EntriesWanted>,
     pub snapshots_wanted: Vec<SnapshotWanted>,
-    pub install: Option<Install>,
+    pub install: Option<Box<Install>>,
     pub reads: Vec<ReadState>,
     /// Contexts of reads that will not be answered: ask again.
     pub failed_reads: Vec<u64>,
     /// Set when the newest membership in the log is another one.
-    pub membership: Option<Membership>,
+    pub membership: Option<Box<Membership>>,
 }

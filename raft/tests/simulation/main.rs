@@ -12,6 +12,7 @@ mod checks;
 mod disk;
 mod member;
 mod nemesis;
+mod owner;
 mod random;
 mod world;
 
@@ -61,6 +62,8 @@ fn world(seed: u64, bug: Option<Bug>) -> World {
         damages: random.chance(400),
         losses: random.chance(400),
         elections: random.chance(400),
+        // A lease assumes that clocks are right, and that processes run.
+        pauses: !lease_reads && random.chance(400),
     };
     let mut weather = Weather {
         loss: random.pick(&[0, 0, 10, 50, 150]).unwrap_or(0),
@@ -68,6 +71,10 @@ fn world(seed: u64, bug: Option<Bug>) -> World {
         delay: random.between(5, 120),
         long_delay: random.between(100, 3000),
         write_delay: random.between(1, 150),
+        clocks: match !lease_reads && random.chance(300) {
+            true => (TICK / 3, TICK * 3),
+            false => (TICK * 9 / 10, TICK * 11 / 10),
+        },
         snapshot_every: random.between(5, 60),
         idle: TICK * 2,
         calm: random.pick(&[5, 30, 30, 60]).unwrap_or(30) * TICK,
@@ -197,8 +204,15 @@ fn every_seed_is_safe_and_recovers() {
     println!("{seeds} seeds from {first} on: {total:?}");
     assert!(failures.is_empty(), "replay with RAFT_SEED=...: {failures:?}");
     if seeds >= 100 {
-        let happened = [total.crashes, total.partitions, total.changes, total.damages];
-        let also = [total.repairs, total.losses, total.installs, total.reads, total.elections];
+        let happened = [total.crashes, total.partitions, total.pauses, total.changes];
+        let also = [
+            total.damages,
+            total.repairs,
+            total.losses,
+            total.installs,
+            total.reads,
+            total.elections,
+        ];
         assert!(happened.iter().chain(&also).all(|count| *count > 0), "{total:?}");
     }
 }

@@ -15,7 +15,7 @@ impl World {
         let next = self.random.between(TICK / 2, self.weather.calm);
         self.at(next, Event::Nemesis);
         let may = self.weather.disasters.clone();
-        match self.random.between(0, 12) {
+        match self.random.between(0, 13) {
             0..=2 if may.crashes => self.crash_one(),
             3 | 4 if may.partitions => self.partition(),
             5 => self.blocked.clear(),
@@ -24,6 +24,7 @@ impl World {
             9 if may.damages => self.damage(),
             10 if may.losses => self.lose_disk(),
             11 if may.elections => self.call_elections(),
+            12 if may.pauses => self.pause(),
             _ => {}
         }
     }
@@ -39,6 +40,14 @@ impl World {
         let quick = self.random.chance(400);
         let delay = self.random.between(1, if quick { TICK } else { TICK * 60 });
         self.at(delay, Event::Start { id });
+    }
+
+    fn pause(&mut self) {
+        let Some(id) = self.random.pick(&self.up()) else { return };
+        let until = self.now + self.random.between(TICK, TICK * 50);
+        self.statistics.pauses += 1;
+        self.paused.insert(id, until);
+        self.log(|| format!("{id} is stopped until {until}"));
     }
 
     /// Some lose patience at the same time.
@@ -201,6 +210,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.healing = true;
         self.blocked.clear();
+        self.paused.clear();
         self.weather.loss = 0;
         self.weather.duplication = 0;
         self.weather.long_delay = self.weather.delay;
