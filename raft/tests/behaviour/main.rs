@@ -2,4 +2,5 @@
 
 mod cases;
 mod cluster;
+mod found;
 mod paper;
