@@ -1,10 +1,11 @@
 //! Older versions that only the log has: one core, step by step, with a log that answers as told.
 
+use bytes::Bytes;
 use mainstay_raft::{Config, HardState, Node};
 
 use super::*;
 use crate::lease::LeaseTable;
-use crate::request::{Operation, OperationResponse, Put};
+use crate::request::{KeyRange, Operation, OperationResponse, Put, RangeRequest};
 use crate::sequencer::Sequencer;
 
 /// A core that forgets everything but its newest batch.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use mainstay_raft::{Config, HardState, Node};
 
 use super::*;
 use crate::lease::LeaseTable;
-use crate::request::{DeleteRange, Operation, Put};
+use crate::request::{DeleteRange, KeyRange, Operation, Put};
 use crate::sequencer::Sequencer;
 
 /// One core whose log never says that anything is durable.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
 use mainstay_raft::{Config, HardState, Node};
 
 use super::state_hash::StateHash;
@@ -12,8 +13,8 @@ use super::*;
 use crate::lease::LeaseTable;
 use crate::record::Record;
 use crate::request::{
-    Compare, CompareTarget, Comparison, DeleteRange, Operation, OperationResponse, Put,
-    TransactionResponse,
+    Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
+    RangeRequest, TransactionResponse,
 };
 use crate::sequencer::Sequencer;
 
