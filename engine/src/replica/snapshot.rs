@@ -35,8 +35,8 @@ impl Replica {
         match part {
             Part::Entries { after, .. } => {
                 let committed = self.shared.committed_revision();
-                let mvcc = self.shard.mvcc();
-                Slice::Entries(mvcc.settled_chunk(after.as_deref(), committed, SLICE_KEYS))
+                // The shard's: keys that have ended and are not marked so yet are tombstones.
+                Slice::Entries(self.shard.settled_chunk(after.as_deref(), committed, SLICE_KEYS))
             }
             Part::Leases { after } => Slice::Leases(leader().leases_behind(after, SLICE_LEASES)),
             Part::Documents { after } => {
