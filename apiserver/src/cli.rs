@@ -1,5 +1,6 @@
 //! The command line: flags with etcd's and kube-apiserver's names.
 
+mod bounds;
 mod etcd;
 mod listen;
 mod tls;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub use bounds::BoundFlags;
 pub use etcd::EtcdFlags;
 pub use listen::{ListenAddress, ListenUrl};
 use listen::{parse_mode, parse_url};
@@ -86,6 +88,8 @@ pub struct StoreFlags {
     pub unix_socket_mode: u32,
     #[command(flatten)]
     pub tls: TlsFlags,
+    #[command(flatten)]
+    pub bounds: BoundFlags,
     /// How often a silent watcher that asked for it hears how far it has come
     #[arg(long, value_name = "DURATION", default_value = "10m", alias = etcd::PROGRESS_ALIAS,
           value_parser = etcd::parse_interval)]
@@ -228,6 +232,8 @@ mod tests {
                 "cannot be used with",
             ),
             (&["--unix-socket-mode", "9"], "0660"),
+            (&["--max-concurrent-streams", "0"], "1"),
+            (&["--max-request-bytes", "99999999999"], "67108864"),
             (&["stoer"], "store"),
         ] {
             let arguments = ["mainstay"].iter().chain(flags);

@@ -21,9 +21,10 @@ use crate::etcd::auto_compaction::{self, Retention};
 use crate::etcd::{Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
-use crate::net::Server;
+use crate::net::listener::Gate;
 use crate::net::listener::{self, PortError};
 use crate::net::tls::{Acceptor, TlsError};
+use crate::net::{Bounds, Server, held};
 use crate::pki::{self, Pki, PkiError};
 use crate::{log, metrics, open_files};
 use ports::{EtcdPort, KubePort, Place, Serves};
@@ -56,6 +57,8 @@ struct Doors {
     etcd: Vec<EtcdPort>,
     retention: Option<Retention>,
     kubernetes: Option<KubePort>,
+    etcd_bounds: Bounds,
+    kubernetes_bounds: Bounds,
     /// What to renew before its time is over.
     pki: Option<Arc<pki::Request>>,
     options: DoorOptions,
@@ -81,6 +84,7 @@ pub fn serve(flags: &ServeFlags) -> Result<(), ServeError> {
 fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeError> {
     log::set_level(flags.log_level);
     open_files::raise_limit();
+    held::set_budget(flags.bounds.held_bytes());
     let flags = &StoreFlags {
         listen_client_urls: ports::reserve(&flags.listen_client_urls)?,
         listen_client_http_urls: ports::reserve(&flags.listen_client_http_urls)?,
@@ -123,6 +127,8 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         etcd,
         retention,
         kubernetes,
+        etcd_bounds: flags.bounds.of_etcd(),
+        kubernetes_bounds: flags.bounds.of_kubernetes(),
     };
     let banner = doors.banner.clone();
     opened.run(move |core| open(core, doors.clone())).map_err(failed)?;
@@ -191,7 +197,8 @@ fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
         namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
     };
-    Ok(KubePort { address, tls: ports::kubernetes_tls(flags, pki)?, options })
+    let gate = Gate::new(flags.store.bounds.max_connections);
+    Ok(KubePort { address, gate, tls: ports::kubernetes_tls(flags, pki)?, options })
 }
 
 /// Whether `--controllers` has this one run: its own word counts most.
@@ -216,6 +223,7 @@ fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
         progress_interval: flags.watch_progress_notify_interval,
         transaction_operations: flags.etcd.max_txn_ops,
         alarms: Arc::new(Alarms::new(flags.etcd.quota())),
+        request_bytes: flags.bounds.max_request_bytes,
     }
 }
 
@@ -235,8 +243,9 @@ async fn open(core: Core, doors: Doors) {
             metrics::of_core(core.number),
         );
         let serve = listener::serve(
-            Server::new(core.shutdown.clone()),
+            Server::new(core.shutdown.clone(), doors.etcd_bounds),
             listener,
+            port.gate,
             port.tls.map(Acceptor::new),
             move |request, _connection| {
                 let (door, refused) = (door.clone(), port.serves.refuse(&request));
@@ -259,8 +268,9 @@ async fn open(core: Core, doors: Doors) {
             kube.start_background();
         }
         serving.push(Box::pin(listener::serve(
-            Server::new(core.shutdown.clone()),
+            Server::new(core.shutdown.clone(), doors.kubernetes_bounds),
             listener,
+            port.gate,
             Some(Acceptor::new(port.tls)),
             move |request, connection| kube.clone().handle(request, connection),
         )));

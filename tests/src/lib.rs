@@ -6,4 +6,5 @@ pub mod grpc;
 pub mod http;
 pub mod kubectl;
 pub mod process;
+pub mod raw;
 pub mod tls;

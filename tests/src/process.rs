@@ -156,6 +156,15 @@ impl Mainstay {
         self.stderr.lock().expect("no panic while held").clone()
     }
 
+    /// Bytes of memory that it has now.
+    pub fn memory_bytes(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+        kilobytes.and_then(|text| text.trim().parse::<usize>().ok()).expect("a number") << 10
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_none()
     }

@@ -185,7 +185,9 @@ fn the_kubernetes_door_takes_new_certificates_too() {
     let line = server.banner.lines().find_map(|line| line.trim().strip_prefix("Kubernetes:"));
     let address = line.expect("a Kubernetes door").trim().strip_prefix("https://").expect("a URL");
     let live = |trusted: &str| tls::get(address, "/livez", trusted, None);
-    assert!(live(&setup.authority.pem).expect("served").0.contains("200 OK"));
+    eventually("it has started", || {
+        live(&setup.authority.pem).expect("served").0.contains("200 OK")
+    });
     let other = Authority::new("another CA");
     let next = other.sign("server", &["localhost"], 2);
     setup.write("tls.crt", &next.certificate);

@@ -128,7 +128,7 @@ async fn wait_until_gone(door: &Door, key: Bytes, from: Revision) -> Result<(), 
             no_delete: false,
         })
         .await?;
-    while watcher.next(limits::WATCH_BATCH_BYTES).await?.events.is_empty() {}
+    while watcher.next(limits::watch_batch_bytes()).await?.events.is_empty() {}
     Ok(())
 }
 

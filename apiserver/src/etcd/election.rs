@@ -157,6 +157,6 @@ async fn changed(door: &Door, prefix: &[u8], from: Revision) -> Result<(), Store
         no_delete: false,
     };
     let mut watcher = door.store.watch(request).await?;
-    while watcher.next(limits::WATCH_BATCH_BYTES).await?.events.is_empty() {}
+    while watcher.next(limits::watch_batch_bytes()).await?.events.is_empty() {}
     Ok(())
 }

@@ -2,15 +2,27 @@
 
 use std::time::Duration;
 
-/// The largest write request, bytes: etcd's `--max-request-bytes` default.
+use crate::net::held::{self, Pressure};
+
+/// The largest write request, bytes, unless `--max-request-bytes` says otherwise: etcd's default.
 pub(super) const REQUEST_BYTES: usize = mainstay_engine::limits::REQUEST_BYTES;
 
-/// The largest gRPC message taken from a client: a write request and etcd's overhead for it.
-pub(super) const MESSAGE_BYTES: usize = REQUEST_BYTES + (512 << 10);
+/// The largest gRPC message taken from a client where `--max-request-bytes` has no say.
+pub(super) const MESSAGE_BYTES: usize = message_bytes(REQUEST_BYTES);
 
-/// The largest JSON text of one request to the gateway, bytes: base64 makes the largest message a
-/// third larger, and there is some room for names and white space.
-pub(super) const GATEWAY_BYTES: usize = 2 * MESSAGE_BYTES;
+/// The largest gRPC message taken from a client: a write request and etcd's overhead for it.
+pub(super) const fn message_bytes(request_bytes: usize) -> usize {
+    request_bytes + (512 << 10)
+}
+
+/// The largest JSON text of one request in a stream to the gateway, bytes.
+pub(super) const GATEWAY_BYTES: usize = gateway_bytes(REQUEST_BYTES);
+
+/// The largest JSON text of a request to the gateway, bytes: base64 makes the largest message a third
+/// larger, and there is some room for names and white space.
+pub(super) const fn gateway_bytes(request_bytes: usize) -> usize {
+    2 * message_bytes(request_bytes)
+}
 
 /// Messages within each other in an answer that becomes JSON: as deep as prost decodes requests.
 pub(super) const GATEWAY_DEPTH: usize = 100;
@@ -30,7 +42,18 @@ pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
 
 /// Bytes of events taken from a watcher at a time, and so about the most that waits for a client
 /// that reads slowly. Events of one revision stay together and may exceed it.
-pub(super) const WATCH_BATCH_BYTES: usize = 256 << 10;
+const WATCH_BATCH_BYTES: usize = 256 << 10;
+
+/// The same while clients make the process hold so much that each should have less.
+const WATCH_BATCH_BYTES_TIGHT: usize = 16 << 10;
+
+/// The one of the two that is to be used now.
+pub(super) fn watch_batch_bytes() -> usize {
+    match held::pressure() {
+        Pressure::Low => WATCH_BATCH_BYTES,
+        Pressure::High | Pressure::Over => WATCH_BATCH_BYTES_TIGHT,
+    }
+}
 
 /// Seconds: no lease is shorter, whatever was asked for. etcd derives the same figure from its
 /// default election timeout (1.5 x 1 s, rounded up).

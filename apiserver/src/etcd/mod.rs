@@ -66,6 +66,8 @@ pub struct DoorOptions {
     pub transaction_operations: usize,
     /// Shared by all cores, and loaded before any of them serves.
     pub alarms: Arc<Alarms>,
+    /// The largest write request, bytes.
+    pub request_bytes: usize,
 }
 
 /// The door of one core.
@@ -235,7 +237,7 @@ impl Unary {
         A: Message,
         F: Future<Output = Result<A, Status>>,
     {
-        self.run_checked(handle, |_| Ok(())).await
+        self.run_checked(handle, usize::MAX).await
     }
 
     /// As [`run`](Unary::run), with etcd's limit on the size of a write.
@@ -245,13 +247,14 @@ impl Unary {
         A: Message,
         F: Future<Output = Result<A, Status>>,
     {
-        self.run_checked(handle, |size| validate::size(size).map_err(Status::from)).await
+        let limit = self.door.options.request_bytes;
+        self.run_checked(handle, limit).await
     }
 
     async fn run_checked<Q, A, F>(
         self,
         handle: impl FnOnce(Rc<Door>, Q) -> F,
-        check_size: fn(usize) -> Result<(), Status>,
+        limit: usize,
     ) -> Response<BoxedBody>
     where
         Q: Message + Default,
@@ -260,12 +263,14 @@ impl Unary {
     {
         let Unary { door, timeout, body, call } = self;
         let received = &call;
+        let door_request_bytes = door.options.request_bytes;
         let answer = async move |request: Q, size: usize| {
             received.received(size);
-            check_size(size)?;
+            validate::size(size, limit).map_err(Status::from)?;
             handle(door, request).await
         };
-        let result = grpc::unary(body, timeout, limits::MESSAGE_BYTES, answer).await;
+        let most = limits::message_bytes(door_request_bytes);
+        let result = grpc::unary(body, timeout, most, answer).await;
         match &result {
             Ok(message) => call.sent(message.encoded_len()),
             Err(_) => call.sent(0),

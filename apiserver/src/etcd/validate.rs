@@ -10,7 +10,6 @@ use mainstay_proto::kv::{
 };
 
 use super::errors::{self, EtcdError};
-use super::limits;
 
 pub(super) fn range(request: &RangeRequest) -> Result<(), EtcdError> {
     if request.key.is_empty() {
@@ -61,8 +60,8 @@ pub(super) fn delete_range(request: &DeleteRangeRequest) -> Result<(), EtcdError
 }
 
 /// A whole write request, by its size as received.
-pub(super) fn size(bytes: usize) -> Result<(), EtcdError> {
-    if bytes > limits::REQUEST_BYTES { Err(errors::REQUEST_TOO_LARGE) } else { Ok(()) }
+pub(super) fn size(bytes: usize, limit: usize) -> Result<(), EtcdError> {
+    if bytes > limit { Err(errors::REQUEST_TOO_LARGE) } else { Ok(()) }
 }
 
 /// `allowed` is how many operations a branch may have, nested ones included.
@@ -262,8 +261,8 @@ mod tests {
         ] {
             assert_eq!(put(&request), expected, "{request:?}");
         }
-        assert_eq!(size(limits::REQUEST_BYTES), Ok(()));
-        assert_eq!(size(limits::REQUEST_BYTES + 1), Err(errors::REQUEST_TOO_LARGE));
+        assert_eq!(size(7, 7), Ok(()));
+        assert_eq!(size(8, 7), Err(errors::REQUEST_TOO_LARGE));
         assert_eq!(delete_range(&DeleteRangeRequest::default()), Err(errors::EMPTY_KEY));
     }
 

@@ -127,6 +127,7 @@ where
     collect(body, BODY_BYTES).await.map_err(|error| match error {
         CollectError::TooLarge { limit } => ApiError::too_large(limit),
         CollectError::Busy => ApiError::too_many_requests(error.to_string(), 1),
+        CollectError::Slow => ApiError::bad_request(error.to_string()),
         CollectError::Broken(why) => ApiError::bad_request(why.to_string()),
     })
 }

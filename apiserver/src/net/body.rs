@@ -10,9 +10,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::held::Held;
+use super::held::{self, Held, Pressure};
 use super::http2::ReceivedBody;
-use super::limits::RECEIVED_BYTES_PER_CORE;
+use super::limits::{HELD_BYTES_ALWAYS, RECEIVED_BYTES_PER_CORE};
+use super::pace::Pace;
 
 /// What a body that breaks off says.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +60,14 @@ impl BoxedBody {
     /// Whether nothing of it has to be waited for.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.0, Inner::Whole { .. })
+    }
+
+    /// Bytes of it that are here already, and not at their source.
+    pub(super) fn kept_bytes(&self) -> usize {
+        match &self.0 {
+            Inner::Whole { data, .. } => data.as_ref().map_or(0, Bytes::len),
+            Inner::Streamed(_) => 0,
+        }
     }
 
     /// Any body.
@@ -177,6 +186,9 @@ pub enum CollectError {
     /// This core is receiving so much that it can't keep more.
     #[error("too many bytes of requests are being received at once, try again later")]
     Busy,
+    /// The client takes too long.
+    #[error("the request body comes too slowly")]
+    Slow,
     /// The client went away or broke the protocol.
     #[error("the request body broke off: {0}")]
     Broken(BoxError),
@@ -195,15 +207,26 @@ where
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     let mut held = Held::received();
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let frame = frame.map_err(|error| CollectError::Broken(error.into()))?;
+    let mut pace = Pace::default();
+    loop {
+        let next = std::future::poll_fn(|context| match body.as_mut().poll_frame(context) {
+            Poll::Pending if pace.is_too_slow(context) => Poll::Ready(Err(CollectError::Slow)),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => {
+                let frame = frame.transpose();
+                Poll::Ready(frame.map_err(|error| CollectError::Broken(error.into())))
+            }
+        });
+        let Some(frame) = next.await? else { break };
         let Ok(data) = frame.into_data() else { continue };
+        pace.came(data.len());
         let length = first.len() + joined.len() + data.len();
         if length > limit {
             return Err(CollectError::TooLarge { limit });
         }
         held.set(length);
-        if held.total() > RECEIVED_BYTES_PER_CORE {
+        let is_much = length > HELD_BYTES_ALWAYS && held::pressure() == Pressure::Over;
+        if is_much || held.total() > RECEIVED_BYTES_PER_CORE {
             return Err(CollectError::Busy);
         }
         if first.is_empty() && joined.is_empty() {

@@ -4,17 +4,18 @@
 //! out which of the two the client speaks, enforces [`limits`](super::limits) and calls the
 //! handler once for each request; requests of one connection run beside each other.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -26,8 +27,8 @@ use rustls::pki_types::CertificateDer;
 use super::body::{BoxedBody, RequestBody};
 use super::http2::PREFACE;
 use super::http2::driver::{self, DriveError, World};
-use super::limits;
 use super::rt::{CoreTimer, HyperStream, ReadBuffer, read_buffer};
+use super::{Bounds, limits};
 
 /// What is known about the client of a connection, for every request on it.
 #[derive(Debug, Clone, Default)]
@@ -54,13 +55,16 @@ pub struct Server {
     timer: CoreTimer,
     buffer: ReadBuffer,
     shutdown: Shutdown,
+    bounds: Bounds,
 }
 
 /// Why a connection ended before its time. Nobody but a log wants to know.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    #[error("the client sent nothing for {} s", limits::HEADER_READ_TIMEOUT.as_secs())]
+    #[error("the client sent nothing for {} s", limits::FIRST_BYTES_TIMEOUT.as_secs())]
     Silent,
+    #[error("the head of a request took longer than {} s", limits::FIRST_HEAD_TIMEOUT.as_secs())]
+    SlowHead,
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -77,8 +81,13 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// One for each core and door. Connections end gracefully once `shutdown` is requested.
-    pub fn new(shutdown: Shutdown) -> Server {
-        Server { timer: CoreTimer::default(), buffer: read_buffer(), shutdown }
+    pub fn new(shutdown: Shutdown, bounds: Bounds) -> Server {
+        Server { timer: CoreTimer::default(), buffer: read_buffer(), shutdown, bounds }
+    }
+
+    /// The buffer that its connections read into.
+    pub(super) fn buffer(&self) -> &ReadBuffer {
+        &self.buffer
     }
 
     pub fn shutdown(&self) -> &Shutdown {
@@ -103,7 +112,7 @@ impl Server {
     {
         let (protocol, prefix) = match info.protocol {
             Some(protocol) => (protocol, Bytes::new()),
-            None => timer::timeout(limits::HEADER_READ_TIMEOUT, detect(&mut stream))
+            None => timer::timeout(limits::FIRST_BYTES_TIMEOUT, detect(&mut stream))
                 .await
                 .ok_or(ConnectionError::Silent)??,
         };
@@ -115,11 +124,12 @@ impl Server {
                 let world = World {
                     sleep: |duration| Box::pin(timer::sleep(duration)),
                     wall_clock: timer::wall_clock,
+                    monotonic_ms: timer::monotonic_ms,
                     shutdown: Box::pin(async move { shutdown.requested().await }),
                     buffer: self.buffer.clone(),
                 };
                 let handler = move |request| handler(request, info.clone());
-                Ok(driver::serve(stream, &prefix, world, handler).await?)
+                Ok(driver::serve(stream, &prefix, world, self.bounds, handler).await?)
             }
         }
     }
@@ -136,15 +146,38 @@ impl Server {
         H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + 'static,
         F: Future<Output = Response<BoxedBody>> + 'static,
     {
-        let stream = HyperStream::new(stream, prefix, self.buffer.clone());
+        let stream = HyperStream::new(stream, prefix, self.buffer.clone(), self.timer.clone());
+        let asked = Rc::new(Cell::new(false));
+        let has_asked = asked.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            asked.set(true);
             let answer = handler(request.map(RequestBody::Http1), info.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let mut connection = pin!(self.http1().serve_connection(stream, service));
-        match select(connection.as_mut(), pin!(self.shutdown.requested())).await {
-            Either::Left((result, _)) => return Ok(result?),
-            Either::Right(_) => connection.as_mut().graceful_shutdown(),
+        let mut shutdown = pin!(self.shutdown.requested());
+        // hyper's own limit also counts the time between requests, so it is a long one.
+        let mut head = Some(hyper::rt::Timer::sleep(&self.timer, limits::FIRST_HEAD_TIMEOUT));
+        let ended = poll_fn(|context| {
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                return Poll::Ready(Some(result.map_err(ConnectionError::from)));
+            }
+            if shutdown.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            let in_time = head.as_mut().is_none_or(|head| head.as_mut().poll(context).is_pending());
+            if in_time {
+                return Poll::Pending;
+            }
+            head = None;
+            if has_asked.get() {
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Err(ConnectionError::SlowHead)))
+        });
+        match ended.await {
+            Some(result) => return result,
+            None => connection.as_mut().graceful_shutdown(),
         }
         bounded(connection).await
     }
@@ -153,7 +186,7 @@ impl Server {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(self.timer.clone())
-            .header_read_timeout(limits::HEADER_READ_TIMEOUT)
+            .header_read_timeout(limits::IDLE_TIMEOUT)
             .max_buf_size(limits::HTTP1_HEADER_BYTES)
             // As Go's server: who closes has gone, and what streams to him ends. Nothing else would
             // tell when there is nothing to write, and a watch may be silent for days.
@@ -190,7 +223,9 @@ where
 }
 
 /// Reads until it is clear what the client speaks; gives back what was read.
-async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<(Protocol, Bytes)> {
+pub(super) async fn detect<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> std::io::Result<(Protocol, Bytes)> {
     let mut buffer = [0; PREFACE.len()];
     let mut length = 0;
     while length < buffer.len() && PREFACE.starts_with(&buffer[..length]) {

@@ -6,6 +6,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,9 +18,12 @@ use mainstay_engine::runtime::{spawn_local, timer};
 use super::body::{BoxedBody, RequestBody};
 use super::http::{ConnectionInfo, Server};
 use super::limits;
+use super::refuse::refuse;
 use super::tls::Acceptor;
 use crate::cli::{ListenAddress, LogLevel};
 use crate::log;
+
+pub use super::refuse::Gate;
 
 /// A port, or a socket's file, that can't be served on.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +71,22 @@ impl Drop for Open {
     }
 }
 
-/// Serves `listener` (with TLS when `acceptor` is given) until shutdown is requested; returns when
+/// Serves those whom `gate` lets in at `listener` (with TLS when `acceptor` is given) until shutdown is requested; returns when
 /// the last connection has ended, or [`limits::SHUTDOWN_GRACE`] later.
 ///
 /// Each connection is a task of its own: one that hangs delays no other.
-pub async fn serve<H, F>(server: Server, listener: Listener, acceptor: Option<Acceptor>, handler: H)
-where
+pub async fn serve<H, F>(
+    server: Server,
+    listener: Listener,
+    gate: Arc<Gate>,
+    acceptor: Option<Acceptor>,
+    handler: H,
+) where
     H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + Clone + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
     let open = Rc::new(Cell::new(0));
-    accept(server, listener, acceptor, handler, &open).await;
+    accept(server, listener, gate, acceptor, handler, &open).await;
     drain(&open).await;
 }
 
@@ -85,6 +94,7 @@ where
 async fn accept<H, F>(
     server: Server,
     listener: Listener,
+    gate: Arc<Gate>,
     acceptor: Option<Acceptor>,
     handler: H,
     open: &Rc<Cell<usize>>,
@@ -92,6 +102,7 @@ async fn accept<H, F>(
     H: Fn(Request<RequestBody>, Rc<ConnectionInfo>) -> F + Clone + 'static,
     F: Future<Output = Response<BoxedBody>> + 'static,
 {
+    let refusing = Rc::new(Cell::new(0));
     loop {
         let accepted = {
             let accept = pin!(listener.accept());
@@ -101,10 +112,13 @@ async fn accept<H, F>(
             }
         };
         match accepted {
-            // Closed at once: a client sees a reset and tries again elsewhere or later.
-            Ok(_) if open.get() >= limits::CONNECTIONS_PER_CORE => {}
             Ok(stream) => {
-                let guard = Open::new(open);
+                let Some(admitted) = gate.enter() else {
+                    gate.say(timer::monotonic_ms());
+                    refuse(stream, acceptor.is_some(), &refusing, server.buffer());
+                    continue;
+                };
+                let guard = (Open::new(open), admitted);
                 let (server, acceptor, handler) =
                     (server.clone(), acceptor.clone(), handler.clone());
                 spawn_local(async move {

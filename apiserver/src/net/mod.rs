@@ -4,14 +4,18 @@
 //! the connection, and answers with a body that may stream. Knows nothing of etcd or Kubernetes.
 
 pub mod body;
+pub mod bounds;
 pub mod grpc;
 pub mod held;
 pub mod http;
 pub mod http2;
 pub mod limits;
 pub mod listener;
+mod pace;
+mod refuse;
 mod rt;
 pub mod tls;
 
 pub use body::{BoxError, BoxedBody, RequestBody};
+pub use bounds::Bounds;
 pub use http::{ConnectionInfo, Server};

@@ -28,11 +28,19 @@ pub(super) struct HyperStream<S> {
     stream: S,
     prefix: Bytes,
     buffer: ReadBuffer,
+    timer: CoreTimer,
+    /// Runs while the client takes nothing of what it is sent.
+    stalled: Option<Pin<Box<dyn hyper::rt::Sleep>>>,
 }
 
 impl<S> HyperStream<S> {
-    pub(super) fn new(stream: S, prefix: Bytes, buffer: ReadBuffer) -> HyperStream<S> {
-        HyperStream { stream, prefix, buffer }
+    pub(super) fn new(
+        stream: S,
+        prefix: Bytes,
+        buffer: ReadBuffer,
+        timer: CoreTimer,
+    ) -> HyperStream<S> {
+        HyperStream { stream, prefix, buffer, timer, stalled: None }
     }
 }
 
@@ -70,7 +78,18 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for HyperStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let this = &mut *self;
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            this.stalled = None;
+            return written;
+        }
+        let stalled = this.stalled.get_or_insert_with(|| {
+            let checks = limits::CHECK_INTERVAL * limits::STALLED_CHECKS;
+            hyper::rt::Timer::sleep(&this.timer, checks)
+        });
+        let text = "the client takes nothing of what it is sent";
+        stalled.as_mut().poll(context).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

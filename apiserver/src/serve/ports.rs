@@ -11,7 +11,7 @@ use super::ServeError;
 use crate::cli::{ListenAddress, ListenUrl, ServeFlags, StoreFlags};
 use crate::kube::KubeOptions;
 use crate::net::grpc::{self, Code, Status};
-use crate::net::listener::PortError;
+use crate::net::listener::{Gate, PortError};
 use crate::net::tls::{Files, Reloading, Rules};
 use crate::net::{BoxedBody, RequestBody};
 use crate::pki::Pki;
@@ -20,6 +20,7 @@ use crate::pki::Pki;
 #[derive(Clone)]
 pub(super) struct KubePort {
     pub(super) address: SocketAddr,
+    pub(super) gate: Arc<Gate>,
     pub(super) tls: Arc<Reloading>,
     pub(super) options: KubeOptions,
 }
@@ -28,6 +29,7 @@ pub(super) struct KubePort {
 #[derive(Clone)]
 pub(super) struct EtcdPort {
     pub(super) place: Arc<Place>,
+    pub(super) gate: Arc<Gate>,
     pub(super) tls: Option<Arc<Reloading>>,
     pub(super) serves: Serves,
 }
@@ -123,6 +125,7 @@ pub(super) fn etcd(flags: &StoreFlags, pki: Option<&Pki>) -> Result<Vec<EtcdPort
     };
     let port = |url: &ListenUrl, serves| EtcdPort {
         place: Place::new(url.address.clone(), flags.unix_socket_mode),
+        gate: Gate::new(flags.bounds.max_connections),
         tls: tls.clone().filter(|_| url.tls),
         serves,
     };

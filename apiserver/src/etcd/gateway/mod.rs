@@ -51,10 +51,11 @@ pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Res
         Ok(timeout) => timeout,
         Err(status) => return refuse(&status),
     };
+    let limit = limits::gateway_bytes(door.options.request_bytes);
     let body = request.into_body();
     let body = match route.method.kind() {
         Kind::BidiStream => BoxedBody::new(Requests::new(body, route.request)),
-        Kind::Unary | Kind::ServerStream => match whole(body, route.request).await {
+        Kind::Unary | Kind::ServerStream => match whole(body, limit, route.request).await {
             Ok(message) => BoxedBody::full(message),
             Err(status) => return refuse(&status),
         },
@@ -78,10 +79,11 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 /// The one message of a request. Only the first value of a body counts, and none is an empty one.
-async fn whole(body: RequestBody, shape: &Shape) -> Result<Bytes, Status> {
-    let text = collect(body, limits::GATEWAY_BYTES).await.map_err(|error| match error {
-        CollectError::TooLarge { .. } => too_large(),
-        busy @ CollectError::Busy => Status::new(Code::ResourceExhausted, busy.to_string()),
+async fn whole(body: RequestBody, limit: usize, shape: &Shape) -> Result<Bytes, Status> {
+    let text = collect(body, limit).await.map_err(|error| match error {
+        CollectError::TooLarge { limit } => too_large(limit),
+        CollectError::Busy => grpc::too_busy(),
+        slow @ CollectError::Slow => Status::new(Code::DeadlineExceeded, slow.to_string()),
         broken @ CollectError::Broken(_) => Status::new(Code::Canceled, broken.to_string()),
     })?;
     let value = match Scanner::default().extent(&text) {
@@ -146,11 +148,9 @@ fn decode_error(error: DecodeError) -> Status {
     Status::new(Code::InvalidArgument, error.to_string())
 }
 
-fn too_large() -> Status {
-    Status::new(
-        Code::ResourceExhausted,
-        format!("the request is larger than {} bytes of JSON", limits::GATEWAY_BYTES),
-    )
+fn too_large(limit: usize) -> Status {
+    let message = format!("the request is larger than {limit} bytes of JSON");
+    Status::new(Code::ResourceExhausted, message)
 }
 
 fn error_json(status: &Status) -> serde_json::Value {

@@ -34,7 +34,7 @@ impl Requests {
             Extent::Nothing => return Ok(None),
             Extent::Unfinished if !self.ended => {
                 let too_much = self.received.len() > limits::GATEWAY_BYTES;
-                return if too_much { Err(too_large()) } else { Ok(None) };
+                return if too_much { Err(too_large(limits::GATEWAY_BYTES)) } else { Ok(None) };
             }
             // What is missing will be told.
             Extent::Unfinished => 0..self.received.len(),

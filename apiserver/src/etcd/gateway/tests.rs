@@ -190,7 +190,7 @@ fn a_body_is_bounded() {
         (BoxedBody::full(text.clone()), Some(Code::ResourceExhausted)),
         (BoxedBody::stream(stream::iter([Ok(text)])), Some(Code::ResourceExhausted)),
     ] {
-        let read = whole(RequestBody::Made(body), &kv::RANGE_REQUEST);
+        let read = whole(RequestBody::Made(body), limits::GATEWAY_BYTES, &kv::RANGE_REQUEST);
         let read = read.now_or_never().expect("nothing to wait for");
         assert_eq!(read.err().map(|status| status.code), code);
     }

@@ -33,7 +33,7 @@ impl Cursor {
     /// Waits for events or an interruption, and gives the cursor back.
     pub(super) async fn run(mut self) -> (Cursor, Outcome) {
         let outcome = {
-            let next = pin!(self.watcher.next(limits::WATCH_BATCH_BYTES));
+            let next = pin!(self.watcher.next(limits::watch_batch_bytes()));
             // Events first: who is called back with events at hand brings them along.
             match select(next, pin!(self.interrupt.wait())).await {
                 Either::Left((Ok(batch), _)) => Outcome::Events(batch),

@@ -19,6 +19,7 @@ use super::message::{self, NO_WATCHER};
 use crate::etcd::{Door, convert, errors, limits};
 use crate::metrics::{CallGuard, Gauge};
 use crate::net::grpc::{self, Messages, Status};
+use crate::net::held::Held;
 use crate::net::{BoxedBody, RequestBody};
 
 /// Answers a watch call with a stream that lives as long as the client wants it.
@@ -93,6 +94,8 @@ struct Session {
     stopping: LocalBoxFuture<'static, ()>,
     /// Encoded and not yet taken: the messages of one step.
     outgoing: VecDeque<Bytes>,
+    /// Events among them.
+    held: Held,
     _counted: Gauge,
 }
 
@@ -122,6 +125,7 @@ impl Session {
             apart: door.count_stream() % 16,
             stopping: Box::pin(async move { shutdown.requested().await }),
             outgoing: VecDeque::new(),
+            held: Held::connection(),
             _counted: Gauge::up(&door.metrics.watch_streams),
             door,
         }
@@ -132,6 +136,7 @@ impl Session {
     async fn next(&mut self) -> Result<Bytes, Status> {
         loop {
             if let Some(bytes) = self.outgoing.pop_front() {
+                self.held.set(self.held.bytes().saturating_sub(bytes.len()));
                 return Ok(bytes);
             }
             match poll_fn(|context| self.poll_happened(context)).await? {
@@ -318,7 +323,10 @@ impl Session {
         self.door.metrics.events_total.add(batch.events.len() as u64);
         let fragment_bytes = entry.fragment.then_some(limits::MESSAGE_BYTES);
         let header = self.door.header(batch.revision);
-        self.outgoing.extend(message::events(header, watch_id, batch, fragment_bytes));
+        for message in message::events(header, watch_id, batch, fragment_bytes) {
+            self.held.set(self.held.bytes() + message.len());
+            self.outgoing.push_back(message);
+        }
     }
 
     fn fail(&mut self, watch_id: i64, error: &StoreError) {

@@ -12,9 +12,10 @@ use http_body::{Body, Frame};
 use mainstay_engine::runtime::timer;
 use prost::Message;
 
-use super::frame::{Messages, encode};
+use super::frame::{Messages, encode, too_busy};
 use super::status::{Code, Status};
-use crate::net::{BoxError, BoxedBody};
+use crate::net::held::{self, Pressure};
+use crate::net::{BoxError, BoxedBody, limits};
 
 const GRPC: &str = "application/grpc";
 
@@ -148,7 +149,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut messages = Messages::new(body, limit);
+    let mut messages = Messages::paced(body, limit);
     let Some(message) = messages.next().await? else {
         return Err(Status::new(Code::Internal, "the call has no request message"));
     };
@@ -168,6 +169,12 @@ pub fn decode<Q: Message + Default>(bytes: Bytes) -> Result<Q, Status> {
 /// The response of a unary call.
 pub fn answer<A: Message>(result: Result<A, Status>) -> Response<BoxedBody> {
     match result {
+        Ok(message)
+            if held::pressure() == Pressure::Over
+                && message.encoded_len() > limits::PENDING_BYTES_FREE =>
+        {
+            refuse(&too_busy())
+        }
         Ok(message) => respond(BoxedBody::with_trailers(encode(&message), Status::ok_trailers())),
         Err(status) => refuse(&status),
     }

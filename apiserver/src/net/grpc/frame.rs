@@ -11,8 +11,9 @@ use prost::Message;
 
 use super::status::{Code, Status};
 use crate::net::BoxError;
-use crate::net::held::Held;
-use crate::net::limits::RECEIVED_BYTES_PER_CORE;
+use crate::net::held::{self, Held, Pressure};
+use crate::net::limits::{HELD_BYTES_ALWAYS, RECEIVED_BYTES_PER_CORE};
+use crate::net::pace::Pace;
 
 /// Bytes before each message.
 const PREFIX_BYTES: usize = 5;
@@ -49,6 +50,8 @@ pub struct Messages<B> {
     limit: usize,
     /// While a message is incomplete.
     held: Held,
+    /// How fast they must come; at their leisure without.
+    pace: Option<Pace>,
     ended: bool,
     /// What came behind the last message.
     trailers: Option<HeaderMap>,
@@ -68,9 +71,15 @@ where
             partial,
             limit,
             held: Held::received(),
+            pace: None,
             ended: false,
             trailers: None,
         }
+    }
+
+    /// The same for who waits for all of them before doing anything: they must keep coming.
+    pub fn paced(body: B, limit: usize) -> Messages<B> {
+        Messages { pace: Some(Pace::default()), ..Messages::new(body, limit) }
     }
 
     /// The next message; `None` when the client has sent all it wanted to.
@@ -92,13 +101,27 @@ where
                 return Poll::Ready(if whole { Ok(None) } else { Err(broken_off()) });
             }
             self.held.set(self.partial.len() + self.chunk.len());
-            if self.held.total() > RECEIVED_BYTES_PER_CORE {
+            let is_much =
+                self.held.bytes() > HELD_BYTES_ALWAYS && held::pressure() == Pressure::Over;
+            if is_much || self.held.total() > RECEIVED_BYTES_PER_CORE {
                 return Poll::Ready(Err(too_busy()));
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            let next = Pin::new(&mut self.body).poll_frame(context);
+            if next.is_pending()
+                && let Some(pace) = &mut self.pace
+                && pace.is_too_slow(context)
+            {
+                return Poll::Ready(Err(too_slow()));
+            }
+            match ready!(next) {
                 None => self.ended = true,
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.push(data),
+                    Ok(data) => {
+                        if let Some(pace) = &mut self.pace {
+                            pace.came(data.len());
+                        }
+                        self.push(data);
+                    }
                     Err(other) => self.trailers = other.into_trailers().ok(),
                 },
                 Some(Err(error)) => return Poll::Ready(Err(broken_by(error.into()))),
@@ -155,9 +178,13 @@ fn broken_by(error: BoxError) -> Status {
     }
 }
 
-fn too_busy() -> Status {
-    let message = "grpc: too many bytes of requests are being received at once, try again later";
-    Status::new(Code::ResourceExhausted, message)
+/// There is no room for what a client sends, or wants to be sent. etcd's words, which clients know.
+pub fn too_busy() -> Status {
+    Status::new(Code::ResourceExhausted, "etcdserver: too many requests")
+}
+
+fn too_slow() -> Status {
+    Status::new(Code::DeadlineExceeded, "grpc: the request comes too slowly")
 }
 
 fn broken_off() -> Status {

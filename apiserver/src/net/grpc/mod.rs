@@ -12,6 +12,6 @@ pub use call::{
     Head, answer, decode, is_grpc, method_not_allowed, parse_timeout, refuse, request, stream,
     unary,
 };
-pub use frame::{Messages, encode, frame};
+pub use frame::{Messages, encode, frame, too_busy};
 pub use replies::Replies;
 pub use status::{Code, Status};

@@ -8,13 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::error::ErrorCode;
+use super::frame::FRAME_BYTES;
 use super::ready::Ready;
 use super::stream::StreamKey;
+use crate::net::limits;
 
 /// The client reset the stream, or the connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +73,39 @@ struct State {
     /// The next frame; more are rare.
     next: Option<Bytes>,
     later: VecDeque<Bytes>,
+    /// What comes behind these: short frames, put together.
+    tail: BytesMut,
     trailers: Option<HeaderMap>,
     ended: bool,
     error: Option<BodyError>,
     reader: Option<Waker>,
+}
+
+impl State {
+    fn push(&mut self, data: Bytes) {
+        if self.next.is_none() {
+            self.next = Some(data);
+        } else if data.len() < limits::SMALL_DATA_BYTES {
+            self.tail.extend_from_slice(&data);
+            if self.tail.len() >= FRAME_BYTES {
+                self.later.push_back(self.tail.split().freeze());
+            }
+        } else {
+            if !self.tail.is_empty() {
+                self.later.push_back(self.tail.split().freeze());
+            }
+            self.later.push_back(data);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let data = self.next.take()?;
+        self.next = self.later.pop_front();
+        if self.next.is_none() && !self.tail.is_empty() {
+            self.next = Some(mem::take(&mut self.tail).freeze());
+        }
+        Some(data)
+    }
 }
 
 /// The connection's end of a body.
@@ -115,11 +146,7 @@ impl Sender {
         let mut state = self.0.borrow_mut();
         state.ended |= end;
         if !data.is_empty() {
-            if state.next.is_none() {
-                state.next = Some(data);
-            } else {
-                state.later.push_back(data);
-            }
+            state.push(data);
         }
         wake(state);
         true
@@ -161,8 +188,7 @@ impl Body for ReceivedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let mut state = this.state.borrow_mut();
-        if let Some(data) = state.next.take() {
-            state.next = state.later.pop_front();
+        if let Some(data) = state.pop() {
             this.consumed.add(this.stream, data.len());
             // The connection has checked the sum.
             this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
@@ -196,8 +222,71 @@ impl Body for ReceivedBody {
 impl Drop for ReceivedBody {
     fn drop(&mut self) {
         let mut state = self.state.borrow_mut();
-        let unread = state.next.take().map_or(0, |data| data.len())
-            + state.later.drain(..).map(|data| data.len()).sum::<usize>();
+        let mut unread = 0;
+        while let Some(data) = state.pop() {
+            unread += data.len();
+        }
         self.consumed.add(self.stream, unread);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    fn body() -> (Sender, ReceivedBody) {
+        channel(StreamKey { slot: 0, id: 1 }, None, &Consumed::new(Arc::default()))
+    }
+
+    fn read(body: &mut ReceivedBody) -> Option<Bytes> {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let frame = frame.now_or_never().flatten()?.expect("no error");
+        Some(frame.into_data().expect("data"))
+    }
+
+    #[test]
+    fn short_frames_that_nobody_reads_are_put_together() {
+        let (sender, mut body) = body();
+        for at in 0..100_000u32 {
+            assert!(sender.data(Bytes::from(vec![at as u8]), false));
+        }
+        let pieces = sender.0.borrow().later.len();
+        assert!(pieces <= 100_000 / FRAME_BYTES + 1, "{pieces} pieces");
+        let mut total = 0;
+        while let Some(data) = read(&mut body) {
+            for byte in data {
+                assert_eq!(byte, total as u8, "at {total}");
+                total += 1;
+            }
+        }
+        assert_eq!(total, 100_000);
+        assert_eq!(body.consumed.bytes.get(), 100_000);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_in_order_whatever_the_frames(
+            frames in prop::collection::vec((1usize..3000, any::<bool>()), 0..40),
+        ) {
+            let (sender, mut body) = body();
+            let mut next = 0u8;
+            let mut expected = Vec::new();
+            let mut found = Vec::new();
+            for (length, reads) in frames {
+                let frame: Vec<u8> = (0..length).map(|_| { next = next.wrapping_add(1); next }).collect();
+                expected.extend_from_slice(&frame);
+                sender.data(Bytes::from(frame), false);
+                if reads {
+                    found.extend(read(&mut body).expect("there is some"));
+                }
+            }
+            let unread = expected.len() - found.len();
+            prop_assert!(expected.starts_with(&found));
+            let consumed = body.consumed.clone();
+            drop(body);
+            prop_assert_eq!(consumed.bytes.get() as usize, found.len() + unread);
+        }
     }
 }

@@ -19,10 +19,7 @@ const EARNED: u32 = 4;
 
 impl Default for Floods {
     fn default() -> Floods {
-        Floods {
-            control_frames: limits::CONTROL_FRAMES_PER_INTERVAL,
-            resets: limits::RESETS_PER_INTERVAL,
-        }
+        Floods { control_frames: limits::CONTROL_FRAMES, resets: limits::RESETS }
     }
 }
 
@@ -31,10 +28,15 @@ impl Floods {
         *self = Floods::default();
     }
 
+    /// Nothing of the allowance is used.
+    pub(super) fn is_fresh(&self) -> bool {
+        let fresh = Floods::default();
+        self.control_frames == fresh.control_frames && self.resets == fresh.resets
+    }
+
     /// Something useful happened.
     pub(super) fn earn(&mut self) {
-        self.control_frames =
-            (self.control_frames + EARNED).min(limits::CONTROL_FRAMES_PER_INTERVAL);
+        self.control_frames = (self.control_frames + EARNED).min(limits::CONTROL_FRAMES);
     }
 
     /// A frame that neither asks for anything nor brings anything.

@@ -12,6 +12,7 @@ pub mod error;
 mod floods;
 mod frame;
 mod hpack;
+mod pings;
 mod ready;
 mod request;
 mod settings;
@@ -25,3 +26,9 @@ pub use stream::StreamKey;
 
 /// What every connection begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The first and last words to a client for whom there is no room.
+pub(super) fn too_many_connections(output: &mut bytes::BytesMut) {
+    settings::write_own(output, 0);
+    frame::write_goaway(output, 0, ErrorCode::ENHANCE_YOUR_CALM, "too many connections");
+}

@@ -73,9 +73,9 @@ impl ClientSettings {
 }
 
 /// Our own settings, as a frame.
-pub(super) fn write_own(output: &mut BytesMut) {
+pub(super) fn write_own(output: &mut BytesMut, streams: u32) {
     let settings = [
-        (MAX_CONCURRENT_STREAMS, limits::STREAMS_PER_CONNECTION),
+        (MAX_CONCURRENT_STREAMS, streams),
         (INITIAL_WINDOW_SIZE, limits::STREAM_WINDOW_BYTES),
         (MAX_HEADER_LIST_SIZE, limits::HEADER_LIST_BYTES),
     ];

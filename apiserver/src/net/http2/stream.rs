@@ -1,11 +1,13 @@
 //! The streams of a connection: what is known of each, and which are there.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::window::{ReceiveWindow, SendWindow};
+use crate::net::limits;
 
 /// Names a stream of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,36 @@ pub(super) struct Stream {
     /// Has its place among those that send in turn.
     pub(super) queued: bool,
     pub(super) room: Room,
+    pub(super) progress: Progress,
+}
+
+/// How an answer that waits gets on, between one check and the next.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// All of the answer is here: it waits in memory, not at its source.
+    pub(super) whole: bool,
+    /// Bytes sent since the last check.
+    pub(super) sent: usize,
+    /// The most that waited at a check.
+    pub(super) most: usize,
+    /// Checks without progress.
+    pub(super) stalled: u32,
+}
+
+impl Progress {
+    /// A check: so much waits now.
+    pub(super) fn check(&mut self, pending: usize) {
+        let sent = mem::take(&mut self.sent);
+        self.most = self.most.max(pending);
+        let enough = limits::PROGRESS_BYTES.max(self.most / limits::PROGRESS_SHARE);
+        if pending == 0 {
+            *self = Progress { whole: self.whole, ..Progress::default() };
+        } else if sent >= enough {
+            self.stalled = 0;
+        } else {
+            self.stalled += 1;
+        }
+    }
 }
 
 /// Whether somebody waits for room for more data.
@@ -51,6 +83,11 @@ pub(super) enum Room {
 }
 
 impl Stream {
+    /// Bytes that wait to be sent.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(Bytes::len).sum()
+    }
+
     pub(super) fn may_send_data(&self) -> bool {
         !self.pending.is_empty() && self.send_window.available() > 0
     }
@@ -150,5 +187,29 @@ impl RecentlyClosed {
 
     pub(super) fn find(&self, id: u32) -> Option<Closed> {
         self.0.iter().rev().find(|closed| closed.0 == id).map(|closed| closed.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_a_part_of_what_waited() {
+        let (step, share) = (limits::PROGRESS_BYTES, limits::PROGRESS_SHARE);
+        for (name, checks, stalled) in [
+            ("nothing taken", &[(0, 100), (0, 100)][..], 2),
+            ("a little taken", &[(step - 1, 10 * step)], 1),
+            ("enough taken", &[(0, 10 * step), (step, 9 * step)], 0),
+            ("too little of much", &[(0, 100 * share * step), (10 * step, 90 * share * step)], 2),
+            ("nothing waits", &[(0, 100), (0, 0)], 0),
+        ] {
+            let mut progress = Progress::default();
+            for &(sent, pending) in checks {
+                progress.sent = sent;
+                progress.check(pending);
+            }
+            assert_eq!(progress.stalled, stalled, "{name}");
+        }
     }
 }

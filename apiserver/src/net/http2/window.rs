@@ -56,6 +56,11 @@ impl ReceiveWindow {
         Ok(())
     }
 
+    /// Received and not consumed: what somebody holds.
+    pub(super) fn held(&self) -> usize {
+        (self.size - self.available - self.consumed) as usize
+    }
+
     /// Counts what was consumed; the answer is the increment to send, if it is time for one.
     pub(super) fn consume(&mut self, bytes: u32) -> Option<u32> {
         self.consumed += bytes;

@@ -10,7 +10,7 @@ use super::{Closed, Connection, ErrorCode, Event, Fault, Leaving, StreamKey};
 use crate::net::http2::frame::{self, Head, flag};
 use crate::net::http2::hpack::DecodeError;
 use crate::net::http2::request::{Collector, Outcome};
-use crate::net::http2::stream::{Room, Stream};
+use crate::net::http2::stream::{Progress, Room, Stream};
 use crate::net::http2::window::{ReceiveWindow, SendWindow};
 use crate::net::limits;
 
@@ -21,9 +21,11 @@ pub(super) struct Block {
     end_stream: bool,
     /// The stream claims to depend on itself.
     depends_on_itself: bool,
-    bytes: BytesMut,
+    pub(super) bytes: BytesMut,
     /// CONTINUATION frames so far.
     continuations: u32,
+    /// Checks since it began.
+    pub(super) checks: u32,
 }
 
 impl Connection {
@@ -46,6 +48,7 @@ impl Connection {
             depends_on_itself,
             bytes: BytesMut::new(),
             continuations: 0,
+            checks: 0,
         };
         if head.has(flag::END_HEADERS) {
             return self.block(&block, bytes);
@@ -94,7 +97,8 @@ impl Connection {
         if block.depends_on_itself {
             return self.refuse(block.stream, ErrorCode::PROTOCOL_ERROR).map(|()| None);
         }
-        if self.streams.len() >= limits::STREAMS_PER_CONNECTION as usize || self.is_held_up() {
+        let most = self.bounds.streams_per_connection as usize;
+        if self.streams.len() >= most || self.is_held_up() {
             return self.refuse(block.stream, ErrorCode::REFUSED_STREAM).map(|()| None);
         }
         match fields.request() {
@@ -124,6 +128,7 @@ impl Connection {
             ending: None,
             queued: false,
             room: Room::NotWanted,
+            progress: Progress::default(),
         })
     }
 

@@ -1,8 +1,10 @@
 //! One connection as a state machine: bytes in, events out; commands in, bytes out.
 //!
-//! `receive` and `headers` read what the client sends, `send` writes what it is answered. Neither knows a
-//! socket, a clock or a task: who drives a connection has these.
+//! `receive` and `headers` read what the client sends, `send` writes what it is answered, `checks` looks
+//! from time to time whether it behaves. None knows a socket, a clock or a task: who drives a
+//! connection has these.
 
+mod checks;
 mod headers;
 mod receive;
 mod send;
@@ -20,11 +22,12 @@ use super::error::{ErrorCode, Fault};
 use super::floods::Floods;
 use super::frame;
 use super::hpack::{Decoder, Encoder};
+use super::pings::Pings;
 use super::settings::{self, ClientSettings, DEFAULT_WINDOW, LARGEST_WINDOW};
 use super::stream::{Closed, RecentlyClosed, StreamKey, Streams};
 use super::window::{ReceiveWindow, SendWindow};
 use crate::net::held::Held;
-use crate::net::limits;
+use crate::net::{Bounds, limits};
 
 /// What the client did.
 #[derive(Debug)]
@@ -74,12 +77,25 @@ pub struct Connection {
     /// A header block while it is made.
     scratch: BytesMut,
     /// What streams have to send and may not.
-    pending: Held,
+    pending: usize,
+    /// ... and have sent since the last check, and before it.
+    sent: usize,
+    sent_before: usize,
+    /// All that this connection makes the process hold.
+    held: Held,
     /// Streams that have something to send and may, each in its turn.
     senders: VecDeque<StreamKey>,
     /// Streams that wanted room for data and have it, as far as they are concerned.
     roomy: VecDeque<StreamKey>,
     floods: Floods,
+    pings: Pings,
+    /// The time, as [`set_time`](Connection::set_time) told it.
+    now_ms: u64,
+    bounds: Bounds,
+    /// Checks so far, for what happens every few of them.
+    checks: u32,
+    /// Checks since the connection began, or since a frame did whose end is not here.
+    waiting: u32,
     leaving: Leaving,
     client_leaves: bool,
     fault: Option<Fault>,
@@ -92,8 +108,15 @@ const LEAVING: [u8; 8] = *b"leaving!";
 
 impl Default for Connection {
     fn default() -> Connection {
+        Connection::new(Bounds::default())
+    }
+}
+
+impl Connection {
+    /// One that has not received anything.
+    pub fn new(bounds: Bounds) -> Connection {
         let mut output = BytesMut::new();
-        settings::write_own(&mut output);
+        settings::write_own(&mut output, bounds.streams_per_connection);
         frame::write_window_update(
             &mut output,
             0,
@@ -114,18 +137,24 @@ impl Default for Connection {
             send_window: SendWindow::new(DEFAULT_WINDOW),
             output,
             scratch: BytesMut::new(),
-            pending: Held::pending(),
+            pending: 0,
+            sent: 0,
+            sent_before: 0,
+            held: Held::connection(),
             senders: VecDeque::new(),
             roomy: VecDeque::new(),
             floods: Floods::default(),
+            pings: Pings::new(bounds.ping_interval),
+            now_ms: 0,
+            bounds,
+            checks: 0,
+            waiting: 0,
             leaving: Leaving::No,
             client_leaves: false,
             fault: None,
         }
     }
-}
 
-impl Connection {
     /// What is to be written to the client; whoever writes takes it off the front.
     pub fn output(&mut self) -> &mut BytesMut {
         &mut self.output
@@ -160,9 +189,9 @@ impl Connection {
         frame::write_ping(&mut self.output, false, KEEP_ALIVE);
     }
 
-    /// Some time has passed (about [`limits::KEEP_ALIVE_INTERVAL`]).
-    pub fn renew_allowance(&mut self) {
-        self.floods.renew();
+    /// Tells the time, in milliseconds of any clock that does not go back.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// Begins a graceful end: open streams go on, and those that the client begins before it
@@ -183,22 +212,9 @@ impl Connection {
         }
     }
 
-    /// The client takes so little of its answers that it may not begin more streams.
-    fn is_held_up(&self) -> bool {
-        self.pending.bytes() > limits::PENDING_BYTES
-            || self.pending.total() > limits::PENDING_BYTES_PER_CORE
-                && self.pending.bytes() > limits::STREAM_SEND_BUFFER_BYTES
-    }
-
-    /// The client takes so little of its answers that no more of them can be kept.
-    pub fn keeps_no_more(&self) -> bool {
-        self.pending.bytes() > limits::PENDING_BYTES_MAX
-    }
-
     fn close(&mut self, stream: StreamKey, closed: Closed) {
         if let Some(stream) = self.streams.get(stream) {
-            let unsent: usize = stream.pending.iter().map(Bytes::len).sum();
-            self.pending.set(self.pending.bytes() - unsent);
+            self.pending -= stream.pending_bytes();
         }
         if self.streams.remove(stream) {
             self.recently_closed.push(stream.id, closed);

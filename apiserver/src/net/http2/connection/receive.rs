@@ -5,8 +5,10 @@ use std::mem;
 use bytes::Bytes;
 
 use super::{Closed, Connection, ErrorCode, Event, Fault, LEAVING, StreamKey};
+use crate::net::held::{self, Pressure};
 use crate::net::http2::PREFACE;
 use crate::net::http2::frame::{self, FRAME_BYTES, HEAD_BYTES, Head, flag, kind};
+use crate::net::limits;
 
 /// What a frame led to.
 pub(super) type Received = Result<Option<Event>, Fault>;
@@ -21,10 +23,7 @@ impl Connection {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.read(input).inspect_err(|fault| {
-            self.fault = Some(*fault);
-            frame::write_goaway(&mut self.output, self.last_stream, fault.code, fault.reason);
-        })
+        self.read(input).inspect_err(|fault| self.fail(*fault))
     }
 
     fn read(&mut self, input: &mut &[u8]) -> Received {
@@ -47,6 +46,7 @@ impl Connection {
                 if !self.complete(input)? {
                     return Ok(None);
                 }
+                self.waiting = 0;
                 let mut partial = mem::take(&mut self.partial);
                 let event = match whole_frame(&mut &partial[..])? {
                     Some((head, payload)) => self.frame(head, payload)?,
@@ -89,6 +89,7 @@ impl Connection {
                 return Err(Fault::protocol("the first frame is not SETTINGS"));
             }
             self.settings_seen = true;
+            self.waiting = 0;
         }
         match head.kind {
             kind::DATA => self.data(&head, payload),
@@ -121,7 +122,7 @@ impl Connection {
             Fault::new(ErrorCode::FLOW_CONTROL_ERROR, "more data than the connection's window")
         })?;
         let end = head.has(flag::END_STREAM);
-        if data.is_empty() && !end {
+        if data.len() < limits::TINY_DATA_BYTES && !end {
             self.floods.control_frame()?;
         } else {
             self.floods.earn();
@@ -136,6 +137,12 @@ impl Connection {
         if let Err(code) = self.count_data(key, length, data.len(), end) {
             self.consume_of_connection(length);
             return self.stream_error(key, code);
+        }
+        if self.receive_window.held() > limits::HELD_BYTES_ALWAYS
+            && held::pressure() == Pressure::Over
+        {
+            self.consume_of_connection(length);
+            return self.stream_error(key, ErrorCode::ENHANCE_YOUR_CALM);
         }
         self.consume(key, length - data.len() as u32);
         if data.is_empty() && !end {
@@ -247,6 +254,7 @@ impl Connection {
         };
         self.floods.control_frame()?;
         if !head.has(flag::ACK) {
+            self.pings.received(self.now_ms, !self.streams.is_empty())?;
             frame::write_ping(&mut self.output, true, payload);
         } else if payload == LEAVING {
             self.decide_to_leave();
@@ -299,6 +307,9 @@ impl Connection {
 
     /// Ends a stream because of what the client did on it.
     pub(super) fn stream_error(&mut self, stream: StreamKey, code: ErrorCode) -> Received {
+        if let Some(stream) = self.streams.get(stream) {
+            self.pending -= stream.pending_bytes();
+        }
         self.streams.remove(stream);
         self.refuse(stream.id, code)?;
         Ok(Some(Event::Reset { stream, code }))

@@ -53,6 +53,7 @@ impl Connection {
     }
 
     fn write_block(&mut self, stream: u32, end: bool) {
+        self.pings.sent();
         let limit = self.frame_limit();
         frame::write_headers(&mut self.output, stream, &self.scratch, end, limit);
     }
@@ -62,12 +63,19 @@ impl Connection {
         (self.client.max_frame_size as usize).min(FRAME_BYTES)
     }
 
+    /// All of this stream's answer is given at once: it is kept here until it is sent.
+    pub fn keep(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get(key) {
+            stream.progress.whole = true;
+        }
+    }
+
     /// Sends data, or keeps it until it may be sent.
     pub fn send_data(&mut self, key: StreamKey, data: Bytes, end: bool) {
         let Some(stream) = self.streams.get(key) else { return };
         debug_assert!(stream.ending.is_none(), "nothing follows the end");
         if !data.is_empty() {
-            self.pending.set(self.pending.bytes() + data.len());
+            self.pending += data.len();
             stream.pending.push_back(data);
         }
         if end {
@@ -111,17 +119,23 @@ impl Connection {
 
     /// Whether data for this stream would be sent now and not kept.
     pub fn has_room(&mut self, key: StreamKey) -> bool {
-        self.has_room_for_any() && self.streams.get(key).is_some_and(|stream| stream.has_room())
+        self.has_room_for_more() && self.streams.get(key).is_some_and(|stream| stream.has_room())
     }
 
     fn has_room_for_any(&self) -> bool {
         self.send_window.available() > 0 && !self.is_output_full()
     }
 
+    /// The same for what is still at its source.
+    fn has_room_for_more(&self) -> bool {
+        self.has_room_for_any() && !self.is_paused()
+    }
+
     /// Whether [`send_pending`](Connection::send_pending) or
     /// [`next_with_room`](Connection::next_with_room) would do something.
     pub fn can_go_on(&self) -> bool {
-        self.has_room_for_any() && !(self.senders.is_empty() && self.roomy.is_empty())
+        self.has_room_for_any() && !self.senders.is_empty()
+            || self.has_room_for_more() && !self.roomy.is_empty()
     }
 
     /// [`next_with_room`](Connection::next_with_room) is going to name this stream, once.
@@ -136,7 +150,7 @@ impl Connection {
 
     /// A stream that wanted room for data, now that there is some.
     pub fn next_with_room(&mut self) -> Option<StreamKey> {
-        if !self.has_room_for_any() {
+        if !self.has_room_for_more() {
             return None;
         }
         while let Some(key) = self.roomy.pop_front() {
@@ -205,10 +219,13 @@ impl Connection {
             stream.pending.pop_front();
         }
         stream.send_window.spend(length);
+        stream.progress.sent += length;
         let end = stream.pending.is_empty() && matches!(stream.ending, Some(Ending::Data));
         self.send_window.spend(length);
-        self.pending.set(self.pending.bytes() - length);
+        self.pending -= length;
+        self.sent += length;
         self.floods.earn();
+        self.pings.sent();
         let flags = if end { flag::END_STREAM } else { 0 };
         Head { length, kind: kind::DATA, flags, stream: key.id }.write(&mut self.output);
         self.output.put_slice(&part);

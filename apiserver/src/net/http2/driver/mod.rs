@@ -28,8 +28,8 @@ use super::error::Fault;
 use super::ready::{self, Ready};
 use super::stream::StreamKey;
 use crate::net::body::{BoxedBody, RequestBody};
-use crate::net::limits;
 use crate::net::rt::ReadBuffer;
+use crate::net::{Bounds, limits};
 use streams::Slot;
 
 /// What a driver needs of the world beside a socket.
@@ -37,6 +37,8 @@ pub struct World {
     /// Resolves after so long.
     pub sleep: fn(Duration) -> LocalBoxFuture<'static, ()>,
     pub wall_clock: fn() -> SystemTime,
+    /// Milliseconds of a clock that does not go back.
+    pub monotonic_ms: fn() -> u64,
     /// Resolves once connections should end.
     pub shutdown: LocalBoxFuture<'static, ()>,
     /// Shared by connections that read one after the other.
@@ -50,8 +52,10 @@ pub enum DriveError {
     Io(#[from] io::Error),
     #[error("the client broke the protocol: {0}")]
     Fault(#[from] Fault),
-    #[error("the client did not answer a ping for {} s", limits::KEEP_ALIVE_TIMEOUT.as_secs())]
+    #[error("the client did not answer a ping in time")]
     Silent,
+    #[error("the client takes nothing of what it is sent")]
+    Stalled,
 }
 
 /// Serves a connection until the client closes it, it breaks, or shutdown.
@@ -62,6 +66,7 @@ pub async fn serve<S, H, F>(
     stream: S,
     prefix: &[u8],
     world: World,
+    bounds: Bounds,
     handler: H,
 ) -> Result<(), DriveError>
 where
@@ -69,12 +74,37 @@ where
     H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<BoxedBody>>,
 {
-    let mut driver = Driver::new(stream, world, handler);
+    let mut driver = Driver::new(stream, world, bounds, handler);
     driver.feed(prefix);
     let result = std::future::poll_fn(|context| driver.poll(context)).await;
     // TLS says that this is the end, if there is room for it; nobody waits to hear it.
     let _closed_or_not = driver.stream.close().now_or_never();
+    if matches!(result, Err(DriveError::Fault(_))) {
+        let Driver { mut stream, sleep, buffer, .. } = driver;
+        linger(&mut stream, sleep(limits::LINGER), &buffer).await;
+    }
     result
+}
+
+/// Throws away what the client still sends, until it has read why nobody listens: a connection that
+/// is closed with something unread takes the last words along.
+pub(in crate::net) async fn linger<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    mut sleep: LocalBoxFuture<'static, ()>,
+    buffer: &ReadBuffer,
+) {
+    let mut left = limits::LINGER_BYTES;
+    std::future::poll_fn(|context| {
+        let mut buffer = buffer.borrow_mut();
+        loop {
+            match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(length @ 1..)) if left > 0 => left = left.saturating_sub(length),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return sleep.poll_unpin(context),
+            }
+        }
+    })
+    .await;
 }
 
 /// The numbers of what has a waker.
@@ -82,8 +112,9 @@ const READ: u32 = 0;
 const WRITE: u32 = 1;
 const TIMER: u32 = 2;
 const SHUTDOWN: u32 = 3;
+const CHECK: u32 = 4;
 /// ... and of the first stream slot.
-const STREAMS: u32 = 4;
+const STREAMS: u32 = 5;
 
 /// Rounds of reading, handling and writing before other tasks have their turn.
 const ROUNDS: usize = 8;
@@ -111,6 +142,7 @@ struct Driver<S, H, F> {
     write_waker: Waker,
     timer_waker: Waker,
     shutdown_waker: Waker,
+    check_waker: Waker,
     /// Scratch: the numbers that were woken.
     woken: Vec<u32>,
     /// Slots whose handlers have not been polled yet.
@@ -127,6 +159,14 @@ struct Driver<S, H, F> {
     alarm: Alarm,
     /// The client has sent something since the timer was set.
     heard: bool,
+    bounds: Bounds,
+    /// Runs while something is under way that must get on.
+    check: Option<LocalBoxFuture<'static, ()>>,
+    /// The client has taken something since the last check.
+    taken: bool,
+    /// Checks since it last did.
+    stalled: u32,
+    monotonic_ms: fn() -> u64,
     shutdown: LocalBoxFuture<'static, ()>,
     wall_clock: fn() -> SystemTime,
     date: DateCache,
@@ -138,17 +178,17 @@ where
     H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<BoxedBody>>,
 {
-    fn new(stream: S, world: World, handler: H) -> Driver<S, H, F> {
+    fn new(stream: S, world: World, bounds: Bounds, handler: H) -> Driver<S, H, F> {
         let ready = Arc::new(Ready::default());
-        let [read_waker, write_waker, timer_waker, shutdown_waker] =
-            [READ, WRITE, TIMER, SHUTDOWN].map(|number| ready::waker(&ready, number));
+        let [read_waker, write_waker, timer_waker, shutdown_waker, check_waker] =
+            [READ, WRITE, TIMER, SHUTDOWN, CHECK].map(|number| ready::waker(&ready, number));
         // The first look registers their wakers.
         timer_waker.wake_by_ref();
         shutdown_waker.wake_by_ref();
         Driver {
             stream,
             handler,
-            connection: Connection::default(),
+            connection: Connection::new(bounds),
             slots: Vec::new(),
             consumed: Consumed::new(ready.clone()),
             consumed_list: Vec::new(),
@@ -157,6 +197,7 @@ where
             write_waker,
             timer_waker,
             shutdown_waker,
+            check_waker,
             woken: Vec::new(),
             fresh: Vec::new(),
             buffer: world.buffer,
@@ -164,10 +205,15 @@ where
             may_write: true,
             must_flush: false,
             fault: None,
-            timer: (world.sleep)(limits::KEEP_ALIVE_INTERVAL),
+            timer: interval(world.sleep, bounds.keep_alive_interval),
             sleep: world.sleep,
             alarm: Alarm::Interval,
             heard: false,
+            bounds,
+            check: None,
+            taken: false,
+            stalled: 0,
+            monotonic_ms: world.monotonic_ms,
             shutdown: world.shutdown,
             wall_clock: world.wall_clock,
             date: DateCache::default(),
@@ -211,6 +257,11 @@ where
             self.work(key.slot);
         }
         self.write()?;
+        self.connection.account();
+        if self.check.is_none() && self.connection.needs_checks() {
+            self.check = Some((self.sleep)(limits::CHECK_INTERVAL));
+            self.check_waker.wake_by_ref();
+        }
         Ok(self.connection.is_finished() && self.connection.output().is_empty() && !self.must_flush)
     }
 
@@ -228,6 +279,7 @@ where
                 0 => return Ok(true),
                 length => {
                     self.heard = true;
+                    self.connection.set_time((self.monotonic_ms)());
                     self.feed(&buffer[..length]);
                 }
             },
@@ -240,12 +292,14 @@ where
             match self.connection.receive(&mut input) {
                 Ok(Some(event)) => self.event(event),
                 Ok(None) => return,
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    return self.drop_all(BodyError::Closed);
-                }
+                Err(fault) => return self.fail(fault),
             }
         }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        self.drop_all(BodyError::Closed);
     }
 
     fn look_at_woken(&mut self) -> Result<bool, DriveError> {
@@ -258,6 +312,7 @@ where
                 WRITE => self.may_write = true,
                 TIMER => over |= self.look_at_timer()?,
                 SHUTDOWN => self.look_at_shutdown(),
+                CHECK => self.look_at_check()?,
                 slot => self.work(slot - STREAMS),
             }
         }
@@ -276,17 +331,43 @@ where
                 Alarm::Interval if !heard => {
                     self.connection.ping();
                     self.alarm = Alarm::Ping;
-                    limits::KEEP_ALIVE_TIMEOUT
+                    self.bounds.keep_alive_timeout
                 }
                 Alarm::Interval | Alarm::Ping => {
                     self.alarm = Alarm::Interval;
-                    limits::KEEP_ALIVE_INTERVAL
+                    self.bounds.keep_alive_interval
                 }
             };
-            self.connection.renew_allowance();
-            self.timer = (self.sleep)(pause);
+            self.timer = interval(self.sleep, pause);
         }
         Ok(false)
+    }
+
+    /// Does what is under way get on?
+    fn look_at_check(&mut self) -> Result<(), DriveError> {
+        let mut context = Context::from_waker(&self.check_waker);
+        let Some(check) = &mut self.check else { return Ok(()) };
+        if check.as_mut().poll(&mut context).is_pending() {
+            return Ok(());
+        }
+        self.check = None;
+        let blocked = !self.may_write && !self.connection.output().is_empty();
+        self.stalled = if mem::take(&mut self.taken) || !blocked { 0 } else { self.stalled + 1 };
+        if self.stalled > limits::STALLED_CHECKS {
+            return Err(DriveError::Stalled);
+        }
+        if self.fault.is_some() {
+            return Ok(());
+        }
+        match self.connection.check() {
+            Ok(dropped) => {
+                for key in dropped {
+                    self.forget(key, BodyError::Closed);
+                }
+            }
+            Err(fault) => self.fail(fault),
+        }
+        Ok(())
     }
 
     fn look_at_shutdown(&mut self) {
@@ -319,6 +400,7 @@ where
                     length => {
                         output.advance(length);
                         self.must_flush = true;
+                        self.taken = true;
                     }
                 },
             }
@@ -335,4 +417,12 @@ where
         }
         Ok(())
     }
+}
+
+/// Resolves after so long; never when that is nothing.
+fn interval(
+    sleep: fn(Duration) -> LocalBoxFuture<'static, ()>,
+    duration: Duration,
+) -> LocalBoxFuture<'static, ()> {
+    if duration.is_zero() { Box::pin(std::future::pending()) } else { sleep(duration) }
 }

@@ -7,12 +7,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::io::{AsyncRead, AsyncWrite};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::{Driver, STREAMS};
 use crate::net::body::{BoxedBody, RequestBody};
+use crate::net::grpc;
 use crate::net::http2::body::{self, BodyError};
 use crate::net::http2::connection::{Event, Extra};
 use crate::net::http2::error::ErrorCode;
@@ -99,7 +100,7 @@ where
     }
 
     /// Drops what was done for a stream.
-    fn forget(&mut self, key: StreamKey, error: BodyError) {
+    pub(super) fn forget(&mut self, key: StreamKey, error: BodyError) {
         if let Some(slot) = self.slot(key) {
             let work = mem::replace(&mut slot.work, Work::Nothing);
             if let Some(body) = slot.body.take() {
@@ -131,6 +132,7 @@ where
     }
 
     fn respond(&mut self, at: u32, response: Response<BoxedBody>) {
+        let response = self.shed(response);
         let (head, body) = response.into_parts();
         let date = if is_grpc(&head.headers) { None } else { self.date.get((self.wall_clock)()) };
         let slot = &mut self.slots[at as usize];
@@ -144,11 +146,22 @@ where
         // The handler goes before the stream does: its part of the request's body too.
         slot.work = Work::Nothing;
         self.connection.respond(key, &head, extra, end);
+        if body.is_whole() {
+            self.connection.keep(key);
+        }
         if end {
             return self.forget(key, BodyError::Closed);
         }
         self.slots[at as usize].work = Work::Answer(body);
         self.answer(at);
+    }
+
+    /// An answer, or why there is none: more than a little can't be kept for this client.
+    fn shed(&self, response: Response<BoxedBody>) -> Response<BoxedBody> {
+        if self.connection.keeps(response.body().kept_bytes()) {
+            return response;
+        }
+        too_busy(is_grpc(response.headers()))
     }
 
     /// Sends what there is of an answer's body, as far as there is room.
@@ -166,9 +179,6 @@ where
                 Poll::Ready(None) => self.connection.send_data(key, Bytes::new(), true),
                 Poll::Ready(Some(Err(_))) => self.connection.reset(key, ErrorCode::INTERNAL_ERROR),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(_) if self.connection.keeps_no_more() && !self.connection.has_room(key) => {
-                        self.connection.reset(key, ErrorCode::ENHANCE_YOUR_CALM);
-                    }
                     Ok(data) => {
                         let end = body.is_end_stream();
                         self.connection.send_data(key, data, end);
@@ -185,6 +195,17 @@ where
             return self.forget(key, BodyError::Closed);
         }
     }
+}
+
+/// The answer to one that has too much waiting already.
+fn too_busy(is_grpc: bool) -> Response<BoxedBody> {
+    if is_grpc {
+        return grpc::refuse(&grpc::too_busy());
+    }
+    let mut answer = Response::new(BoxedBody::full("too many requests, try again later\n"));
+    *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 /// gRPC's answers have no date.

@@ -21,6 +21,7 @@ fn frames_that_bring_nothing_are_limited() {
         ("CVE-2019-9515 SETTINGS", frame(kind::SETTINGS, 0, 0, &[])),
         ("CVE-2019-9513 PRIORITY", frame(kind::PRIORITY, 0, 1, &[0; 5])),
         ("CVE-2019-9518 empty DATA", frame(kind::DATA, 0, 1, &[])),
+        ("tiny DATA", frame(kind::DATA, 0, 1, &[7])),
         ("WINDOW_UPDATE", window_update(1, 1)),
         ("an unknown frame", frame(0xee, 0, 0, &[])),
     ] {
@@ -28,7 +29,7 @@ fn frames_that_bring_nothing_are_limited() {
         receive(&mut connection, &post(1));
         let (count, fault) = flood(&mut connection, |_| bytes.clone());
         assert_eq!(fault, "fault ENHANCE_YOUR_CALM", "{name}");
-        assert!(count.abs_diff(limits::CONTROL_FRAMES_PER_INTERVAL) < 10, "{name}: {count}");
+        assert!(count.abs_diff(limits::CONTROL_FRAMES) < 10, "{name}: {count}");
     }
 }
 
@@ -41,28 +42,78 @@ fn resets_are_limited_until_the_allowance_is_renewed() {
     };
     let mut connection = connected();
     let (count, fault) = flood(&mut connection, rapid);
-    assert_eq!((count, fault.as_str()), (limits::RESETS_PER_INTERVAL, "fault ENHANCE_YOUR_CALM"));
+    assert_eq!((count, fault.as_str()), (limits::RESETS, "fault ENHANCE_YOUR_CALM"));
     // CVE-2019-9514: make the server reset.
     let malformed = |at: u32| frame(kind::HEADERS, WHOLE, 2 * at + 1, &[0x82]);
     let (count, fault) = flood(&mut connected(), malformed);
-    assert_eq!((count, fault.as_str()), (limits::RESETS_PER_INTERVAL, "fault ENHANCE_YOUR_CALM"));
+    assert_eq!((count, fault.as_str()), (limits::RESETS, "fault ENHANCE_YOUR_CALM"));
     let mut connection = connected();
     let mut at = 0;
     for _ in 0..3 {
-        for _ in 0..limits::RESETS_PER_INTERVAL {
+        for _ in 0..limits::RESETS {
             receive(&mut connection, &rapid(at));
             connection.output().clear();
             at += 1;
         }
-        connection.renew_allowance();
+        for _ in 0..limits::RENEWAL_CHECKS {
+            connection.check().expect("no fault");
+        }
     }
     assert_eq!(receive(&mut connection, &get(2 * at + 1)).len(), 1, "a patient client is served");
 }
 
 #[test]
+fn slow_frames_are_cut_off() {
+    let half_frame = post(1)[..5].to_vec();
+    let open_block = frame(kind::HEADERS, 0, 1, GET);
+    for (name, hello, bytes, checks) in [
+        ("no preface", false, &b""[..], limits::HEADER_CHECKS),
+        ("half a preface", false, &PREFACE[..9], limits::HEADER_CHECKS),
+        ("a header block without an end", true, &open_block, limits::HEADER_CHECKS),
+        ("half a frame", true, &half_frame, limits::FRAME_CHECKS),
+    ] {
+        let mut connection = if hello { connected() } else { Connection::default() };
+        connection.output().clear();
+        assert!(receive(&mut connection, bytes).is_empty());
+        assert!(connection.needs_checks(), "{name}");
+        for check in 0..checks {
+            assert!(connection.check().is_ok(), "{name}, check {check}");
+        }
+        let fault = connection.check().expect_err(name);
+        assert_eq!(fault.code, ErrorCode::ENHANCE_YOUR_CALM, "{name}");
+        assert_eq!(sent(&mut connection), ["GOAWAY 0 ENHANCE_YOUR_CALM"], "{name}");
+    }
+    // Who gets on may go on for ever.
+    let mut connection = connected();
+    for at in 0..100 {
+        let bytes = get(2 * at + 1);
+        receive(&mut connection, &bytes[..5]);
+        connection.check().expect("no fault");
+        assert_eq!(receive(&mut connection, &bytes[5..]).len(), 1);
+    }
+}
+
+#[test]
+fn early_pings_are_strikes_where_grpc_rules() {
+    let bounds =
+        Bounds { ping_interval: Some(std::time::Duration::from_secs(5)), ..Bounds::default() };
+    let mut connection = Connection::new(bounds);
+    let hello = [PREFACE.to_vec(), frame(kind::SETTINGS, 0, 0, &[]), post(1)].concat();
+    receive(&mut connection, &hello);
+    connection.output().clear();
+    let ping = frame(kind::PING, 0, 0, &[0; 8]);
+    for second in 0..10 {
+        connection.set_time(6000 * second);
+        assert!(receive(&mut connection, &ping).is_empty(), "they are far enough apart");
+    }
+    let (count, fault) = flood(&mut connection, |_| ping.clone());
+    assert_eq!((count, fault.as_str()), (limits::PING_STRIKES, "fault ENHANCE_YOUR_CALM"));
+}
+
+#[test]
 fn useful_work_earns_an_allowance() {
     let mut connection = connected();
-    for at in 0..2 * limits::CONTROL_FRAMES_PER_INTERVAL {
+    for at in 0..2 * limits::CONTROL_FRAMES {
         let id = 2 * at + 1;
         let input = [get(id), window_update(0, 1), frame(kind::PING, 0, 0, &[0; 8])].concat();
         assert_eq!(receive(&mut connection, &input), [format!("{id} GET /, end")]);

@@ -49,13 +49,14 @@ fn who_takes_no_answers_begins_no_streams() {
     let mut connection = connected();
     receive(&mut connection, &setting(4, 0));
     let mut next = 1;
-    while connection.pending.bytes() <= limits::PENDING_BYTES {
+    while connection.pending <= limits::PENDING_BYTES {
         assert_eq!(receive(&mut connection, &get(next)).len(), 1, "{next} is taken");
         let key = answer(&mut connection, next, false);
         connection.send_data(key, bytes(ANSWER), true);
         next += 2;
     }
     assert_eq!(connection.streams(), limits::PENDING_BYTES / ANSWER + 1);
+    assert!(!connection.keeps(ANSWER) && connection.keeps(limits::HELD_BYTES_ALWAYS));
     sent(&mut connection);
     assert!(receive(&mut connection, &get(next)).is_empty());
     assert_eq!(sent(&mut connection), [format!("RST_STREAM {next} REFUSED_STREAM")]);
@@ -64,10 +65,12 @@ fn who_takes_no_answers_begins_no_streams() {
     connection.send_pending();
     assert_eq!(sent(&mut connection), ["DATA 1 flags 0, 10 bytes"]);
     receive(&mut connection, &frame(kind::RST_STREAM, 0, 3, &[0; 4]));
-    assert_eq!(connection.pending.bytes(), limits::PENDING_BYTES - 10);
+    assert_eq!(connection.pending, limits::PENDING_BYTES - 10);
     assert_eq!(receive(&mut connection, &get(next + 2)).len(), 1);
-    assert!(!connection.keeps_no_more());
-    let total = Held::pending();
+    assert!(connection.keeps(ANSWER));
+    connection.account();
+    let total = Held::connection();
+    assert!(total.total() > limits::PENDING_BYTES);
     drop(connection);
     assert_eq!(total.total(), 0);
 }
@@ -194,4 +197,62 @@ fn more_than_the_window_is_an_error() {
         }
     }
     assert_eq!(fault.map(|fault| fault.code), Some(ErrorCode::FLOW_CONTROL_ERROR));
+}
+
+#[test]
+fn answers_that_are_not_taken_are_dropped_after_a_while() {
+    const ANSWER: usize = 2 << 20;
+    let mut connection = connected();
+    receive(&mut connection, &setting(4, 0));
+    for id in [1, 3, 5] {
+        receive(&mut connection, &get(id));
+        let key = answer(&mut connection, id, false);
+        if id != 3 {
+            connection.keep(key);
+        }
+        connection.send_data(key, bytes(ANSWER), true);
+    }
+    sent(&mut connection);
+    let mut dropped = Vec::new();
+    for check in 1..=limits::STALLED_CHECKS + 1 {
+        assert!(dropped.is_empty(), "at check {check}");
+        // One takes enough each time, the others nothing.
+        let taken = ANSWER as u32 / 60;
+        let windows = [window_update(5, taken), window_update(0, taken)].concat();
+        receive(&mut connection, &windows);
+        connection.send_pending();
+        sent(&mut connection);
+        dropped = connection.check().expect("no fault");
+    }
+    assert_eq!(dropped.iter().map(|key| key.id).collect::<Vec<_>>(), [1]);
+    assert_eq!(sent(&mut connection), ["RST_STREAM 1 ENHANCE_YOUR_CALM"]);
+    assert!(connection.needs_checks());
+
+    // A little may wait for ever.
+    let mut connection = connected();
+    receive(&mut connection, &setting(4, 0));
+    receive(&mut connection, &get(1));
+    let key = answer(&mut connection, 1, false);
+    connection.keep(key);
+    connection.send_data(key, bytes(limits::PENDING_BYTES_FREE), true);
+    for _ in 0..10 * limits::STALLED_CHECKS {
+        assert!(connection.check().expect("no fault").is_empty());
+    }
+}
+
+#[test]
+fn who_takes_answers_may_have_more_waiting() {
+    let mut connection = connected();
+    receive(&mut connection, &get(1));
+    let key = answer(&mut connection, 1, false);
+    connection.send_data(key, bytes(limits::PENDING_BYTES + 200_000), true);
+    assert!(connection.keeps(1 << 20), "it takes what it is sent");
+    for _ in 0..2 {
+        connection.check().expect("no fault");
+    }
+    assert!(!connection.keeps(1 << 20), "it did, some time ago");
+    receive(&mut connection, &[window_update(1, 50_000), window_update(0, 50_000)].concat());
+    connection.output().clear();
+    connection.send_pending();
+    assert!(connection.keeps(1 << 20), "it does again");
 }
