@@ -457,13 +457,6 @@ fn calls_that_are_not_well_formed_are_refused() {
             (RANGE, &late, good.clone(), 13, "malformed grpc-timeout"),
             (RANGE, GRPC, Bytes::from_static(&[0, 0, 0, 0, 2, 0xff, 0xff]), 13, "unmarshalling"),
             (RANGE, GRPC, [good.clone(), good.clone()].concat().into(), 13, "more than one"),
-            (
-                "/etcdserverpb.Maintenance/Snapshot",
-                GRPC,
-                frame(&HealthCheckRequest::default()),
-                12,
-                "Snapshot",
-            ),
         ] {
             let answer = client.raw(path, headers, body).await;
             let failure = answer.failure().expect("a failure");
