@@ -67,6 +67,7 @@ impl Node {
         assert!(config.hard_state.commit <= config.last_index);
         assert!(config.last_term <= config.hard_state.term);
         config.options.check();
+        let terms_missing = config.terms.is_empty() && config.last_index > config.base_index;
         let base = (config.base_index, config.base_term);
         let last = (config.last_index, config.last_term);
         let log = Log::new(base, config.terms, last, config.options.cache_bytes);
@@ -112,6 +113,7 @@ impl Node {
         }
         node.note_membership();
         node.out.membership = None;
+        assert!(node.alone || !terms_missing, "others may have other entries: terms are needed");
         node.draw_timeout();
         node
     }

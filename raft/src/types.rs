@@ -61,8 +61,8 @@ pub struct Config {
     /// The entry right before the log's first: the snapshot's. Its term is `base_term`.
     pub base_index: u64,
     pub base_term: u64,
-    /// First index of each term behind `base_index`, and the term, in order. When it is empty, all
-    /// before the newest entry counts as compacted.
+    /// First index of each term behind `base_index`, and the term, in order. Only a member that is
+    /// alone may leave it out: everything up to the newest entry then counts as compacted.
     pub terms: Vec<(u64, u64)>,
     /// The state machine has applied everything up to here.
     pub applied: u64,

@@ -70,7 +70,7 @@ fn world(seed: u64, bug: Option<Bug>) -> World {
         duplication: random.pick(&[0, 20, 100]).unwrap_or(0),
         delay: random.between(5, 120),
         long_delay: random.between(100, 3000),
-        write_delay: random.between(1, 150),
+        write_delay: random.pick(&[10, 50, 150, 150, 800]).unwrap_or(50),
         clocks: match !lease_reads && random.chance(300) {
             true => (TICK / 3, TICK * 3),
             false => (TICK * 9 / 10, TICK * 11 / 10),
@@ -84,8 +84,11 @@ fn world(seed: u64, bug: Option<Bug>) -> World {
         provoke(bug, &mut options, &mut weather, &mut disasters);
     }
     weather.disasters = disasters;
-    let voters = random.pick(&[1, 2, 3, 3, 3, 4, 5, 5]).unwrap_or(3);
-    let spare = random.between(0, 3);
+    let voters = match bug {
+        Some(Bug::LeasesWithWildClocks) => 3,
+        _ => random.pick(&[1, 2, 3, 3, 3, 4, 5, 5]).unwrap_or(3),
+    };
+    let spare = random.between(0, 4);
     World::new(random, (voters, spare), options, weather, bug)
 }
 
@@ -110,6 +113,12 @@ fn provoke(bug: Bug, options: &mut Options, weather: &mut Weather, disasters: &m
             weather.write_delay = TICK / 5;
             disasters.changes = false;
             disasters.crashes = true;
+            disasters.partitions = true;
+            disasters.elections = true;
+        }
+        Bug::ComesBackEmptyAsItself => {
+            weather.calm = 6 * TICK;
+            disasters.losses = true;
             disasters.partitions = true;
             disasters.elections = true;
         }

@@ -62,12 +62,16 @@ impl World {
     /// Cuts some off from the others, for one direction or both.
     fn partition(&mut self) {
         self.statistics.partitions += 1;
-        self.blocked.clear();
         let all: Vec<u64> = self.members.keys().copied().collect();
         let one_way = self.random.chance(250);
-        let side: BTreeSet<u64> = all.iter().copied().filter(|_| self.random.chance(400)).collect();
-        for from in &all {
-            for to in &all {
+        let side = all.into_iter().filter(|_| self.random.chance(400)).collect();
+        self.cut_off(&side, one_way);
+    }
+
+    fn cut_off(&mut self, side: &BTreeSet<u64>, one_way: bool) {
+        self.blocked.clear();
+        for from in self.members.keys() {
+            for to in self.members.keys() {
                 let crosses = side.contains(from) != side.contains(to);
                 if crosses && (!one_way || side.contains(from)) {
                     self.blocked.insert((*from, *to));
@@ -93,12 +97,16 @@ impl World {
         let Some(node) = &self.members[&leader].node else { return };
         let membership = node.membership().clone();
         if membership.is_joint() {
-            self.with(leader, |node| node.propose_leave().is_ok());
+            if self.random.chance(300) {
+                self.with(leader, |node| node.propose_leave().is_ok());
+            }
             return;
         }
-        let count = if self.random.chance(600) { 1 } else { 2 };
-        let changes: Vec<Change> =
-            (0..count).filter_map(|_| self.random_change(&membership)).collect();
+        let changes: Vec<Change> = match self.random.between(0, 9) {
+            0..=3 => self.other_voters(&membership),
+            4..=7 => self.random_change(&membership).into_iter().collect(),
+            _ => (0..2).filter_map(|_| self.random_change(&membership)).collect(),
+        };
         let transition = match self.random.between(0, 3) {
             0 => Transition::Joint,
             1 => Transition::JointUntilLeft,
@@ -113,7 +121,26 @@ impl World {
                     self.start(id);
                 }
             }
+            // The old ones on one side, the new ones on the other: who decides?
+            if self.weather.disasters.partitions && self.random.chance(400) {
+                let side = membership.voters.into_iter().filter(|id| *id != leader).collect();
+                self.cut_off(&side, false);
+            }
         }
+    }
+
+    /// Another set of voters, as different as it happens to be.
+    fn other_voters(&mut self, membership: &Membership) -> Vec<Change> {
+        let all: Vec<u64> = self.members.keys().copied().collect();
+        let mut changes = Vec::new();
+        for id in all {
+            match (membership.is_voter(id), self.random.chance(600)) {
+                (true, false) => changes.push(Change::Remove(id)),
+                (false, true) => changes.push(Change::AddVoter(id)),
+                _ => {}
+            }
+        }
+        changes
     }
 
     fn random_change(&mut self, membership: &Membership) -> Option<Change> {
@@ -215,6 +242,7 @@ impl World {
         self.weather.duplication = 0;
         self.weather.long_delay = self.weather.delay;
         self.weather.idle = TICK * 8;
+        self.weather.write_delay = self.weather.write_delay.min(TICK);
         let all: Vec<u64> = self.members.keys().copied().collect();
         for id in all {
             if self.members[&id].life > 0 {
