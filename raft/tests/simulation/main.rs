@@ -100,6 +100,7 @@ fn provoke(bug: Bug, options: &mut Options, weather: &mut Weather, disasters: &m
             options.check_quorum = options.lease_reads;
             weather.calm = 4 * TICK;
             weather.delay = 2 * TICK;
+            weather.write_delay = TICK / 10;
             *disasters = Disasters { crashes: true, elections: true, ..Disasters::default() };
         }
         Bug::CommitsOlderTermByCounting => {
