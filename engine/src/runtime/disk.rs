@@ -49,7 +49,9 @@ mod buffer;
 mod directory;
 mod error;
 mod file;
+mod frames;
 mod history;
+mod history_index;
 #[cfg(test)]
 mod history_tests;
 mod kernel;

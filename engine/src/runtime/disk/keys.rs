@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::SegmentFile;
-use super::history::{HistoryError, Stretch, visit_frames};
+use super::frames::visit_frames;
+use super::history::HistoryError;
+use super::history_index::Stretch;
 use crate::limits::LOG_KEYS_AT_ONCE;
 use crate::log::decode::visit_changes;
 use crate::log::frame::{BLOCK_BYTES, FrameHeader, FrameKind};

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
 use super::file::SegmentFile;
-use super::history::{HistoryError, HistoryReader, Keys, SegmentIndex, Stretch, read_frame};
+use super::frames::read_frame;
+use super::history::{HistoryError, HistoryReader};
+use super::history_index::{Keys, SegmentIndex, Stretch};
 use super::keys::{KeyFile, KeySource, Unusable, scan, write};
 use super::recovery::FIRST_REVISION;
 use crate::log::decode::{RawChange, visit_changes};

@@ -11,7 +11,8 @@ use super::error::{DiskError, LogFailure};
 use super::file::{
     OpenMode, SegmentFile, SegmentReader, create_zeroed, install, open_segments, supports_direct,
 };
-use super::history::{HistoryIndex, HistoryReader};
+use super::history::HistoryReader;
+use super::history_index::HistoryIndex;
 use super::prepare::{Files, Preparer};
 use super::priority::may_be_preferred;
 use super::probe::{Free, synced_writes_are_faster};

@@ -9,7 +9,7 @@ use std::task::Waker;
 use super::buffer::AlignedBuffer;
 use super::error::LogFailure;
 use super::file::SegmentFile;
-use super::history::HistoryIndex;
+use super::history_index::HistoryIndex;
 use super::keys::{ChangedKey, changed_keys};
 use super::prepare::Command;
 use crate::limits;

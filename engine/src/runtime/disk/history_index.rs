@@ -1,0 +1,271 @@
+//! Where revisions and keys are in the log's segments, as far as memory has to know.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::file::SegmentFile;
+use super::history::HistoryError;
+use super::keys::{ChangedKey, OpenKeys};
+use super::lookup::Base;
+use crate::log::frame::{FrameHeader, FrameKind};
+use crate::log::key_index::KeyPlace;
+use crate::log::replay::Place;
+use crate::record::Revision;
+
+/// Bytes of the log between two points of the index.
+const POINT_BYTES: u64 = 256 << 10;
+
+/// Where revisions are on the disk.
+#[derive(Debug, Default)]
+pub(super) struct HistoryIndex {
+    segments: VecDeque<SegmentIndex>,
+    /// The files of the segments, by sequence number.
+    pub(super) files: BTreeMap<u64, Arc<SegmentFile>>,
+    /// The revision before the oldest entry.
+    pub(super) begins_after: Revision,
+    /// What holds older versions.
+    pub(super) base: Option<Arc<dyn Base>>,
+    /// The revision of the newest entry.
+    reached: Revision,
+    /// The log is being written: the newest segment's keys are kept in memory.
+    writing: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct SegmentIndex {
+    sequence: u64,
+    /// What its first entry has, or would have.
+    first_index: u64,
+    pub(super) revision_before: Revision,
+    /// `(revision_before, offset)` of some entries, ascending.
+    points: Vec<(Revision, u64)>,
+    /// Where the last durable entry ends.
+    pub(super) end: u64,
+    /// Whether `points` and `end` are known: not of segments that a start had no need to read.
+    pub(super) outlined: bool,
+    pub(super) keys: Keys,
+    /// A new leader has replaced later changes by entries in later segments.
+    pub(super) keys_upto: Revision,
+}
+
+/// Where the key index of a segment is.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// In its file, if that is whole.
+    File,
+    /// In memory: the segment is being written, or its file is.
+    Memory(OpenKeys),
+}
+
+impl HistoryIndex {
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The file of a segment; must be known before anything is read from it.
+    pub(super) fn add_file(&mut self, file: Arc<SegmentFile>) {
+        self.files.insert(file.sequence, file);
+    }
+
+    /// The log is going to be written behind what is known: from now on frames come with keys.
+    pub(super) fn begin_writing(&mut self) {
+        self.writing = true;
+        if let Some(last) = self.segments.back_mut() {
+            last.keys = Keys::Memory(OpenKeys::new(last.revision_before, last.end));
+        }
+    }
+
+    /// Takes note of a frame that is durable, with the keys that it changes. Frames come in order
+    /// of the log.
+    pub(super) fn add(&mut self, place: Place, keys: &[ChangedKey]) {
+        if place.kind == FrameKind::SegmentStart {
+            if self.segments.is_empty() {
+                self.begins_after = place.revision_after;
+            }
+            self.segments.push_back(SegmentIndex {
+                sequence: place.segment,
+                first_index: place.index + 1,
+                revision_before: place.revision_after,
+                points: Vec::new(),
+                end: place.end,
+                outlined: true,
+                keys: match self.writing {
+                    true => Keys::Memory(OpenKeys::new(place.revision_after, 0)),
+                    false => Keys::File,
+                },
+                keys_upto: Revision::MAX,
+            });
+            self.reached = place.revision_after;
+            return;
+        }
+        if place.kind == FrameKind::Entry {
+            if place.revision_before < self.reached {
+                self.forget_keys_after(place.revision_before);
+            }
+            self.reached = place.revision_after;
+        }
+        if let Some(segment) = self.segments.back_mut() {
+            segment.add(place);
+            if let Keys::Memory(memory) = &mut segment.keys {
+                memory.add(place.offset, keys);
+            }
+        }
+    }
+
+    /// Takes note of a segment that is not read now, and what its first frame says.
+    pub(super) fn add_unread(&mut self, start: &FrameHeader) {
+        let place = Place {
+            kind: FrameKind::SegmentStart,
+            segment: start.segment,
+            offset: 0,
+            end: 0,
+            index: start.index,
+            revision_before: start.revision_before,
+            revision_after: start.revision_after,
+        };
+        self.add(place, &[]);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.outlined = false;
+        }
+    }
+
+    /// What is where in a segment that was not read at the start.
+    pub(super) fn add_outline(&mut self, sequence: u64, places: &[Place]) {
+        let unread =
+            |segment: &&mut SegmentIndex| segment.sequence == sequence && !segment.outlined;
+        if let Some(segment) = self.segments.iter_mut().find(unread) {
+            places.iter().for_each(|&place| segment.add(place));
+            segment.outlined = true;
+        }
+    }
+
+    /// An entry replaces others, and so do the changes in it.
+    fn forget_keys_after(&mut self, revision: Revision) {
+        let current = self.segments.len().saturating_sub(1);
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            if number < current {
+                segment.keys_upto = segment.keys_upto.min(revision);
+            } else if let Keys::Memory(memory) = &mut segment.keys {
+                memory.truncate(revision);
+            }
+        }
+    }
+
+    /// The segments with their files, oldest first.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&SegmentIndex, &Arc<SegmentFile>)> {
+        let files = |segment: &SegmentIndex| self.files.get(&segment.sequence);
+        self.segments.iter().filter_map(move |segment| Some((segment, files(segment)?)))
+    }
+
+    fn segment_mut(&mut self, sequence: u64) -> Option<&mut SegmentIndex> {
+        self.segments.iter_mut().find(|segment| segment.sequence == sequence)
+    }
+
+    /// Keeps what was found out about changes from before this process.
+    pub(super) fn set_early(&mut self, sequence: u64, places: &Arc<Vec<KeyPlace>>) {
+        if let Some(SegmentIndex { keys: Keys::Memory(keys), .. }) = self.segment_mut(sequence) {
+            keys.early = Some(Arc::clone(places));
+        }
+    }
+
+    /// A segment's key index was written, or could not be: it is made again when it is needed.
+    pub(super) fn keys_are_in_file(&mut self, sequence: u64) {
+        if let Some(segment) = self.segment_mut(sequence) {
+            segment.keys = Keys::File;
+        }
+    }
+
+    /// Gives up the segments that hold nothing but entries before `index`; never the newest.
+    pub(super) fn release_before(&mut self, index: u64) -> Vec<Arc<SegmentFile>> {
+        let mut released = Vec::new();
+        while self.segments.get(1).is_some_and(|second| second.first_index <= index) {
+            if let Some(first) = self.segments.pop_front() {
+                released.extend(self.files.remove(&first.sequence));
+            }
+            self.begins_after = self.segments[0].revision_before;
+        }
+        released
+    }
+
+    /// The stretch of the log in which to look for `revision` first.
+    pub(super) fn find(&self, revision: Revision) -> Result<Option<Stretch>, HistoryError> {
+        if revision <= self.begins_after {
+            return Err(HistoryError::Released {
+                requested: revision,
+                begins_after: self.begins_after,
+            });
+        }
+        let after = self.segments.partition_point(|segment| segment.revision_before < revision);
+        let Some(segment) = after.checked_sub(1).and_then(|number| self.segments.get(number))
+        else {
+            return Ok(None);
+        };
+        if !segment.outlined {
+            return Ok(self.stretch(segment, 0));
+        }
+        let point = segment.points.partition_point(|&(before, _)| before < revision);
+        let point = point.checked_sub(1).and_then(|number| segment.points.get(number));
+        Ok(match point {
+            Some(&(_, offset)) => self.stretch(segment, offset),
+            None => self.after(segment.sequence, segment.end),
+        })
+    }
+
+    /// What follows `end` in segment `sequence`: more of it that became durable meanwhile, or the
+    /// next segment. None, too, when that was released meanwhile: what comes next would not follow.
+    pub(super) fn after(&self, sequence: u64, end: u64) -> Option<Stretch> {
+        let number = self.segments.partition_point(|segment| segment.sequence < sequence);
+        let segment = self.segments.get(number)?;
+        if segment.sequence == sequence && segment.end > end {
+            return self.stretch(segment, end);
+        }
+        let next = if segment.sequence == sequence { number + 1 } else { number };
+        let next = self.segments.get(next).filter(|next| next.sequence == sequence + 1)?;
+        self.stretch(next, 0)
+    }
+
+    /// All frames of a segment that is still there.
+    pub(super) fn whole(&self, sequence: u64) -> Option<Stretch> {
+        let segment = self.segments.iter().find(|segment| segment.sequence == sequence)?;
+        self.stretch(segment, 0)
+    }
+
+    fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
+        let file = Arc::clone(self.files.get(&segment.sequence)?);
+        let next = self.files.get(&(segment.sequence + 1)).filter(|_| !segment.outlined);
+        Some(Stretch { file, offset, end: segment.end, outline_before: next.cloned() })
+    }
+}
+
+impl SegmentIndex {
+    fn add(&mut self, place: Place) {
+        self.end = place.end;
+        let newest = self.points.last();
+        if place.kind == FrameKind::Entry
+            && newest.is_none_or(|&(_, offset)| place.offset >= offset + POINT_BYTES)
+        {
+            self.points.push((place.revision_before, place.offset));
+        }
+    }
+}
+
+/// Durable frames of one segment.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) offset: u64,
+    pub(super) end: u64,
+    /// What is where is not known yet: find it out, with the segment behind this one.
+    pub(super) outline_before: Option<Arc<SegmentFile>>,
+}
+
+impl Stretch {
+    /// Frames of a segment of which it is known what is where.
+    pub(super) fn of(file: &Arc<SegmentFile>, offset: u64, end: u64) -> Stretch {
+        Stretch { file: Arc::clone(file), offset, end, outline_before: None }
+    }
+
+    pub(super) fn damaged(&self, offset: u64, reason: String) -> HistoryError {
+        HistoryError::Damaged { file: self.file.path.display().to_string(), offset, reason }
+    }
+}
