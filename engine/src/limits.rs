@@ -27,9 +27,13 @@ pub const WATCH_RING_BYTES: usize = 64 << 20;
 /// millisecond's worth. Only a watcher that begins in the past meets changes that it does not want.
 pub const WATCH_STEP_CHANGES: usize = 16_384;
 
-/// Bytes of keys that one effect may delete: half of what a frame of the log holds, so that the
-/// rest of an entry has room. `DeleteRange` beyond it is refused, a lease's end is cut up.
-pub const DELETE_KEY_BYTES: usize = LOG_PAYLOAD_BYTES / 2;
+/// Bytes of keys, with [`DELETE_OVERHEAD_BYTES`] for each, that one effect may delete, so that a
+/// frame of the log has room for it and the rest of an entry. `DeleteRange` beyond it is refused, a
+/// lease's end is cut up.
+pub const DELETE_KEY_BYTES: usize = LOG_PAYLOAD_BYTES - (256 << 20);
+
+/// Bytes that a deleted key takes in the log besides its own, at most.
+pub const DELETE_OVERHEAD_BYTES: usize = 8;
 
 /// Bytes of the log that a watcher which lags behind the ring reads at once.
 pub const WATCH_LOG_BYTES: usize = 4 << 20;
@@ -109,8 +113,13 @@ pub const LOOKUPS_AT_ONCE: usize = 1024;
 /// Appends that the log's user may leave outstanding, in flight or waiting for it.
 pub const LOG_APPENDS: usize = 4096;
 
-/// The largest payload of one frame, bytes: one effect that deletes some millions of keys.
-pub const LOG_PAYLOAD_BYTES: usize = 512 << 20;
+/// The largest payload of one frame, bytes: one effect that deletes some fifty million keys. Its
+/// length takes 32 bits.
+pub const LOG_PAYLOAD_BYTES: usize = 3 << 30;
+
+/// A payload from this size on is written before its frame has a place in the log, bytes: a disk
+/// takes some milliseconds for it, which nothing else should wait for.
+pub const LOG_STAGED_BYTES: usize = 2 << 20;
 
 /// Bytes of log behind the last snapshot that make another one due, at least: below, a start
 /// replays them in less time than it takes to notice.

@@ -14,12 +14,22 @@ use crate::effect::{Batch, Control, Deletion, Effect, Item, SharedBatch};
 use crate::limits;
 use crate::record::Revision;
 
+/// What the log is to hold of a batch, made ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    pub data: Bytes,
+    /// The number under which the log has written it already.
+    pub staged: Option<u64>,
+}
+
 /// A batch on its way to the log, and what the log is to hold of it.
 #[derive(Debug)]
 pub struct Append {
     pub batch: SharedBatch,
     /// The batch, encoded.
     pub data: Bytes,
+    /// See [`Payload::staged`].
+    pub staged: Option<u64>,
     /// Raft's promises, when they changed: durable before or with the entry.
     pub hard_state: Option<HardState>,
 }
@@ -52,7 +62,7 @@ pub struct Committed {
 enum Queued {
     Effect(Effect),
     /// With what the log is to hold of it.
-    Deletion(Deletion, Bytes),
+    Deletion(Deletion, Payload),
 }
 
 /// The order of one store. Lives on one core.
@@ -108,7 +118,7 @@ impl Sequencer {
     }
 
     /// A deletion takes its place, with its [payload](crate::log::encode::encode_deletion).
-    pub fn deletion(&mut self, deletion: Deletion, payload: Bytes) {
+    pub fn deletion(&mut self, deletion: Deletion, payload: Payload) {
         self.queue(deletion.revision, Queued::Deletion(deletion, payload));
     }
 
@@ -176,7 +186,7 @@ impl Sequencer {
         revision_before: Revision,
         items: Vec<Item>,
         tickets: Vec<u64>,
-        payload: Option<Bytes>,
+        payload: Option<Payload>,
     ) -> Append {
         let batch = Arc::new(Batch {
             index: self.node.last_index() + 1,
@@ -185,11 +195,12 @@ impl Sequencer {
             revision_after: self.next_revision - 1,
             items,
         });
-        let payload = payload.unwrap_or_else(|| (self.encode)(&batch));
-        let index = self.node.propose(payload).expect("a sole member leads");
+        let encoded = || Payload { data: (self.encode)(&batch), staged: None };
+        let Payload { data, staged } = payload.unwrap_or_else(encoded);
+        let index = self.node.propose(data).expect("a sole member leads");
         assert_eq!(index, batch.index);
         self.in_flight.push_back(InFlight { batch: Arc::clone(&batch), tickets });
-        self.append(batch)
+        Append { staged, ..self.append(batch) }
     }
 
     /// The empty entry that a leader begins its term with, when raft has just made one.
@@ -216,7 +227,7 @@ impl Sequencer {
         let [entry] = &ready.entries[..] else { panic!("one entry is proposed at a time") };
         assert_eq!((entry.index, entry.term), (batch.index, batch.term));
         let data = if entry.data.is_empty() { (self.encode)(&batch) } else { entry.data.clone() };
-        Append { batch, data, hard_state: ready.hard_state }
+        Append { batch, data, staged: None, hard_state: ready.hard_state }
     }
 
     fn take_controls(&mut self, items: &mut Vec<Item>, tickets: &mut Vec<u64>, bytes: &mut usize) {

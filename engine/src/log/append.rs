@@ -1,6 +1,6 @@
 //! The writing end of the log as plain data: where the next frame goes and what its header says.
 
-use super::frame::{FrameHeader, FrameKind, seal};
+use super::frame::{FrameHeader, FrameKind, frame_bytes, seal};
 use super::replay::{Place, Reached};
 use super::scan::{KnownEnd, LogEnd};
 use crate::limits;
@@ -95,8 +95,21 @@ impl Appender {
     /// Writes the header of the next frame into `frame` (which holds the whole frame, padding
     /// included) and gives its place.
     pub fn place(&mut self, meta: &FrameMeta, durable_position: u64, frame: &mut [u8]) -> Place {
+        assert_eq!(frame.len(), frame_bytes(meta.payload_length as usize));
+        self.place_beginning(meta, durable_position, frame)
+    }
+
+    /// The same for a frame of which `beginning` is the first block, or more, and the rest is on
+    /// the disk already.
+    pub fn place_beginning(
+        &mut self,
+        meta: &FrameMeta,
+        durable_position: u64,
+        beginning: &mut [u8],
+    ) -> Place {
+        let frame_bytes = frame_bytes(meta.payload_length as usize) as u64;
         assert_eq!(self.at_segment_start(), meta.kind == FrameKind::SegmentStart);
-        assert!(self.fits(frame.len() as u64), "the caller changes segments first");
+        assert!(self.fits(frame_bytes), "the caller changes segments first");
         assert!(durable_position <= self.position);
         let reached = meta.entry.map_or(self.reached, |entry| entry.reached);
         let header = FrameHeader {
@@ -112,9 +125,9 @@ impl Appender {
             revision_after: reached.revision,
         };
         let offset = self.offset;
-        self.crc = seal(&header, meta.payload_crc, self.salt, frame);
+        self.crc = seal(&header, meta.payload_crc, self.salt, beginning);
         self.position += 1;
-        self.offset += frame.len() as u64;
+        self.offset += frame_bytes;
         self.reached = reached;
         Place {
             kind: header.kind,

@@ -10,7 +10,7 @@ use super::index::check_revision;
 use super::range::answer;
 use crate::effect::Change;
 use crate::error::StoreError;
-use crate::limits::DELETE_KEY_BYTES;
+use crate::limits::{DELETE_KEY_BYTES, DELETE_OVERHEAD_BYTES};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
     Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Past,
@@ -213,7 +213,8 @@ fn check<'a, V: View>(
             Operation::DeleteRange(delete) => {
                 let mut bytes = 0;
                 looked.view.newest_in(&delete.range, &mut |record| {
-                    bytes += if record.is_tombstone() { 0 } else { record.key().len() };
+                    let live = !record.is_tombstone();
+                    bytes += if live { record.key().len() + DELETE_OVERHEAD_BYTES } else { 0 };
                 });
                 so_far.room = so_far.room.checked_sub(bytes).ok_or(StoreError::TooLarge)?;
             }

@@ -22,6 +22,7 @@ use crate::message::{Answer, Ended, Gather, Gathered, Message, Outcome};
 use crate::mvcc::{self, Evaluation};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{KeyRange, Transaction};
+use crate::sequencer::Payload;
 use crate::shard::Footprint;
 use crate::shared::Shared;
 
@@ -68,7 +69,7 @@ pub(super) enum Finished {
 pub(super) struct Results {
     pub(super) effects: Vec<Effect>,
     /// With what the log is to hold of it.
-    pub(super) deletion: Option<(Deletion, Bytes)>,
+    pub(super) deletion: Option<(Deletion, Payload)>,
     pub(super) finished: Vec<Finished>,
 }
 
@@ -365,9 +366,9 @@ fn deletions(gathered: &[(usize, Gathered)], place: usize, shared: &Shared) -> V
     let mut effects: Vec<Effect> = Vec::new();
     let mut bytes = limits::DELETE_KEY_BYTES;
     for record in records {
-        bytes += record.key().len();
+        bytes += record.key().len() + limits::DELETE_OVERHEAD_BYTES;
         if bytes > limits::DELETE_KEY_BYTES {
-            bytes = record.key().len();
+            bytes = record.key().len() + limits::DELETE_OVERHEAD_BYTES;
             effects.push(Effect { revision: shared.take_revision(), changes: Vec::new() });
         }
         let effect = effects.last_mut().expect("the first record begins one");

@@ -4,14 +4,13 @@
 //! plain data out, and may take its time. It runs before the transaction has a revision: nothing
 //! that came after may have to wait for it. What mentions the revision is made when it is known.
 
-use bytes::Bytes;
-
 use crate::effect::{Change, Deleted};
 use crate::error::StoreError;
 use crate::log::encode::encode_deletion;
 use crate::mvcc::{self, Evaluation};
 use crate::record::{Record, Revision};
 use crate::request::{KeyRange, Operation, OperationResponse, Transaction, TransactionResponse};
+use crate::sequencer::Payload;
 
 /// Stands for the revision that is taken later.
 const UNTAKEN: Revision = Revision::MAX / 2;
@@ -46,8 +45,7 @@ pub(super) struct HeavyDeletion {
     pub(super) deleted: Deleted,
     /// Everything that lives in these ends.
     pub(super) ranges: Vec<KeyRange>,
-    /// What the log is to hold.
-    pub(super) payload: Bytes,
+    pub(super) payload: Payload,
 }
 
 /// What a heavy transaction does, with its revision.
@@ -74,7 +72,8 @@ impl Heavy {
         {
             let previous = done.changes.drain(..).filter_map(|change| change.previous);
             let deleted = Deleted::new(previous.collect());
-            let payload = encode_deletion(deleted.records()).into();
+            let data = encode_deletion(deleted.records()).into();
+            let payload = Payload { data, staged: None };
             let mut ranges = Vec::new();
             deleted_ranges(&transaction, response, &mut ranges);
             done.deletion = Some(HeavyDeletion { deleted, ranges, payload });
@@ -84,6 +83,11 @@ impl Heavy {
 }
 
 impl HeavyDone {
+    /// What the log is going to hold, if that is so much that it should be written ahead.
+    pub fn payload(&mut self) -> Option<&mut Payload> {
+        self.deletion.as_mut().map(|deletion| &mut deletion.payload)
+    }
+
     /// Puts the revision in, which is taken if there is a change.
     pub(super) fn settle(self, take: impl FnOnce() -> Revision) -> Settled {
         let HeavyDone { mut result, mut visible_at, mut changes, deletion, .. } = self;

@@ -252,7 +252,15 @@ impl CoreState {
     }
 
     async fn evaluate(self: Rc<Self>, heavy: Heavy) {
-        let done = on_a_thread(move || heavy.run()).await;
+        let stager = self.journal.as_ref().and_then(Journal::stager);
+        let done = on_a_thread(move || {
+            let mut done = heavy.run();
+            if let (Some(payload), Some(stager)) = (done.payload(), stager) {
+                payload.staged = stager.stage(&payload.data);
+            }
+            done
+        });
+        let done = done.await;
         self.drive(|replica, out| replica.evaluated(done, monotonic_ms(), out));
     }
 

@@ -67,6 +67,9 @@ mod priority;
 mod probe;
 mod recovery;
 mod snapshot;
+mod staged;
+#[cfg(test)]
+mod staged_tests;
 mod state;
 mod stopped;
 #[cfg(test)]
@@ -82,4 +85,5 @@ pub use lookup::Base;
 pub use recovery::{Log, Recovery};
 pub use snapshot::{Draft, SnapshotFile, SnapshotFolder, load};
 pub(super) use snapshot::{SnapshotThread, Verification};
-pub use writer::{Durability, LogOptions, LogWriter};
+pub use staged::Stager;
+pub use writer::{Durability, LogOptions, LogWriter, StagedEntry};

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use super::disk::{LogFailure, LogWriter};
+use super::disk::{LogFailure, LogWriter, StagedEntry, Stager};
 use crate::log::frame::frame_bytes;
 use crate::log::{EncodedEntry, HardState};
 use crate::sequencer::Append;
@@ -61,6 +61,11 @@ impl Journal {
         DEPTH
     }
 
+    /// Writes large payloads ahead; none when the log is closed.
+    pub(super) fn stager(&self) -> Option<Stager> {
+        self.writer.borrow().as_ref().map(LogWriter::stager)
+    }
+
     /// Hands a batch to the log. A log that has failed takes nothing; [`durable`](Journal::durable)
     /// then tells why.
     pub(super) fn append(&self, append: Append) {
@@ -77,16 +82,18 @@ impl Journal {
         {
             return;
         }
-        let entry = EncodedEntry {
-            term: batch.term,
-            index: batch.index,
-            revision_before: batch.revision_before,
-            revision_after: batch.revision_after,
-            payload: append.data.into(),
+        let (term, index) = (batch.term, batch.index);
+        let (revision_before, revision_after) = (batch.revision_before, batch.revision_after);
+        let bytes = frame_bytes(append.data.len()) as u64;
+        let number = if let Some(staged) = append.staged {
+            let payload = append.data;
+            let entry = StagedEntry { term, index, revision_before, revision_after, payload };
+            writer.append_staged(entry, staged)
+        } else {
+            let payload = append.data.into();
+            writer.append(EncodedEntry { term, index, revision_before, revision_after, payload })
         };
-        let bytes = frame_bytes(entry.payload.len()) as u64;
-        if let Ok(number) = writer.append(entry) {
-            let index = batch.index;
+        if let Ok(number) = number {
             self.open.borrow_mut().push_back(Open { number, index, hard_state, bytes });
         }
     }

@@ -71,7 +71,7 @@ impl SegmentFile {
     }
 }
 
-fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
+pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(mode.flags()).open(path)
 }
 

@@ -16,6 +16,7 @@ use super::history_index::HistoryIndex;
 use super::prepare::{Files, Preparer};
 use super::priority::may_be_preferred;
 use super::probe::{Free, synced_writes_are_faster};
+use super::staged::Stager;
 use super::state::{Shared, Start, State};
 use super::stopped;
 use super::worker;
@@ -161,7 +162,8 @@ impl Recovery {
             .map_err(&failed)?;
         let preferred = options.prefer_threads && may_be_preferred();
         let threads = worker::spawn(&shared, options.depth, preferred).map_err(&failed)?;
-        let writer = LogWriter { shared, threads, preparer, directory: self.directory };
+        let stager = Stager { shared: Arc::clone(&shared), wal: wal.to_owned(), mode };
+        let writer = LogWriter { shared, threads, preparer, stager, directory: self.directory };
         let durability = if mode.synced { Durability::SyncedWrites } else { Durability::DataSync };
         Ok(Log { writer, history: reader, replayed, warnings, durability, preferred })
     }

@@ -6,12 +6,15 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::buffer::AlignedBuffer;
 use super::error::LogFailure;
 use super::file::SegmentFile;
 use super::history_index::HistoryIndex;
 use super::keys::{ChangedKey, changed_keys};
 use super::prepare::Command;
+use super::staged::Staged;
 use crate::limits;
 use crate::log::append::{Appender, EntryMeta, FrameMeta};
 use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
@@ -23,10 +26,17 @@ use crate::log::segment::{FORMAT_VERSION, SegmentStart};
 const POOL_BUFFERS: usize = 16;
 const POOL_BUFFER_BYTES: usize = limits::ENTRY_BYTES + BLOCK_BYTES;
 
-/// A frame that has no place yet. The payload is in `buffer`, behind room for the header.
+/// A frame that has no place yet.
 pub(super) struct Waiting {
     meta: FrameMeta,
-    buffer: AlignedBuffer,
+    contents: Contents,
+}
+
+enum Contents {
+    /// The payload, behind room for the header.
+    Frame(AlignedBuffer),
+    /// The payload is on the disk already, under this number, or has to be written after all.
+    Staged(u64, Bytes),
 }
 
 impl Waiting {
@@ -45,7 +55,19 @@ impl Waiting {
             payload_crc: payload_crc(payload),
             entry,
         };
-        Waiting { meta, buffer }
+        Waiting { meta, contents: Contents::Frame(buffer) }
+    }
+
+    /// An entry whose payload was staged under `number`.
+    pub(super) fn staged(number: u64, payload: Bytes, entry: EntryMeta) -> Waiting {
+        let meta = FrameMeta {
+            kind: FrameKind::Entry,
+            payload_length: payload.len() as u32,
+            // Known to who staged it.
+            payload_crc: 0,
+            entry: Some(entry),
+        };
+        Waiting { meta, contents: Contents::Staged(number, payload) }
     }
 }
 
@@ -55,13 +77,16 @@ pub(super) struct Write {
     pub(super) file: Arc<SegmentFile>,
     pub(super) place: Place,
     payload_length: usize,
+    /// The frame, or its beginning when the rest was staged.
     pub(super) buffer: AlignedBuffer,
+    staged: bool,
 }
 
 impl Write {
     /// The keys that the frame changes.
     pub(super) fn changed_keys(&self) -> Vec<ChangedKey> {
-        if self.place.kind != FrameKind::Entry {
+        // A staged frame's are found out when they are needed, as they are many.
+        if self.place.kind != FrameKind::Entry || self.staged {
             return Vec::new();
         }
         let payload = &self.buffer.bytes()[HEADER_BYTES..][..self.payload_length];
@@ -78,6 +103,7 @@ struct InFlight {
     place: Place,
     /// Once it is written.
     keys: Option<Vec<ChangedKey>>,
+    staged: bool,
 }
 
 pub(super) struct State {
@@ -88,6 +114,9 @@ pub(super) struct State {
     segment: Arc<SegmentFile>,
     prepared: VecDeque<Arc<SegmentFile>>,
     preparing: bool,
+    /// What the first prepared segment holds.
+    staged: Option<Staged>,
+    staged_number: u64,
     /// Making the next segment failed. Only when it is needed this is tried again.
     pub(super) prepare_failure: Option<LogFailure>,
     /// The next frame waits for a segment of so many bytes.
@@ -182,6 +211,8 @@ impl State {
             segment: start.segment,
             prepared: start.prepared.into_iter().collect(),
             preparing: false,
+            staged: None,
+            staged_number: 0,
             prepare_failure: None,
             blocked: None,
             closing: false,
@@ -219,13 +250,15 @@ impl State {
         if self.failure.is_some() || self.in_flight.len() >= limits::LOG_FRAMES_IN_FLIGHT {
             return None;
         }
+        let staged = self.settle_staged();
         let first = self.waiting.front()?;
-        let length = first.buffer.bytes().len() as u64;
+        let length = frame_bytes(first.meta.payload_length as usize) as u64;
         let spans = first.meta.entry.is_none_or(|entry| self.appender.spans(entry.revision_before));
         if self.appender.at_segment_start() {
             return Some(self.start_segment());
         }
-        if !self.appender.fits(length) || !spans {
+        let elsewhere = staged.is_some_and(|sequence| sequence != self.segment.sequence);
+        if !self.appender.fits(length) || !spans || elsewhere {
             return self.change_segment(length);
         }
         let waiting = self.waiting.pop_front()?;
@@ -246,6 +279,11 @@ impl State {
             return None;
         };
         self.blocked = None;
+        let staged = self.staged.as_ref().map(|staged| staged.sequence);
+        if staged == Some(next.sequence) && self.settle_staged() != staged {
+            // Another frame is first and needs the segment.
+            self.staged = None;
+        }
         // When even this one is too small it stays all but empty, and the next will do.
         self.appender.change_segment(next.capacity);
         assert_eq!(self.appender.segment(), next.sequence);
@@ -261,15 +299,54 @@ impl State {
         self.place(Waiting::new(FrameKind::SegmentStart, &payload, None, buffer), 0)
     }
 
+    /// If the next frame was staged: the segment that it has to be in. A frame that has lost its
+    /// segment is written as others are.
+    fn settle_staged(&mut self) -> Option<u64> {
+        let Contents::Staged(number, payload) = &self.waiting.front()?.contents else {
+            return None;
+        };
+        let staged = self.staged.as_ref().filter(|staged| staged.number == *number);
+        if let Some(staged) = staged {
+            return Some(staged.sequence);
+        }
+        let payload = payload.clone();
+        let buffer = self.take_buffer(frame_bytes(payload.len()));
+        let first = self.waiting.front_mut()?;
+        *first = Waiting::new(first.meta.kind, &payload, first.meta.entry, buffer);
+        None
+    }
+
     fn place(&mut self, mut waiting: Waiting, number: u64) -> Write {
-        let frame = waiting.buffer.bytes_mut();
-        let place = self.appender.place(&waiting.meta, self.durable_position, frame);
+        let (buffer, staged) = match waiting.contents {
+            Contents::Frame(buffer) => (buffer, false),
+            Contents::Staged(..) => {
+                let staged = self.staged.take().expect("settled just now");
+                assert_eq!(staged.payload_length, waiting.meta.payload_length);
+                waiting.meta.payload_crc = staged.payload_crc;
+                (staged.first_block, true)
+            }
+        };
+        self.place_buffer(&waiting.meta, buffer, staged, number)
+    }
+
+    fn place_buffer(
+        &mut self,
+        meta: &FrameMeta,
+        mut buffer: AlignedBuffer,
+        staged: bool,
+        number: u64,
+    ) -> Write {
+        let frame = buffer.bytes_mut();
+        let place = match staged {
+            true => self.appender.place_beginning(meta, self.durable_position, frame),
+            false => self.appender.place(meta, self.durable_position, frame),
+        };
         let position = self.appender.position();
         let segment = Arc::clone(&self.segment);
-        self.in_flight.push_back(InFlight { position, segment, number, place, keys: None });
+        self.in_flight.push_back(InFlight { position, segment, number, place, keys: None, staged });
         let file = Arc::clone(&self.segment);
-        let payload_length = waiting.meta.payload_length as usize;
-        Write { position, file, place, payload_length, buffer: waiting.buffer }
+        let payload_length = meta.payload_length as usize;
+        Write { position, file, place, payload_length, buffer, staged }
     }
 
     fn written(&mut self, write: Write, keys: Vec<ChangedKey>, history: &Mutex<HistoryIndex>) {
@@ -296,6 +373,9 @@ impl State {
                 let _ = self.prepare.send(Command::IndexKeys { sequence });
             }
             history.add(first.place, &first.keys.unwrap_or_default());
+            if first.staged {
+                history.keys_are_in_file(first.place.segment);
+            }
         }
     }
 
@@ -327,6 +407,31 @@ impl State {
         let sequence = self.segment.sequence + 1;
         // The thread ends after the writer's threads do.
         self.preparing = self.prepare.send(Command::Prepare { sequence, capacity }).is_ok();
+    }
+
+    pub(super) fn next_staged_number(&mut self) -> u64 {
+        self.staged_number += 1;
+        self.staged_number
+    }
+
+    pub(super) fn has_staged(&self) -> bool {
+        self.staged.is_some()
+    }
+
+    /// Takes the segment that is ready, for a while. No other is made meanwhile.
+    pub(super) fn borrow_prepared(&mut self) -> Option<Arc<SegmentFile>> {
+        if self.preparing || self.prepared.len() != 1 {
+            return None;
+        }
+        self.preparing = true;
+        self.prepared.pop_front()
+    }
+
+    /// A staged frame's segment is ready, and the one that was borrowed is ready behind it.
+    pub(super) fn add_staged(&mut self, segments: [Arc<SegmentFile>; 2], staged: Staged) {
+        self.preparing = false;
+        self.staged = Some(staged);
+        self.prepared.extend(segments);
     }
 
     /// A segment is ready.

@@ -5,9 +5,12 @@ use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
+
 use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
 use super::prepare::Preparer;
+use super::staged::Stager;
 use super::state::{Shared, State, Waiting};
 use super::stopped;
 use crate::limits;
@@ -15,6 +18,7 @@ use crate::log::append::EntryMeta;
 use crate::log::encode::{EncodedEntry, HardState};
 use crate::log::frame::{FrameKind, frame_bytes};
 use crate::log::replay::Reached;
+use crate::record::Revision;
 
 /// How a write becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,11 +61,22 @@ impl Default for LogOptions {
     }
 }
 
+/// An entry with a payload that is shared.
+#[derive(Debug, Clone)]
+pub struct StagedEntry {
+    pub term: u64,
+    pub index: u64,
+    pub revision_before: Revision,
+    pub revision_after: Revision,
+    pub payload: Bytes,
+}
+
 /// Appends to the log. Dropping it waits until everything appended has been written.
 pub struct LogWriter {
     pub(super) shared: Arc<Shared>,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) preparer: Preparer,
+    pub(super) stager: Stager,
     /// Stays locked until the threads have ended.
     pub(super) directory: DataDirectory,
 }
@@ -77,6 +92,21 @@ impl LogWriter {
             Reached { index: entry.index, term: entry.term, revision: entry.revision_after };
         let meta = EntryMeta { revision_before: entry.revision_before, reached };
         self.submit(FrameKind::Entry, &entry.payload, Some(meta))
+    }
+
+    /// Appends an entry whose payload was [staged](Stager::stage) under `number`. When that turns
+    /// out to be of no use after all it is written as others are.
+    pub fn append_staged(&mut self, entry: StagedEntry, number: u64) -> Result<u64, LogFailure> {
+        assert!(entry.payload.len() <= limits::LOG_PAYLOAD_BYTES);
+        let reached =
+            Reached { index: entry.index, term: entry.term, revision: entry.revision_after };
+        let meta = EntryMeta { revision_before: entry.revision_before, reached };
+        self.push(Waiting::staged(number, entry.payload, meta))
+    }
+
+    /// Writes large payloads ahead of their frames.
+    pub fn stager(&self) -> Stager {
+        self.stager.clone()
     }
 
     /// Appends raft's hard state; numbered like a batch.
@@ -175,7 +205,10 @@ impl LogWriter {
             state.take_buffer(frame_bytes(payload.len()))
         };
         // Copying and the checksum stay outside of the lock.
-        let waiting = Waiting::new(kind, payload, entry, buffer);
+        self.push(Waiting::new(kind, payload, entry, buffer))
+    }
+
+    fn push(&mut self, waiting: Waiting) -> Result<u64, LogFailure> {
         let mut state = self.shared.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
