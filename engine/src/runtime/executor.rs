@@ -20,6 +20,11 @@ const IO_MEMORY_BYTES: usize = 256 << 10;
 /// costs nothing. A single core has nobody to look out for.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 
+/// How long a core that always has something to do (a slice of a large read follows another) may
+/// go on without looking for what came over sockets and from the log. Left alone, glommio looks
+/// every 100 milliseconds.
+const LOOK_AT_IO_EVERY: Duration = Duration::from_micros(500);
+
 /// What a store needs to know to start.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -130,6 +135,7 @@ impl Opened {
             let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
                 .name(&format!("mainstay-{number}"))
                 .io_memory(IO_MEMORY_BYTES)
+                .preempt_timer(LOOK_AT_IO_EVERY)
                 .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
                 .spawn(move || async move {
                     // A task that panics unwinds through its executor: the other cores can't go on
