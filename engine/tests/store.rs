@@ -410,6 +410,76 @@ fn a_quota_refuses_what_adds_until_there_is_room() {
 }
 
 #[test]
+fn very_many_keys_end_at_one_revision_while_others_go_on() {
+    // Enough to be written to the disk before the deletion has its place in the log.
+    const KEYS: usize = 45_000;
+    let directory = Scratch::new("bulk");
+    let bulk = || KeyRange::prefix(b"/bulk/");
+    for cores in [1, 2] {
+        on_core_0(&directory, cores, move |store| async move {
+            let open = Rc::new(RefCell::new(0));
+            for number in 0..KEYS {
+                while *open.borrow() >= 512 {
+                    timer::sleep(Duration::from_micros(200)).await;
+                }
+                *open.borrow_mut() += 1;
+                let (store, open) = (store.clone(), Rc::clone(&open));
+                spawn_local(async move {
+                    write(&store, &format!("/bulk/{number:050}"), "x").await;
+                    *open.borrow_mut() -= 1;
+                });
+            }
+            while *open.borrow() > 0 {
+                timer::sleep(Duration::from_millis(1)).await;
+            }
+            let done = Rc::new(RefCell::new(false));
+            let others = Rc::new(RefCell::new(0));
+            let (writer, stop, counter) = (store.clone(), Rc::clone(&done), Rc::clone(&others));
+            spawn_local(async move {
+                while !*stop.borrow() {
+                    write(&writer, "/other", "x").await;
+                    *counter.borrow_mut() += 1;
+                }
+            });
+            let request = WatchRequest {
+                range: KeyRange::prefix(format!("/bulk/{:048}", 7).as_bytes()),
+                start_revision: 0,
+                previous: true,
+                no_put: false,
+                no_delete: false,
+            };
+            let mut watcher = store.watch(request).await.expect("a watch");
+            let delete = DeleteRange { range: bulk(), previous: false };
+            let delete = Transaction::of(Operation::DeleteRange(delete));
+            let response = store.transact(delete).await.expect("a deletion");
+            let OperationResponse::DeleteRange { deleted, .. } = response.responses[0] else {
+                panic!("{response:?}")
+            };
+            assert_eq!(deleted, KEYS);
+            assert!(*others.borrow() > 1, "others went on");
+            // While the shards still mark the keys.
+            let (before, after) = (response.revision - 1, response.revision);
+            for (revision, expected) in [(after, 0), (before, KEYS)] {
+                let mut request = RangeRequest::new(bulk());
+                (request.revision, request.count_only) = (revision, true);
+                assert_eq!(store.range(request).await.expect("a count").count, expected);
+            }
+            let events = watcher.next(1 << 20).await.expect("events");
+            assert_eq!((events.events.len(), events.revision >= after), (100, true));
+            for event in &events.events {
+                assert!(event.record.is_tombstone() && event.record.mod_revision() == after);
+                assert_eq!(event.previous.as_ref().map(|record| record.value()), Some(&b"x"[..]));
+            }
+            *done.borrow_mut() = true;
+        });
+        on_core_0(&directory, 2, move |store| async move {
+            assert_eq!(read(&store, bulk()).await, []);
+            assert_eq!(read(&store, single("/other")).await.len(), 1);
+        });
+    }
+}
+
+#[test]
 fn compaction_forgets_history_and_keeps_the_newest() {
     let directory = Scratch::new("compaction");
     on_core_0(&directory, 2, |store| async move {
