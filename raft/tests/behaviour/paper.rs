@@ -399,8 +399,10 @@ fn dissertation_6_4_a_read_needs_an_entry_of_the_term_and_a_quorum() {
         cluster.deliver_one();
     }
     cluster.node(1).read_index(2).unwrap();
-    assert!(cluster.node(1).ready().reads.is_empty(), "nothing of this term is committed");
+    cluster.ready(1);
+    assert!(!cluster.told.contains("reads"), "nothing of this term is committed");
     cluster.settle();
+    assert!(cluster.told.contains("1 reads 2 at 1"), "{}", cluster.told);
 }
 
 #[test]

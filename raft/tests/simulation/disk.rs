@@ -64,6 +64,10 @@ impl Write {
             parts: ready.snapshot_parts.clone(),
         }
     }
+
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
