@@ -14,6 +14,7 @@ mod import;
 mod log;
 mod progress;
 mod schema;
+mod snapshot;
 mod state;
 
 #[derive(Parser)]
@@ -32,6 +33,9 @@ enum Command {
     /// Look at the log of a data directory.
     #[command(subcommand)]
     Log(log::Command),
+    /// Look at the snapshots of a data directory.
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// The table of the built-in Kubernetes types.
     #[command(subcommand)]
     Schema(schema::Command),
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Import(import) => import.run(),
         Command::Export(export) => export.run(),
         Command::Log(command) => log::run(command),
+        Command::Snapshot(command) => snapshot::run(command),
         Command::Schema(command) => schema::run(command).map_err(Failure::from),
     };
     match result {

@@ -6,11 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use bytes::Bytes;
+use mainstay_engine::Record;
 use mainstay_engine::effect::{Batch, Control, Item};
 use mainstay_engine::lease::LeaseTable;
-use mainstay_engine::log::replay::{Commitment, Reached};
-use mainstay_engine::runtime::disk::{DataDirectory, offline};
-use mainstay_engine::{Record, Revision};
+use mainstay_engine::log::replay::{Behind, Reached};
+use mainstay_engine::runtime::disk::offline::{IdleDirectory, Snapshot};
+use mainstay_engine::snapshot::{Document, LeaseRow, SnapshotError};
 
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -21,7 +22,6 @@ pub(crate) struct State {
     records: HashSet<ByKey>,
     pub(crate) leases: LeaseTable,
     pub(crate) documents: BTreeMap<Bytes, Bytes>,
-    pub(crate) compacted: Revision,
     pub(crate) reached: Reached,
 }
 
@@ -49,20 +49,55 @@ impl Hash for ByKey {
 }
 
 impl State {
-    /// Reads a data directory that is there. Takes the memory that its live keys and values take.
+    /// Reads a data directory that no server uses. Takes the memory of its live keys and values.
     pub(crate) fn read(path: &Path) -> Result<State, Failure> {
-        // Refuses, in words, what is no data directory, and one that is in use.
-        drop(offline::Frames::open(path)?);
-        let mut recovery = DataDirectory::open(path)?.recover(Commitment::EveryEntry)?;
-        let mut progress = Progress::new("reading the log");
+        let directory = IdleDirectory::open(path)?;
         let mut state = State::default();
-        while let Some(batch) = recovery.next_batch()? {
+        let behind = state.newest_snapshot(&directory)?;
+        let mut batches = directory.batches(behind)?;
+        let mut progress = Progress::new("reading the log");
+        while let Some(batch) = batches.next_batch()? {
             state.apply(&batch);
-            let (done, total) = recovery.progress();
+            let (done, total) = batches.progress();
             progress.show(done, total);
         }
         progress.end();
         Ok(state)
+    }
+
+    /// Takes over what the newest snapshot holds, if there is one. Gives what the log goes on with.
+    fn newest_snapshot(&mut self, directory: &IdleDirectory) -> Result<Behind, Failure> {
+        for index in directory.snapshots()? {
+            let mut loaded = State::default();
+            match directory.snapshot(index).and_then(|snapshot| loaded.load(&snapshot)) {
+                Ok(behind) => {
+                    *self = loaded;
+                    return Ok(behind);
+                }
+                // An older one will do, or the log alone, as long as the log reaches back to it.
+                Err(error) => eprintln!("warning: {error}; going further back"),
+            }
+        }
+        Ok(Behind::default())
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<Behind, SnapshotError> {
+        let header = snapshot.layout().header;
+        let total = snapshot.layout().footer.file_bytes;
+        let mut progress = Progress::new("reading the snapshot");
+        snapshot.entries(|entry| self.install(entry.record), |done| progress.show(done, total))?;
+        for LeaseRow { id, ttl, remaining } in snapshot.leases()? {
+            self.leases.apply(&Control::LeaseGrant { id, ttl }, 0);
+            let remaining = vec![(id, remaining)];
+            self.leases.apply(&Control::LeaseCheckpoint { remaining }, 0);
+        }
+        for Document { name, content } in snapshot.documents()? {
+            self.documents.insert(name, content);
+        }
+        progress.end();
+        let (index, term, revision) = (header.index, header.term, header.revision);
+        self.reached = Reached { index, term, revision };
+        Ok(self.reached)
     }
 
     /// The live records, in no particular order.
@@ -96,12 +131,8 @@ impl State {
 
     fn control(&mut self, control: &Control) {
         self.leases.apply(control, 0);
-        match control {
-            Control::Compact { revision } => self.compacted = self.compacted.max(*revision),
-            Control::Document { name, content } => {
-                self.documents.insert(name.clone(), content.clone());
-            }
-            _ => {}
+        if let Control::Document { name, content } = control {
+            self.documents.insert(name.clone(), content.clone());
         }
     }
 }

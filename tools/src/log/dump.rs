@@ -7,7 +7,7 @@ use mainstay_engine::effect::Item;
 use mainstay_engine::log::decode::decode;
 use mainstay_engine::log::frame::FrameKind;
 use mainstay_engine::log::scan::ScannedFrame;
-use mainstay_engine::runtime::disk::offline::Frames;
+use mainstay_engine::runtime::disk::offline::IdleDirectory;
 
 use super::{Common, Output, line};
 use crate::failure::Failure;
@@ -29,7 +29,8 @@ pub(crate) struct Dump {
 
 impl Dump {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let mut frames = Frames::open(&self.common.data_dir)?;
+        let directory = IdleDirectory::open(&self.common.data_dir)?;
+        let mut frames = directory.frames()?;
         let mut output = BufWriter::new(io::stdout().lock());
         while let Some(frame) = frames.next_frame()? {
             let written = self.frame(&frame, &mut output)?;

@@ -7,7 +7,7 @@ use mainstay_engine::log::decode::{decode, decode_hard_state};
 use mainstay_engine::log::frame::FrameKind;
 use mainstay_engine::log::scan::ScannedFrame;
 use mainstay_engine::log::segment::file_name;
-use mainstay_engine::runtime::disk::offline::Frames;
+use mainstay_engine::runtime::disk::offline::IdleDirectory;
 use serde_json::json;
 
 use super::{Common, Output};
@@ -38,7 +38,8 @@ struct Seen {
 
 impl Verify {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let mut frames = Frames::open(&self.common.data_dir)?;
+        let directory = IdleDirectory::open(&self.common.data_dir)?;
+        let mut frames = directory.frames()?;
         let mut progress = Progress::new("verifying");
         let mut seen = Seen::default();
         while let Some(frame) = frames.next_frame()? {
