@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
+use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion};
 use mainstay_proto::kv::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, RangeRequest, RangeResponse, Request, RequestOp, TxnRequest, TxnResponse,
@@ -368,4 +369,109 @@ fn a_damaged_snapshot_is_refused_and_leaves_nothing_behind() {
     let before = look_at(&server.etcd);
     let moved = Mainstay::store(Path::new(&path("to")), &["--cores=2"]);
     assert_eq!(look_at(&moved.etcd), before);
+}
+
+/// A version for a database that is made by hand.
+#[derive(Debug)]
+struct Version(KeyValue);
+
+impl KeyVersion for Version {
+    fn key(&self) -> &[u8] {
+        &self.0.key
+    }
+    fn value(&self) -> &[u8] {
+        &self.0.value
+    }
+    fn create_revision(&self) -> i64 {
+        self.0.create_revision
+    }
+    fn mod_revision(&self) -> i64 {
+        self.0.mod_revision
+    }
+    fn version(&self) -> i64 {
+        self.0.version
+    }
+    fn lease(&self) -> i64 {
+        self.0.lease
+    }
+}
+
+/// An etcd that has been written to for years: its keys' revisions are billions apart, which is
+/// more than a segment of the log may span.
+#[test]
+fn keys_of_very_different_age_are_found() {
+    let version = |key: &str, mod_revision: i64, version: i64| {
+        Version(KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            create_revision: if version == 0 { 0 } else { mod_revision.min(3) },
+            mod_revision,
+            version,
+            value: if version == 0 {
+                Bytes::new()
+            } else {
+                format!("{key} at {mod_revision}").into()
+            },
+            lease: 0,
+        })
+    };
+    let compacted = 90_000_000_000;
+    let live = [("a", 3), ("b", 9_000_000_000), ("c", 40_000_000_000), ("d", compacted)];
+    let mut versions: Vec<Version> =
+        live.iter().map(|&(key, revision)| version(key, revision, 1)).collect();
+    // All of them change after the compaction, so that older reads are answered from the log.
+    for (number, (key, _)) in (1..).zip(live) {
+        versions.push(version(key, compacted + number, i64::from(key != "b") * 2));
+    }
+    let revision = compacted + 4;
+    let facts = Facts { revision, compacted, ..Facts::default() };
+    let contents = Contents::new(&facts, versions);
+    let plan = contents.plan();
+    let mut chunks = Chunks::new(contents.into(), plan);
+    let mut file = Vec::new();
+    while let Some(chunk) = chunks.next_chunk(1 << 20) {
+        file.extend_from_slice(&chunk);
+    }
+    let work = Directory::new();
+    let path = |name: &str| text(&work.path().join(name)).to_owned();
+    std::fs::write(path("old.db"), &file).expect("written");
+    tool(&["import", "--from", &path("old.db"), "--data-dir", &path("data")]);
+    let verified = tool(&["log", "verify", "--data-dir", &path("data")]);
+    assert!(verified.contains("the log is intact"), "{verified}");
+    for cores in ["--cores=1", "--cores=2"] {
+        let server = Mainstay::store(Path::new(&path("data")), &[cores]);
+        block_on(async {
+            let client = Client::connect(&server.etcd).await;
+            let seen = look(&client).await;
+            assert_eq!((seen.revision, seen.keys.len()), (revision, 3));
+            for older in compacted..revision {
+                let read = keys_at(&client, older).await.expect("not compacted");
+                let changed = (older - compacted) as usize;
+                let mut expected: Vec<(String, i64)> = Vec::new();
+                for (number, (key, before)) in live.iter().enumerate() {
+                    let now =
+                        if number < changed { compacted + 1 + number as i64 } else { *before };
+                    if number >= changed || *key != "b" {
+                        expected.push(((*key).to_owned(), now));
+                    }
+                }
+                let found: Vec<(String, i64)> = read
+                    .kvs
+                    .iter()
+                    .map(|kv| {
+                        assert_eq!(
+                            kv.value,
+                            format!("{} at {}", text_of(&kv.key), kv.mod_revision)
+                        );
+                        (text_of(&kv.key), kv.mod_revision)
+                    })
+                    .collect();
+                assert_eq!(found, expected, "at revision {older}");
+            }
+        });
+        assert!(server.stop().success());
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }

@@ -3,20 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use clap::Args;
-use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion};
+use mainstay_bbolt::etcd::write::{Contents, Facts, KeyVersion};
 use mainstay_bbolt::etcd::{Auth, Lease, document};
 use mainstay_engine::Record;
 
-use crate::download;
 use crate::failure::Failure;
-use crate::files::Draft;
+use crate::files;
 use crate::progress::{Progress, rate};
+use crate::remote::{self, Access};
 use crate::state::State;
-
-/// Bytes made and written at once.
-const CHUNK_BYTES: usize = 1 << 20;
 
 #[derive(Args)]
 #[group(id = "source", required = true, multiple = false)]
@@ -24,7 +20,7 @@ pub(crate) struct Source {
     /// The data directory of a server that does not run
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A running server, as in 127.0.0.1:2379
+    /// A running server, as in https://127.0.0.1:2379
     #[arg(long, value_name = "URL")]
     endpoints: Option<String>,
 }
@@ -33,6 +29,8 @@ pub(crate) struct Source {
 pub(crate) struct Export {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    access: Access,
     /// Where to write the snapshot file; nothing may be there
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -40,12 +38,12 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let Export { source, to } = self;
+        let Export { source, access, to } = self;
         match (source.data_dir, source.endpoints) {
             (Some(directory), _) => write(&directory, &to),
             (None, Some(endpoint)) => {
                 let progress = Progress::new("");
-                let bytes = download::snapshot(&endpoint, &to)?;
+                let bytes = remote::snapshot(&endpoint, &access, &to)?;
                 println!("{}: {}", to.display(), rate(bytes, progress.end()));
                 Ok(())
             }
@@ -55,30 +53,18 @@ impl Export {
 }
 
 fn write(directory: &Path, to: &Path) -> Result<(), Failure> {
-    let mut draft = Draft::create(to)?;
+    let progress = Progress::new("");
     let state = State::read(directory)?;
     let facts = facts(&state)?;
     let contents = Contents::new(&facts, state.into_records().map(Version).collect());
     let keys = contents.version_count();
-    let plan = contents.plan();
-    let mut chunks = Chunks::new(Arc::new(contents), plan);
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut progress = Progress::new("writing");
-    let mut written = 0;
-    while let Some(chunk) = chunks.next_chunk(CHUNK_BYTES) {
-        context.update(&chunk);
-        draft.write(&chunk)?;
-        written += chunk.len() as u64;
-        progress.show(written, plan.file_bytes());
-    }
-    draft.write(context.finish().as_ref())?;
-    draft.complete()?;
+    let bytes = files::write_database(to, Arc::new(contents))?;
     println!(
         "{}: {keys} keys and {} leases at revision {}, {}",
         to.display(),
         facts.leases.len(),
         facts.revision,
-        rate(written, progress.end())
+        rate(bytes, progress.end())
     );
     Ok(())
 }

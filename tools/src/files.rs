@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use mainstay_bbolt::etcd::write::{Chunks, Contents, KeyVersion};
 use mainstay_bbolt::reader::{FileSource, Source};
 
 use crate::failure::Failure;
@@ -12,6 +14,9 @@ use crate::progress::Progress;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
+
+/// Bytes of a database made and written at once.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Bytes of the checksum that `etcdctl snapshot save` puts behind a database.
 const SUM_BYTES: u64 = 32;
@@ -47,6 +52,36 @@ impl Draft {
         fs::rename(&self.draft, &self.path).map_err(Failure::file("renaming", &self.draft))?;
         sync_parent(&self.path)
     }
+}
+
+impl Drop for Draft {
+    /// Nobody wants half of it. There is nothing to remove once it has its name.
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.draft);
+    }
+}
+
+/// Writes a database with its checksum at the end. Gives the length.
+pub(crate) fn write_database<V: KeyVersion>(
+    path: &Path,
+    contents: Arc<Contents<V>>,
+) -> Result<u64, Failure> {
+    let mut draft = Draft::create(path)?;
+    let plan = contents.plan();
+    let mut chunks = Chunks::new(contents, plan);
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut progress = Progress::new("writing");
+    let mut written = 0;
+    while let Some(chunk) = chunks.next_chunk(WRITE_BYTES) {
+        context.update(&chunk);
+        draft.write(&chunk)?;
+        written += chunk.len() as u64;
+        progress.show(written, plan.file_bytes());
+    }
+    draft.write(context.finish().as_ref())?;
+    draft.complete()?;
+    progress.end();
+    Ok(written + SUM_BYTES)
 }
 
 /// A path in the same folder, with more at the end of its name.

@@ -6,13 +6,13 @@ use clap::{Parser, Subcommand};
 
 use failure::Failure;
 
-mod download;
 mod export;
 mod failure;
 mod files;
 mod import;
 mod log;
 mod progress;
+mod remote;
 mod schema;
 mod snapshot;
 mod state;

@@ -14,6 +14,7 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::files::{beside, sync_parent};
 use crate::progress::rate;
+use crate::remote::Access;
 use load::Loaded;
 use source::Database;
 
@@ -23,7 +24,7 @@ pub(crate) struct From {
     /// A file of `etcdctl snapshot save`, or the data directory of an etcd that does not run
     #[arg(long, value_name = "PATH")]
     from: Option<PathBuf>,
-    /// A running etcd, as in 127.0.0.1:2379
+    /// A running etcd, as in https://127.0.0.1:2379
     #[arg(long, value_name = "URL")]
     endpoints: Option<String>,
 }
@@ -32,6 +33,8 @@ pub(crate) struct From {
 pub(crate) struct Import {
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    access: Access,
     /// The data directory to make; nothing may be there
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
@@ -70,7 +73,9 @@ impl Import {
         create_directory(draft)?;
         let database = match (&self.from.from, &self.from.endpoints) {
             (Some(path), _) => Database::find(path, self.skip_hash_check)?,
-            (None, Some(endpoint)) => Database::fetch(endpoint, &draft.join("download"))?,
+            (None, Some(endpoint)) => {
+                Database::fetch(endpoint, &self.access, &draft.join("download"))?
+            }
             (None, None) => return Err(Failure::other("give --from or --endpoints")),
         };
         let data = draft.join("data");

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use mainstay_bbolt::reader::{FileSource, Source};
 
-use crate::download;
 use crate::failure::Failure;
 use crate::files::{check_sum, has_sum};
+use crate::remote::{self, Access};
 
 /// The database in an etcd's data directory.
 const IN_DIRECTORY: &str = "member/snap/db";
@@ -33,10 +33,10 @@ impl Database {
         Ok(database)
     }
 
-    /// A snapshot that a running server sends, kept in `path`.
-    pub(super) fn fetch(endpoint: &str, path: &Path) -> Result<Database, Failure> {
-        download::snapshot(endpoint, path)?;
-        Database::open(path.to_owned())
+    /// What a running server has, kept in `path`.
+    pub(super) fn fetch(endpoint: &str, access: &Access, path: &Path) -> Result<Database, Failure> {
+        let note = remote::everything(endpoint, access, path)?;
+        Ok(Database { note, ..Database::open(path.to_owned())? })
     }
 
     fn of_directory(directory: &Path) -> Result<Database, Failure> {
