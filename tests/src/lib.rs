@@ -5,6 +5,7 @@ pub mod etcdctl;
 pub mod grpc;
 pub mod http;
 pub mod kubectl;
+pub mod migration;
 pub mod process;
 pub mod raw;
 pub mod tls;

@@ -3,154 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use bytes::Bytes;
-use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion};
-use mainstay_proto::kv::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, Request, RequestOp, TxnRequest, TxnResponse,
-};
-use mainstay_proto::lease::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-};
-use mainstay_proto::watch::{WatchCreateRequest, WatchRequest, WatchRequestUnion, WatchResponse};
 use mainstay_proto::{Event, KeyValue};
 use mainstay_tests::etcd::{self, Etcd};
 use mainstay_tests::etcdctl::Etcdctl;
-use mainstay_tests::grpc::{Client, Failure, block_on};
-use mainstay_tests::process::{Directory, Mainstay, mainstayctl};
-
-const WATCH: &str = "/etcdserverpb.Watch/Watch";
-
-/// A lease: id, seconds granted, the keys that hang on it.
-type Lease = (i64, i64, Vec<Bytes>);
-
-/// Everything that a client can see of a store.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    revision: i64,
-    keys: Vec<KeyValue>,
-    leases: Vec<Lease>,
-}
-
-/// All keys at a revision; 0 for the newest.
-async fn keys_at(client: &Client, revision: i64) -> Result<RangeResponse, Failure> {
-    let everything = RangeRequest {
-        key: Bytes::from_static(b"\0"),
-        range_end: Bytes::from_static(b"\0"),
-        revision,
-        ..RangeRequest::default()
-    };
-    client.unary("/etcdserverpb.KV/Range", &everything).await
-}
-
-async fn look(client: &Client) -> Seen {
-    let read = keys_at(client, 0).await.expect("a range");
-    let listed: LeaseLeasesResponse = client
-        .unary("/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {})
-        .await
-        .expect("leases");
-    let mut leases = Vec::new();
-    for lease in listed.leases {
-        let request = LeaseTimeToLiveRequest { id: lease.id, keys: true };
-        let status: LeaseTimeToLiveResponse =
-            client.unary("/etcdserverpb.Lease/LeaseTimeToLive", &request).await.expect("a lease");
-        assert!(status.ttl > 0 && status.ttl <= status.granted_ttl, "{status:?}");
-        let mut keys = status.keys;
-        keys.sort();
-        leases.push((status.id, status.granted_ttl, keys));
-    }
-    leases.sort();
-    Seen { revision: read.header.expect("a header").revision, keys: read.kvs, leases }
-}
-
-fn look_at(address: &str) -> Seen {
-    block_on(async { look(&Client::connect(address).await).await })
-}
-
-/// All events from a revision on, up to another one.
-async fn events(client: &Client, from: i64, upto: i64) -> Vec<Event> {
-    let create = WatchCreateRequest {
-        key: Bytes::from_static(b"\0"),
-        range_end: Bytes::from_static(b"\0"),
-        start_revision: from,
-        prev_kv: true,
-        ..WatchCreateRequest::default()
-    };
-    let request = WatchRequest { request_union: Some(WatchRequestUnion::Create(create)) };
-    let mut stream = client.stream_with(WATCH, &request).await;
-    let mut events: Vec<Event> = Vec::new();
-    while events.last().and_then(|event| event.kv.as_ref()).is_none_or(|kv| kv.mod_revision < upto)
-    {
-        let response: WatchResponse = stream.next().await.expect("the watch goes on");
-        assert!(!response.canceled, "{response:?}");
-        events.extend(response.events);
-    }
-    events
-}
-
-/// Writes a little of everything: values small, empty and large, versions, deletions, leases,
-/// transactions with several keys, and names as a Kubernetes API server has them.
-async fn fill(client: &Client) {
-    let put = async |key: String, value: Vec<u8>, lease: i64| {
-        let request =
-            PutRequest { key: key.into(), value: value.into(), lease, ..PutRequest::default() };
-        let _: PutResponse = client.unary("/etcdserverpb.KV/Put", &request).await.expect("a put");
-    };
-    for (id, ttl) in [(7, 3_600), (i64::MAX - 3, 100_000)] {
-        let request = LeaseGrantRequest { id, ttl };
-        let _: LeaseGrantResponse =
-            client.unary("/etcdserverpb.Lease/LeaseGrant", &request).await.expect("a grant");
-    }
-    for number in 0..300 {
-        let name = format!("/registry/pods/namespace-{}/pod-{number}", number % 7);
-        put(name, vec![b'x'; number * 13 % 5_000], 0).await;
-    }
-    for number in 0..50 {
-        put(format!("/registry/masterleases/{}", number % 5), b"again".to_vec(), 7).await;
-        put("/registry/events/e".to_owned(), vec![number; 3], i64::MAX - 3).await;
-    }
-    put("/empty".to_owned(), Vec::new(), 0).await;
-    put("/large".to_owned(), vec![0xfe; 1_400_000], 0).await;
-    let operations = |values: &[&'static str]| TxnRequest {
-        success: values
-            .iter()
-            .map(|key| RequestOp {
-                request: Some(Request::Put(PutRequest {
-                    key: (*key).into(),
-                    value: "of a transaction".into(),
-                    ..PutRequest::default()
-                })),
-            })
-            .collect(),
-        ..TxnRequest::default()
-    };
-    let request = operations(&["/txn/c", "/txn/a", "/txn/b"]);
-    let _: TxnResponse = client.unary("/etcdserverpb.KV/Txn", &request).await.expect("a txn");
-    delete(client, "/registry/pods/namespace-3/", "/registry/pods/namespace-30").await;
-    put("/registry/pods/namespace-3/pod-3".to_owned(), b"born again".to_vec(), 0).await;
-    delete(client, "/empty", "").await;
-}
-
-/// Compacts in the middle, and writes on. Gives the revision compacted to.
-async fn compact_and_go_on(client: &Client) -> i64 {
-    let revision = look(client).await.revision - 120;
-    let request = CompactionRequest { revision, physical: true };
-    let _: CompactionResponse =
-        client.unary("/etcdserverpb.KV/Compact", &request).await.expect("a compaction");
-    delete(client, "/registry/pods/namespace-5/", "/registry/pods/namespace-50").await;
-    revision
-}
-
-async fn delete(client: &Client, key: &'static str, range_end: &'static str) {
-    let request = DeleteRangeRequest {
-        key: key.into(),
-        range_end: range_end.into(),
-        ..DeleteRangeRequest::default()
-    };
-    let _: DeleteRangeResponse =
-        client.unary("/etcdserverpb.KV/DeleteRange", &request).await.expect("a deletion");
-}
+use mainstay_tests::grpc::{Client, block_on};
+use mainstay_tests::migration::{
+    Seen, compact_and_go_on, delete, events, fill, keys_at, look, look_at, refused, text, tool,
+};
+use mainstay_tests::process::{Directory, Mainstay};
 
 /// Runs etcdctl without a server.
 #[track_caller]
@@ -164,10 +24,6 @@ fn etcdctl(arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "etcdctl {arguments:?}: {said}{errors}");
     said
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a readable path")
 }
 
 /// Saves a snapshot of a server, checks it as etcdctl does, and starts a real etcd from it.
@@ -220,24 +76,6 @@ fn an_empty_store_is_a_snapshot_too() {
     let etcd = etcd_from_snapshot(&server.etcd, other.path());
     let after = look_at(&etcd.address);
     assert_eq!((after.revision, after.keys.len(), after.leases.len()), (1, 0, 0));
-}
-
-/// Runs mainstayctl; gives what it said on both outputs.
-#[track_caller]
-fn tool(arguments: &[&str]) -> String {
-    let output = Command::new(mainstayctl()).args(arguments).output().expect("mainstayctl runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "mainstayctl {arguments:?}: {said}{errors}");
-    said + &errors
-}
-
-/// Runs mainstayctl, which must refuse; gives its words.
-#[track_caller]
-fn refused(arguments: &[&str]) -> String {
-    let output = Command::new(mainstayctl()).args(arguments).output().expect("mainstayctl runs");
-    assert!(!output.status.success(), "mainstayctl {arguments:?} succeeded");
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What an etcd shows: now, and in its history from `compacted` on.
@@ -369,109 +207,4 @@ fn a_damaged_snapshot_is_refused_and_leaves_nothing_behind() {
     let before = look_at(&server.etcd);
     let moved = Mainstay::store(Path::new(&path("to")), &["--cores=2"]);
     assert_eq!(look_at(&moved.etcd), before);
-}
-
-/// A version for a database that is made by hand.
-#[derive(Debug)]
-struct Version(KeyValue);
-
-impl KeyVersion for Version {
-    fn key(&self) -> &[u8] {
-        &self.0.key
-    }
-    fn value(&self) -> &[u8] {
-        &self.0.value
-    }
-    fn create_revision(&self) -> i64 {
-        self.0.create_revision
-    }
-    fn mod_revision(&self) -> i64 {
-        self.0.mod_revision
-    }
-    fn version(&self) -> i64 {
-        self.0.version
-    }
-    fn lease(&self) -> i64 {
-        self.0.lease
-    }
-}
-
-/// An etcd that has been written to for years: its keys' revisions are billions apart, which is
-/// more than a segment of the log may span.
-#[test]
-fn keys_of_very_different_age_are_found() {
-    let version = |key: &str, mod_revision: i64, version: i64| {
-        Version(KeyValue {
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            create_revision: if version == 0 { 0 } else { mod_revision.min(3) },
-            mod_revision,
-            version,
-            value: if version == 0 {
-                Bytes::new()
-            } else {
-                format!("{key} at {mod_revision}").into()
-            },
-            lease: 0,
-        })
-    };
-    let compacted = 90_000_000_000;
-    let live = [("a", 3), ("b", 9_000_000_000), ("c", 40_000_000_000), ("d", compacted)];
-    let mut versions: Vec<Version> =
-        live.iter().map(|&(key, revision)| version(key, revision, 1)).collect();
-    // All of them change after the compaction, so that older reads are answered from the log.
-    for (number, (key, _)) in (1..).zip(live) {
-        versions.push(version(key, compacted + number, i64::from(key != "b") * 2));
-    }
-    let revision = compacted + 4;
-    let facts = Facts { revision, compacted, ..Facts::default() };
-    let contents = Contents::new(&facts, versions);
-    let plan = contents.plan();
-    let mut chunks = Chunks::new(contents.into(), plan);
-    let mut file = Vec::new();
-    while let Some(chunk) = chunks.next_chunk(1 << 20) {
-        file.extend_from_slice(&chunk);
-    }
-    let work = Directory::new();
-    let path = |name: &str| text(&work.path().join(name)).to_owned();
-    std::fs::write(path("old.db"), &file).expect("written");
-    tool(&["import", "--from", &path("old.db"), "--data-dir", &path("data")]);
-    let verified = tool(&["log", "verify", "--data-dir", &path("data")]);
-    assert!(verified.contains("the log is intact"), "{verified}");
-    for cores in ["--cores=1", "--cores=2"] {
-        let server = Mainstay::store(Path::new(&path("data")), &[cores]);
-        block_on(async {
-            let client = Client::connect(&server.etcd).await;
-            let seen = look(&client).await;
-            assert_eq!((seen.revision, seen.keys.len()), (revision, 3));
-            for older in compacted..revision {
-                let read = keys_at(&client, older).await.expect("not compacted");
-                let changed = (older - compacted) as usize;
-                let mut expected: Vec<(String, i64)> = Vec::new();
-                for (number, (key, before)) in live.iter().enumerate() {
-                    let now =
-                        if number < changed { compacted + 1 + number as i64 } else { *before };
-                    if number >= changed || *key != "b" {
-                        expected.push(((*key).to_owned(), now));
-                    }
-                }
-                let found: Vec<(String, i64)> = read
-                    .kvs
-                    .iter()
-                    .map(|kv| {
-                        assert_eq!(
-                            kv.value,
-                            format!("{} at {}", text_of(&kv.key), kv.mod_revision)
-                        );
-                        (text_of(&kv.key), kv.mod_revision)
-                    })
-                    .collect();
-                assert_eq!(found, expected, "at revision {older}");
-            }
-        });
-        assert!(server.stop().success());
-    }
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }

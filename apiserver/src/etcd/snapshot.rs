@@ -16,7 +16,7 @@ use http::Response;
 use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion, STORAGE_VERSION};
 use mainstay_bbolt::etcd::{Auth, Lease, Member};
 use mainstay_engine::request::{KeyRange, RangeRequest};
-use mainstay_engine::runtime::blocking;
+use mainstay_engine::runtime::{blocking, spawn_local};
 use mainstay_engine::{LeaseId, Record, StoreError};
 use mainstay_proto::maintenance::{SnapshotRequest, SnapshotResponse};
 
@@ -179,20 +179,20 @@ impl File {
         }
     }
 
-    /// The next piece; the checksum is the last one.
-    fn next(mut self) -> (File, Option<Bytes>) {
+    /// The next piece, and what comes behind it; the checksum is the last one.
+    fn next(mut self) -> Option<(File, Bytes)> {
         if let Some(chunk) = self.chunks.next_chunk(limits::SNAPSHOT_PIECE_BYTES) {
             self.digest.update(&chunk);
             self.left -= chunk.len() as u64;
-            return (self, Some(chunk.into()));
+            return Some((self, chunk.into()));
         }
         if self.ended {
-            return (self, None);
+            return None;
         }
         self.ended = true;
         let sum = self.digest.clone().finish();
         let sum = Bytes::copy_from_slice(sum.as_ref());
-        (self, Some(sum))
+        Some((self, sum))
     }
 }
 
@@ -216,6 +216,15 @@ struct Sender {
     _place: Place,
 }
 
+impl Drop for Sender {
+    /// A million versions are not let go of in one turn of a core.
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            spawn_local(blocking(move || drop(file)));
+        }
+    }
+}
+
 impl Sender {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if self.door.shutdown.is_requested() {
@@ -223,8 +232,7 @@ impl Sender {
         }
         if self.piece.is_empty() {
             let Some(file) = self.file.take() else { return Ok(None) };
-            let (file, piece) = blocking(move || file.next()).await;
-            let Some(piece) = piece else { return Ok(None) };
+            let Some((file, piece)) = blocking(move || file.next()).await else { return Ok(None) };
             (self.file, self.piece) = (Some(file), piece);
         }
         let blob = self.piece.split_to(self.piece.len().min(limits::SNAPSHOT_MESSAGE_BYTES));
