@@ -217,9 +217,9 @@ struct Sender {
 }
 
 impl Drop for Sender {
-    /// A million versions are not let go of in one turn of a core.
+    /// A million versions are not let go of in one turn of a core that has others to serve.
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Some(file) = self.file.take().filter(|_| !self.door.shutdown.is_requested()) {
             spawn_local(blocking(move || drop(file)));
         }
     }
