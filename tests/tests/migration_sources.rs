@@ -2,6 +2,7 @@
 //! users, and without snapshots.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion};
@@ -9,7 +10,7 @@ use mainstay_proto::KeyValue;
 use mainstay_tests::etcd::{self, Etcd};
 use mainstay_tests::etcdctl::Etcdctl;
 use mainstay_tests::grpc::{Answer, Client, block_on};
-use mainstay_tests::migration::{fill, keys_at, look, look_at, refused, text, tool};
+use mainstay_tests::migration::{delete, fill, keys_at, look, look_at, refused, text, tool};
 use mainstay_tests::process::{Directory, Mainstay};
 use tokio::net::TcpListener;
 
@@ -247,5 +248,52 @@ fn from_a_server_without_snapshots_key_by_key() {
     let before = look_at(&server.etcd);
     assert!(before.keys.len() > 2_300, "{}", before.keys.len());
     let moved = Mainstay::store(Path::new(&to), &["--cores=2"]);
+    assert_eq!(look_at(&moved.etcd), before);
+}
+
+/// A store that has written a snapshot of its own, and is read from it.
+#[test]
+fn from_a_data_directory_with_a_snapshot_of_its_own() {
+    let (data, work) = (Directory::new(), Directory::new());
+    let path = |name: &str| text(&work.path().join(name)).to_owned();
+    let server = Mainstay::store(data.path(), &["--cores=2"]);
+    let before = block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        fill(&client).await;
+        // Enough for a quiet store to write a snapshot.
+        for number in 0..16 {
+            let request = mainstay_proto::kv::PutRequest {
+                key: format!("/fill/{}", number % 4).into(),
+                value: vec![number; 1_400_000].into(),
+                ..Default::default()
+            };
+            let _: mainstay_proto::kv::PutResponse =
+                client.unary("/etcdserverpb.KV/Put", &request).await.expect("a put");
+        }
+        let folder = data.path().join("member/snap");
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let has_snapshot = || {
+            let mut entries = folder.read_dir().into_iter().flatten().flatten();
+            entries.any(|entry| entry.path().extension().is_some_and(|end| end == "snap"))
+        };
+        while !has_snapshot() {
+            assert!(Instant::now() < deadline, "no snapshot");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        // And something behind it.
+        delete(&client, "/fill/2", "").await;
+        look(&client).await
+    });
+    assert!(server.stop().success());
+    let directory = text(data.path());
+    let said = tool(&["snapshot", "inspect", "--data-dir", directory]);
+    assert!(said.contains(": intact; index "), "{said}");
+    let said = tool(&["snapshot", "inspect", "--data-dir", directory, "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(said.trim()).expect("one line of JSON");
+    assert_eq!(said["leases"], 2, "{said}");
+    tool(&["log", "verify", "--data-dir", directory]);
+    tool(&["export", "--data-dir", directory, "--to", &path("out.db")]);
+    tool(&["import", "--from", &path("out.db"), "--data-dir", &path("data")]);
+    let moved = Mainstay::store(Path::new(&path("data")), &["--cores=1"]);
     assert_eq!(look_at(&moved.etcd), before);
 }

@@ -6,9 +6,11 @@ use crate::effect::{Change, Control, Effect, Item};
 use crate::log::decode::decode;
 use crate::log::frame::FrameKind;
 use crate::log::replay::{Behind, Reached};
+use crate::mvcc::{Settled, SettledChunk};
 use crate::record::{Record, Revision};
 use crate::runtime::disk::tests::TestDirectory;
 use crate::runtime::disk::{DataDirectory, DiskError};
+use crate::snapshot::{Document, End, Header, LeaseRow, Slice};
 
 fn effect(revision: Revision, value_bytes: usize) -> Effect {
     let record = Record::new(b"key", &vec![7; value_bytes], 2, revision, 1, 0);
@@ -105,4 +107,53 @@ fn only_an_empty_directory_is_filled_and_only_an_idle_one_looked_at() {
     drop(idle);
     let Err(refused) = IdleDirectory::open(&directory.0.join("member")) else { panic!("opened") };
     assert!(refused.to_string().contains("FORMAT"), "{refused}");
+}
+
+#[test]
+fn a_snapshot_is_read_as_it_was_written_and_the_log_goes_on_behind_it() {
+    let directory = TestDirectory::new();
+    let mut filling = Filling::create(&directory.0).unwrap();
+    for revision in 2..12 {
+        filling.effect(effect(revision, 600 << 10)).unwrap();
+    }
+    filling.finish(0).unwrap();
+    let idle = IdleDirectory::open(&directory.0).unwrap();
+    let mut batches = idle.batches(Behind::default()).unwrap();
+    let third = (0..3).map(|_| batches.next_batch().unwrap().unwrap()).last().unwrap();
+    let behind = Behind { index: third.index, term: TERM, revision: third.revision_after };
+    drop(idle);
+
+    let entry =
+        Settled { record: Record::new(b"key", b"of the snapshot", 2, 7, 6, 9), previous: 6 };
+    let lease = LeaseRow { id: 9, ttl: 60, remaining: 12 };
+    let document = Document { name: "d".into(), content: "content".into() };
+    let store = DataDirectory::open(&directory.0).unwrap();
+    let (index, term, revision) = (behind.index, behind.term, behind.revision);
+    let header = Header { index, term, revision, runs: 1, ..Header::default() };
+    let mut draft = store.snapshots().unwrap().draft(&header).unwrap();
+    let chunk = SettledChunk { entries: vec![entry.clone()], resume_after: None };
+    draft.add(0, Slice::Entries(chunk)).unwrap();
+    draft.add(0, Slice::Leases(vec![lease])).unwrap();
+    draft.add(0, Slice::Documents(vec![document.clone()])).unwrap();
+    draft.complete(End { index, revision }).unwrap();
+    drop(store);
+
+    let idle = IdleDirectory::open(&directory.0).unwrap();
+    assert_eq!(idle.snapshots().unwrap(), [index]);
+    let snapshot = idle.snapshot(index).unwrap();
+    let (mut entries, mut told) = (Vec::new(), 0);
+    snapshot.entries(|entry| entries.push(entry), |bytes| told = bytes).unwrap();
+    assert_eq!(entries, [entry]);
+    assert!(told > 0 && told < snapshot.layout().footer.file_bytes);
+    assert_eq!(snapshot.leases().unwrap(), [lease]);
+    assert_eq!(snapshot.documents().unwrap(), [document]);
+    let mut batches = idle.batches(behind).unwrap();
+    assert_eq!(batches.next_batch().unwrap().unwrap().index, index + 1);
+
+    let mut bytes = std::fs::read(snapshot.name()).unwrap();
+    let place = bytes.windows(15).position(|window| window == b"of the snapshot").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(snapshot.name(), &bytes).unwrap();
+    let damaged = idle.snapshot(index).unwrap().entries(|_| {}, |_| {}).unwrap_err().to_string();
+    assert!(damaged.contains(snapshot.name()) && damaged.contains("checksum"), "{damaged}");
 }
