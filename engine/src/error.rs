@@ -28,6 +28,9 @@ pub enum StoreError {
     /// compacting stay possible.
     #[error("the disk or the quota is full: free space, delete keys or compact")]
     NoSpace,
+    /// A document is not (any more) what the one who changes it takes it for.
+    #[error("the document has changed meanwhile; read it again")]
+    DocumentChanged,
     #[error("too many requests are waiting for the disk")]
     TooManyRequests,
     /// An older version could not be read back. Names file, place and remedy.

@@ -57,6 +57,8 @@ pub enum Request {
     PutDocument {
         name: Bytes,
         content: Bytes,
+        /// Refuse unless this is what is there (`Some(None)`: nothing at all).
+        expected: Option<Option<Bytes>>,
     },
     /// For a snapshot, of core 0 alone.
     SnapshotSlice(Part),

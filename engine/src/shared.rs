@@ -16,6 +16,8 @@ pub struct Shared {
     committed_index: AtomicU64,
     committed_term: AtomicU64,
     compacted: AtomicI64,
+    /// Counts the changes of documents, so that a door can keep what it made of one.
+    documents_version: AtomicU64,
     /// Bytes of effects taken and not yet committed.
     uncommitted_bytes: AtomicUsize,
     /// There is no room for another segment of the log.
@@ -46,6 +48,7 @@ impl Shared {
             committed_index: AtomicU64::new(index),
             committed_term: AtomicU64::new(0),
             compacted: AtomicI64::new(compacted),
+            documents_version: AtomicU64::new(0),
             uncommitted_bytes: AtomicUsize::new(0),
             disk_is_full: AtomicBool::new(false),
             quota_bytes: AtomicU64::new(0),
@@ -94,6 +97,17 @@ impl Shared {
 
     pub fn set_compacted(&self, revision: Revision) {
         self.compacted.fetch_max(revision, Ordering::SeqCst);
+    }
+
+    /// A number that is another one after any document has changed.
+    pub fn documents_version(&self) -> u64 {
+        self.documents_version.load(Ordering::SeqCst)
+    }
+
+    /// A change of a document is committed, and core 0 gives out the new content. Before the change
+    /// is acknowledged: whoever hears of it finds every core knowing.
+    pub fn document_changed(&self) {
+        self.documents_version.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn add_uncommitted(&self, bytes: usize) {

@@ -52,6 +52,9 @@ pub struct Leader {
     coordinator: Coordinator,
     pub(super) leases: LeaseTable,
     pub(super) documents: BTreeMap<Bytes, Bytes>,
+    /// What documents will be when everything ordered is committed, and how many changes of each
+    /// are under way.
+    ordered_documents: HashMap<Bytes, (Bytes, usize)>,
     /// By the sequencer's ticket, with the control's bytes.
     pending: HashMap<u64, (Pending, usize)>,
     next_pending: u64,
@@ -89,6 +92,7 @@ impl Leader {
             coordinator: Coordinator::new(cores),
             leases,
             documents,
+            ordered_documents: HashMap::new(),
             pending: HashMap::new(),
             next_pending: 1,
             revoking: 0,
@@ -293,7 +297,14 @@ impl Leader {
             }
             Request::Leases => Ok(Answer::Leases(self.leases.ids().collect())),
             Request::Document { name } => Ok(Answer::Document(self.documents.get(&name).cloned())),
-            Request::PutDocument { name, content } => {
+            Request::PutDocument { name, expected: Some(expected), .. }
+                if self.ordered_document(&name) != expected.as_ref() =>
+            {
+                Err(StoreError::DocumentChanged)
+            }
+            Request::PutDocument { name, content, .. } => {
+                let ordered = self.ordered_documents.entry(name.clone()).or_default();
+                *ordered = (content.clone(), ordered.1 + 1);
                 let control = Control::Document { name: name.clone(), content: content.clone() };
                 return self.order(control, 0, Pending::Document { ticket, name, content });
             }
@@ -305,6 +316,12 @@ impl Leader {
             }
         };
         reply(ticket, outcome, mail);
+    }
+
+    /// What a document is once everything ordered so far is committed.
+    fn ordered_document(&self, name: &Bytes) -> Option<&Bytes> {
+        let ordered = self.ordered_documents.get(name).map(|(content, _)| content);
+        ordered.or_else(|| self.documents.get(name))
     }
 
     fn check_compaction(&self, revision: Revision, shared: &Shared) -> Result<(), StoreError> {
@@ -422,7 +439,14 @@ impl Leader {
                 }
             }
             Pending::Document { ticket, name, content } => {
+                if let Some((_, under_way)) = self.ordered_documents.get_mut(&name) {
+                    *under_way -= 1;
+                    if *under_way == 0 {
+                        self.ordered_documents.remove(&name);
+                    }
+                }
                 self.documents.insert(name, content);
+                shared.document_changed();
                 reply(ticket, Ok(Answer::Done), mail);
             }
             Pending::Compact { ticket, revision, physical } => {

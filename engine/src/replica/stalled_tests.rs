@@ -113,6 +113,7 @@ fn what_waits_for_the_disk_is_bounded() {
             |number| Request::PutDocument {
                 name: Bytes::from(format!("document {number}")),
                 content: Bytes::from_static(&[0; 10_000]),
+                expected: None,
             },
             limits::CONTROL_BYTES / 10_000 + 1,
         ),
@@ -197,7 +198,8 @@ fn over_the_quota_only_what_frees_is_let_through() {
         assert!(store.replica.shared().no_space());
         store.ask(Request::LeaseGrant { id: 7, ttl: 60, random: 1 });
         assert!(matches!(store.answers.pop(), Some(Err(StoreError::NoSpace))));
-        store.ask(Request::PutDocument { name: "alarm".into(), content: Bytes::new() });
+        let (name, content) = ("alarm".into(), Bytes::new());
+        store.ask(Request::PutDocument { name, content, expected: None });
         let mixed = vec![everything(), put("a", 0, 1)];
         let mixed = Transaction { success: mixed, ..Transaction::default() };
         store.ask(Request::Transact(mixed));

@@ -540,3 +540,47 @@ fn a_count_over_old_revisions_comes_in_slices() {
         assert!(rounds >= least, "{old}: {rounds} rounds");
     }
 }
+
+/// Changes of a document are held against what is ordered, committed or not.
+#[test]
+fn documents_are_swapped_by_one_at_a_time() {
+    let mut world = World::new(1, 1);
+    let content = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let put = |expected: Option<Option<Bytes>>, text| Request::PutDocument {
+        name: Bytes::from_static(b"d"),
+        content: Bytes::from_static(text),
+        expected,
+    };
+    let replica = &mut world.replicas[0];
+    let mut out = Output::default();
+    for (token, request, refused) in [
+        (1, put(Some(content("no")), b"a"), true),
+        (2, put(Some(None), b"a"), false),
+        (3, put(Some(None), b"b"), true),
+        (4, put(Some(content("a")), b"b"), false),
+        (5, put(None, b"c"), false),
+        (6, put(Some(content("b")), b"d"), true),
+        (7, put(Some(content("c")), b"d"), false),
+    ] {
+        replica.request(token, request, 0, &mut out);
+        let answers = std::mem::take(&mut out.answers);
+        assert_eq!(answers.len(), usize::from(refused), "{token}");
+        for (answered, outcome) in answers {
+            assert_eq!(answered, token);
+            assert!(matches!(outcome, Err(StoreError::DocumentChanged)), "{token}: {outcome:?}");
+        }
+    }
+    assert_eq!(world.shared.documents_version(), 0, "nothing is committed yet");
+    replica.pump(8, &mut out);
+    let last = out.appends.last().expect("batches").batch.index;
+    replica.persisted(last, 0, &mut out);
+    replica.resume(0, &mut out);
+    let answered: Vec<Token> = out.answers.drain(..).map(|(token, _)| token).collect();
+    assert_eq!(answered, [2, 4, 5, 7]);
+    assert_eq!(world.shared.documents_version(), 4);
+    replica.request(8, Request::Document { name: Bytes::from_static(b"d") }, 0, &mut out);
+    let (_, outcome) = out.answers.pop().expect("an answer");
+    assert!(matches!(outcome, Ok(Answer::Document(Some(text))) if text == "d"));
+    replica.request(9, put(Some(content("d")), b"e"), 0, &mut out);
+    assert!(out.answers.is_empty(), "accepted");
+}

@@ -21,6 +21,7 @@ mod watcher;
 pub use executor::{
     Core, Opened, Options, Settings, StartError, Tuning, open, run, spawn_local, yield_now,
 };
+pub use thread::run_blocking;
 
 /// Does work that would hold a core for too long on one of the executor's blocking threads.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -217,7 +217,7 @@ async fn identity(core: &Rc<CoreState>, leads: bool) -> Result<Identity, StartEr
         if leads {
             let identity = Identity { cluster_id: random()?, member_id: random()? };
             let content = identity.encode();
-            let request = Request::PutDocument { name: name.clone(), content };
+            let request = Request::PutDocument { name: name.clone(), content, expected: None };
             core.ask(request).await.map_err(|error| io::Error::other(error.to_string()))?;
         } else {
             timer::sleep(Duration::from_millis(1)).await;

@@ -219,8 +219,30 @@ impl Store {
         self.core().document(Bytes::copy_from_slice(name)).await
     }
 
+    /// A number that is another one after any document has changed: one atomic load. It changes
+    /// before the change is acknowledged, and [`document`](Store::document) then gives the new content.
+    pub fn documents_version(&self) -> u64 {
+        self.core().shared().documents_version()
+    }
+
     pub async fn put_document(&self, name: &[u8], content: Bytes) -> Result<(), StoreError> {
-        let request = Request::PutDocument { name: Bytes::copy_from_slice(name), content };
+        let name = Bytes::copy_from_slice(name);
+        let request = Request::PutDocument { name, content, expected: None };
+        answer!(self.core().ask(request).await, Answer::Done => ())
+    }
+
+    /// [`put_document`](Store::put_document), if the document is `expected` (`None`: not there).
+    ///
+    /// # Errors
+    /// `DocumentChanged` if it is not, or if another change of it is under way.
+    pub async fn swap_document(
+        &self,
+        name: &[u8],
+        expected: Option<Bytes>,
+        content: Bytes,
+    ) -> Result<(), StoreError> {
+        let name = Bytes::copy_from_slice(name);
+        let request = Request::PutDocument { name, content, expected: Some(expected) };
         answer!(self.core().ask(request).await, Answer::Done => ())
     }
 }
