@@ -94,6 +94,18 @@ pub struct StoreFlags {
     #[arg(long, value_name = "DURATION", default_value = "10m", alias = etcd::PROGRESS_ALIAS,
           value_parser = etcd::parse_interval)]
     pub watch_progress_notify_interval: Duration,
+    /// How etcd users show who they are after a login: 'simple', or
+    /// 'jwt,sign-method=RS256,priv-key=FILE' with pub-key=FILE and ttl=10m if wanted
+    #[arg(long, value_name = "KIND", default_value = "simple")]
+    pub auth_token: String,
+    /// Seconds that a simple token is good for after its last use
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub auth_token_ttl: u64,
+    /// Strength of bcrypt when it hashes passwords of etcd users, from 4 to 31
+    #[arg(long, value_name = "COST", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(4..=31))]
+    pub bcrypt_cost: u32,
     /// Cores to use; 0 for all that this process may, but one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cores: usize,

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use crate::cli::{EtcdFlags, ListenAddress, ListenUrl, LogLevel, ServeFlags, StoreFlags};
 use crate::etcd::alarm::Alarms;
 use crate::etcd::auto_compaction::{self, Retention};
-use crate::etcd::{Door, DoorOptions};
+use crate::etcd::{AuthOptions, Door, DoorOptions};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
 use crate::net::listener::Gate;
@@ -47,6 +47,8 @@ pub enum ServeError {
     Retention(String),
     #[error("--service-cluster-ip-range: {0}")]
     ServiceRange(#[from] AddressRangeError),
+    #[error("--auth-token: {0}")]
+    AuthToken(String),
     #[error("{0}")]
     Door(String),
 }
@@ -117,7 +119,7 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         _ => None,
     };
     let doors = Doors {
-        options: door_options(flags, urls),
+        options: door_options(flags, urls)?,
         pki: request.map(Arc::new),
         banner: Arc::new(Banner {
             text: banner(flags, kubernetes.as_ref().zip(pki.as_ref())),
@@ -211,9 +213,15 @@ fn runs(controllers: &[String], name: &str) -> bool {
     }
 }
 
-fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
+fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> Result<DoorOptions, ServeError> {
+    let auth = AuthOptions::new(
+        &flags.auth_token,
+        Duration::from_secs(flags.auth_token_ttl),
+        flags.bcrypt_cost,
+        flags.tls.asks_for_certificates(),
+    );
     let own = || urls.iter().map(ListenUrl::to_string).collect();
-    DoorOptions {
+    Ok(DoorOptions {
         name: flags.name.clone(),
         client_urls: Some(flags.advertise_client_urls.clone())
             .filter(|urls| !urls.is_empty())
@@ -224,7 +232,8 @@ fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> DoorOptions {
         transaction_operations: flags.etcd.max_txn_ops,
         alarms: Arc::new(Alarms::new(flags.etcd.quota())),
         request_bytes: flags.bounds.max_request_bytes,
-    }
+        auth: Arc::new(auth.map_err(ServeError::AuthToken)?),
+    })
 }
 
 /// Opens the doors on one core and serves until shutdown.
@@ -247,13 +256,13 @@ async fn open(core: Core, doors: Doors) {
             listener,
             port.gate,
             port.tls.map(Acceptor::new),
-            move |request, _connection| {
+            move |request, connection| {
                 let (door, refused) = (door.clone(), port.serves.refuse(&request));
                 async move {
                     match refused {
                         Some(answer) => answer,
                         None if port.serves == Serves::Monitoring => door.monitor(request).await,
-                        None => door.handle(request).await,
+                        None => door.handle(request, connection).await,
                     }
                 }
             },

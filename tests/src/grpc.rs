@@ -35,6 +35,8 @@ async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
 pub struct Client {
     sender: SendRequest<Bytes>,
     authority: String,
+    /// Shown with every call.
+    token: Option<String>,
 }
 
 /// Everything that a call gave back.
@@ -114,7 +116,12 @@ impl Client {
         tokio::spawn(async move {
             let _ended = connection.await;
         });
-        Some(Client { sender, authority: authority.to_owned() })
+        Some(Client { sender, authority: authority.to_owned(), token: None })
+    }
+
+    /// The same connection, with a token for every call.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self.clone() }
     }
 
     fn request(&self, path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -122,6 +129,9 @@ impl Client {
             Request::builder().method("POST").uri(format!("http://{}{path}", self.authority));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("token", token);
         }
         request.body(()).expect("a good request")
     }

@@ -192,7 +192,7 @@ pub(super) fn prefix_of(name: &[u8]) -> Vec<u8> {
 }
 
 /// The key of a candidate: the prefix and the lease in hexadecimal.
-fn key_of(prefix: &[u8], lease: LeaseId) -> Bytes {
+pub(super) fn key_of(prefix: &[u8], lease: LeaseId) -> Bytes {
     let sign = if lease < 0 { "-" } else { "" };
     [prefix, format!("{sign}{:x}", lease.unsigned_abs()).as_bytes()].concat().into()
 }

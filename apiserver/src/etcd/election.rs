@@ -14,8 +14,9 @@ use mainstay_proto::election::{
     ProclaimResponse, ResignRequest, ResignResponse,
 };
 
+use super::auth::{Guarded, Permit};
 use super::candidates::{self, Candidate, prefix_of};
-use super::{Door, convert, errors, limits};
+use super::{Caller, Door, convert, errors, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -90,17 +91,18 @@ async fn current(door: &Door, prefix: &[u8]) -> Result<(Revision, Option<LeaderR
 /// faster than they are read are passed over: the last one is always told.
 pub(super) async fn observe(
     door: Rc<Door>,
+    caller: Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let prefix = match grpc::request::<_, LeaderRequest>(body, limits::MESSAGE_BYTES).await {
-        Ok(request) => prefix_of(&request.name),
+    let (prefix, permit) = match may_observe(&door, &caller, body).await {
+        Ok(may) => may,
         Err(status) => {
             call.end(status.code);
             return grpc::refuse(&status);
         }
     };
-    let observer = Observer { door, prefix, told: 0, call };
+    let observer = Observer { door, permit, prefix, told: 0, call };
     grpc::stream(stream::unfold(Some(observer), |observer| async {
         let mut observer = observer?;
         match observer.next().await {
@@ -116,8 +118,19 @@ pub(super) async fn observe(
     }))
 }
 
+async fn may_observe(
+    door: &Door,
+    caller: &Caller,
+    body: RequestBody,
+) -> Result<(Vec<u8>, Permit), Status> {
+    let request: LeaderRequest = grpc::request(body, limits::MESSAGE_BYTES).await?;
+    let permit = door.auth.permit(caller, request.need()?).await?;
+    Ok((prefix_of(&request.name), permit))
+}
+
 struct Observer {
     door: Rc<Door>,
+    permit: Permit,
     prefix: Vec<u8>,
     /// The revision of the last proclamation told; 0 for none.
     told: Revision,
@@ -128,6 +141,7 @@ impl Observer {
     async fn next(&mut self) -> Result<Bytes, Status> {
         loop {
             let (revision, leader) = current(&self.door, &self.prefix).await?;
+            self.door.auth.renew(&self.permit).await?;
             let written = leader.as_ref().and_then(|leader| leader.kv.as_ref());
             let written = written.map_or(0, |kv| kv.mod_revision);
             if let Some(leader) = leader

@@ -17,8 +17,8 @@ impl From<EtcdError> for Status {
 }
 
 use Code::{
-    DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted,
-    Unavailable, Unimplemented, Unknown,
+    DataLoss, FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied,
+    ResourceExhausted, Unauthenticated, Unavailable, Unimplemented, Unknown,
 };
 
 pub(super) const EMPTY_KEY: EtcdError =
@@ -91,6 +91,41 @@ pub(super) const ROLE_NOT_FOUND: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: role name not found");
 pub(super) const AUTH_NOT_ENABLED: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: authentication is not enabled");
+
+pub(super) const ROOT_ROLE_NOT_GRANTED: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: root user does not have root role");
+pub(super) const USER_EXISTS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: user name already exists");
+pub(super) const ROLE_EXISTS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: role name already exists");
+pub(super) const ROLE_NOT_GRANTED: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: role is not granted to the user");
+pub(super) const PERMISSION_NOT_GIVEN: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: permission not given");
+pub(super) const PERMISSION_NOT_GRANTED: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: permission is not granted to the role");
+pub(super) const PERMISSION_DENIED: EtcdError =
+    EtcdError(PermissionDenied, "etcdserver: permission denied");
+pub(super) const AUTH_FAILED: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: authentication failed, invalid user ID or password");
+pub(super) const INVALID_AUTH_TOKEN: EtcdError =
+    EtcdError(Unauthenticated, "etcdserver: invalid auth token");
+pub(super) const INVALID_AUTH_MANAGEMENT: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: invalid auth management");
+pub(super) const OLD_AUTH_REVISION: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: revision of auth store is old");
+/// etcd has no code for this one and the next two.
+pub(super) const NO_PASSWORD_USER: EtcdError =
+    EtcdError(Unknown, "auth: authentication failed, password was given for no password user");
+pub(super) const PASSWORD_TOO_LONG: EtcdError =
+    EtcdError(Unknown, "bcrypt: password length exceeds 72 bytes");
+pub(super) const VERIFY_ONLY: EtcdError =
+    EtcdError(Unknown, "auth: token signing attempted with verify-only key");
+/// etcd has no bound here; this is ours.
+pub(super) const AUTH_TOO_LARGE: EtcdError = EtcdError(
+    ResourceExhausted,
+    "etcdserver: too many users, roles and permissions: delete some that are not needed",
+);
 
 pub(super) const SESSION_EXPIRED: EtcdError = EtcdError(Unknown, "mutex: session is expired");
 pub(super) const NOT_LEADER: EtcdError = EtcdError(Unknown, "election: not leader");

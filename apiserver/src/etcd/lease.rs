@@ -16,7 +16,7 @@ use mainstay_proto::lease::{
 };
 
 use super::errors::{self, from_store};
-use super::{Door, alarm, limits};
+use super::{Caller, Door, alarm, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Messages, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -85,10 +85,12 @@ pub(super) async fn leases(
 /// A stream of keep-alives, each answered in turn.
 pub(super) fn keep_alive(
     door: Rc<Door>,
+    caller: Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let stream = KeepAlive { door, requests: Messages::new(body, limits::MESSAGE_BYTES), call };
+    let requests = Messages::new(body, limits::MESSAGE_BYTES);
+    let stream = KeepAlive { door, caller, requests, call };
     grpc::stream(stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
         match stream.next().await {
@@ -110,6 +112,7 @@ pub(super) fn keep_alive(
 
 struct KeepAlive {
     door: Rc<Door>,
+    caller: Caller,
     requests: Messages<RequestBody>,
     call: CallGuard,
 }
@@ -125,7 +128,9 @@ impl KeepAlive {
         };
         let Some(bytes) = received else { return Ok(None) };
         self.call.received(bytes.len());
-        let LeaseKeepAliveRequest { id } = grpc::decode(bytes)?;
+        let request: LeaseKeepAliveRequest = grpc::decode(bytes)?;
+        self.door.auth.admit(&self.caller, &request).await?;
+        let LeaseKeepAliveRequest { id } = request;
         // etcd answers for a lease that is gone with a TTL of 0.
         let ttl = match self.door.store.lease_keep_alive(id).await {
             Ok(ttl) => {

@@ -79,3 +79,29 @@ pub(super) const SNAPSHOT_MESSAGE_BYTES: usize = 64 << 10;
 pub(super) const SNAPSHOT_LEASES_ASKED: usize = 64;
 
 const _: () = assert!(SNAPSHOT_MESSAGE_BYTES < 4 << 20);
+
+/// Bytes of all users, roles and permissions together: some ten thousand of them. Each change writes
+/// all of them anew, as one entry of the log.
+pub(super) const AUTH_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// Changes of users and roles that may come between another one's reading and writing before it is
+/// given up, and how long it waits each time: some 2 seconds of others' changes.
+pub(super) const AUTH_CHANGE_ATTEMPTS: usize = 1_000;
+pub(super) const AUTH_CHANGE_WAIT: Duration = Duration::from_millis(2);
+
+/// How soon an open stream without events hears that rights have changed. One with events hears it
+/// before the next one.
+pub(super) const AUTH_CHANGE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Tokens that are remembered; beyond it the one that was not used for longest goes. About 150 bytes
+/// each. A client has one for each connection.
+pub(super) const AUTH_TOKENS: usize = 65_536;
+
+/// Passwords that are hashed at a time, each on a thread of its own and for about 50 ms: a flood of
+/// logins must leave processors to others.
+pub(super) const PASSWORDS_AT_ONCE: usize = 4;
+
+/// Passwords that may wait for that, and how long each looks for its turn.
+pub(super) const PASSWORDS_WAITING: usize = 512;
+pub(super) const PASSWORD_WAIT: Duration = Duration::from_millis(10);
+pub(super) const PASSWORD_WAITS: usize = 1_000;

@@ -34,6 +34,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use mainstay_engine::Store;
 use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_engine::runtime::spawn_local;
 use mainstay_proto::ResponseHeader;
 use prost::Message;
 
@@ -41,7 +42,10 @@ use self::alarm::Alarms;
 use self::errors::EtcdError;
 use crate::metrics::{self, CallGuard, CoreMetrics};
 use crate::net::grpc::{self, Code, Head, Status};
-use crate::net::{BoxedBody, RequestBody};
+use crate::net::{BoxedBody, ConnectionInfo, RequestBody};
+pub use auth::AuthOptions;
+use auth::service as users;
+use auth::{Auth, Caller, Guarded};
 pub use methods::{Kind, Method};
 
 /// The version of etcd's API that this door speaks, as clients that ask for etcd's version want
@@ -68,6 +72,8 @@ pub struct DoorOptions {
     pub alarms: Arc<Alarms>,
     /// The largest write request, bytes.
     pub request_bytes: usize,
+    /// How users show who they are.
+    pub auth: Arc<AuthOptions>,
 }
 
 /// The door of one core.
@@ -76,6 +82,7 @@ pub struct Door {
     options: DoorOptions,
     shutdown: Shutdown,
     metrics: &'static CoreMetrics,
+    auth: Rc<Auth>,
     /// Watch streams opened so far.
     streams: Cell<u32>,
 }
@@ -87,7 +94,9 @@ impl Door {
         shutdown: Shutdown,
         metrics: &'static CoreMetrics,
     ) -> Rc<Door> {
-        Rc::new(Door { store, options, shutdown, metrics, streams: Cell::new(0) })
+        let auth = Auth::new(store.clone(), options.auth.clone());
+        spawn_local(auth.clone().tell_of_changes(shutdown.clone()));
+        Rc::new(Door { store, options, shutdown, metrics, auth, streams: Cell::new(0) })
     }
 
     /// The number of a new watch stream.
@@ -116,10 +125,16 @@ impl Door {
     }
 
     /// Answers one request, gRPC or plain HTTP.
-    pub async fn handle(self: Rc<Door>, request: Request<RequestBody>) -> Response<BoxedBody> {
+    pub async fn handle(
+        self: Rc<Door>,
+        request: Request<RequestBody>,
+        connection: Rc<ConnectionInfo>,
+    ) -> Response<BoxedBody> {
         let is_grpc = grpc::is_grpc(request.headers());
-        if !is_grpc && gateway::is_path(request.uri().path()) {
-            return gateway::handle(self, request).await;
+        let at_gateway = !is_grpc && gateway::is_path(request.uri().path());
+        let caller = Caller::new(request.headers(), connection, at_gateway);
+        if at_gateway {
+            return gateway::handle(self, caller, request).await;
         }
         if !is_grpc && !is_service_path(request.uri().path()) {
             return self.endpoint(&request).await;
@@ -131,7 +146,7 @@ impl Door {
             },
             Err(response) => return *response,
         };
-        self.call(method, timeout, request.into_body()).await
+        self.call(method, caller, timeout, request.into_body()).await
     }
 
     /// Answers a request on a port that is for monitoring alone.
@@ -143,29 +158,39 @@ impl Door {
     async fn call(
         self: Rc<Door>,
         method: Method,
+        caller: Caller,
         timeout: Option<Duration>,
         body: RequestBody,
     ) -> Response<BoxedBody> {
         let call = self.metrics.call(method);
         match method {
-            Method::Watch => watch::serve(self, body, call),
-            Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
-            Method::RangeStream => range_stream::serve(self, body, call).await,
-            Method::Observe => election::observe(self, body, call).await,
+            Method::Watch => watch::serve(self, caller, body, call),
+            Method::LeaseKeepAlive => lease::keep_alive(self, caller, body, call),
+            Method::RangeStream => range_stream::serve(self, caller, body, call).await,
+            Method::Observe => election::observe(self, caller, body, call).await,
             Method::HealthWatch => health::watch(self, body, call).await,
-            Method::Snapshot => snapshot::serve(self, body, call).await,
-            _ => self.unary(method, timeout, body, call).await,
+            Method::Snapshot => {
+                match self.auth.permit(&caller, auth::Need::who(auth::Who::Root)).await {
+                    Ok(_) => snapshot::serve(self, body, call).await,
+                    Err(status) => {
+                        call.end(status.code);
+                        grpc::refuse(&status)
+                    }
+                }
+            }
+            _ => self.unary(method, caller, timeout, body, call).await,
         }
     }
 
     async fn unary(
         self: Rc<Door>,
         method: Method,
+        caller: Caller,
         timeout: Option<Duration>,
         body: RequestBody,
         call: CallGuard,
     ) -> Response<BoxedBody> {
-        let call = Unary { door: self, timeout, body, call };
+        let call = Unary { door: self, caller: Rc::new(caller), timeout, body, call };
         match method {
             Method::Range => call.run(kv::range).await,
             Method::Put => call.run_write(kv::put).await,
@@ -188,23 +213,23 @@ impl Door {
             Method::HashKv => call.run(maintenance::hash_kv).await,
             Method::MoveLeader => call.run(maintenance::move_leader).await,
             Method::Downgrade => call.run(maintenance::downgrade).await,
-            Method::AuthEnable => call.run(auth::enable).await,
-            Method::AuthDisable => call.run(auth::disable).await,
-            Method::AuthStatus => call.run(auth::status).await,
-            Method::Authenticate => call.run(auth::authenticate).await,
-            Method::UserAdd => call.run(auth::user_add).await,
-            Method::UserGet => call.run(auth::user_get).await,
-            Method::UserList => call.run(auth::user_list).await,
-            Method::UserDelete => call.run(auth::user_delete).await,
-            Method::UserChangePassword => call.run(auth::user_change_password).await,
-            Method::UserGrantRole => call.run(auth::user_grant_role).await,
-            Method::UserRevokeRole => call.run(auth::user_revoke_role).await,
-            Method::RoleAdd => call.run(auth::role_add).await,
-            Method::RoleGet => call.run(auth::role_get).await,
-            Method::RoleList => call.run(auth::role_list).await,
-            Method::RoleDelete => call.run(auth::role_delete).await,
-            Method::RoleGrantPermission => call.run(auth::role_grant_permission).await,
-            Method::RoleRevokePermission => call.run(auth::role_revoke_permission).await,
+            Method::AuthEnable => call.run_as(users::enable).await,
+            Method::AuthDisable => call.run_as(users::disable).await,
+            Method::AuthStatus => call.run(users::status).await,
+            Method::Authenticate => call.run(users::authenticate).await,
+            Method::UserAdd => call.run_as(users::user_add).await,
+            Method::UserGet => call.run(users::user_get).await,
+            Method::UserList => call.run(users::user_list).await,
+            Method::UserDelete => call.run_as(users::user_delete).await,
+            Method::UserChangePassword => call.run_as(users::user_change_password).await,
+            Method::UserGrantRole => call.run_as(users::user_grant_role).await,
+            Method::UserRevokeRole => call.run_as(users::user_revoke_role).await,
+            Method::RoleAdd => call.run_as(users::role_add).await,
+            Method::RoleGet => call.run(users::role_get).await,
+            Method::RoleList => call.run(users::role_list).await,
+            Method::RoleDelete => call.run_as(users::role_delete).await,
+            Method::RoleGrantPermission => call.run_as(users::role_grant_permission).await,
+            Method::RoleRevokePermission => call.run_as(users::role_revoke_permission).await,
             Method::Lock => call.run(lock::lock).await,
             Method::Unlock => call.run(lock::unlock).await,
             Method::Campaign => call.run(election::campaign).await,
@@ -225,6 +250,7 @@ impl Door {
 /// A unary call on its way to a function of a service.
 struct Unary {
     door: Rc<Door>,
+    caller: Rc<Caller>,
     timeout: Option<Duration>,
     body: RequestBody,
     call: CallGuard,
@@ -233,17 +259,31 @@ struct Unary {
 impl Unary {
     async fn run<Q, A, F>(self, handle: impl FnOnce(Rc<Door>, Q) -> F) -> Response<BoxedBody>
     where
-        Q: Message + Default,
+        Q: Message + Default + Guarded,
         A: Message,
         F: Future<Output = Result<A, Status>>,
     {
         self.run_checked(handle, usize::MAX).await
     }
 
+    /// As [`run`](Unary::run), for a function that has to know who calls.
+    async fn run_as<Q, A, F>(
+        self,
+        handle: impl FnOnce(Rc<Door>, Rc<Caller>, Q) -> F,
+    ) -> Response<BoxedBody>
+    where
+        Q: Message + Default + Guarded,
+        A: Message,
+        F: Future<Output = Result<A, Status>>,
+    {
+        let caller = self.caller.clone();
+        self.run(|door, request| handle(door, caller, request)).await
+    }
+
     /// As [`run`](Unary::run), with etcd's limit on the size of a write.
     async fn run_write<Q, A, F>(self, handle: impl FnOnce(Rc<Door>, Q) -> F) -> Response<BoxedBody>
     where
-        Q: Message + Default,
+        Q: Message + Default + Guarded,
         A: Message,
         F: Future<Output = Result<A, Status>>,
     {
@@ -257,17 +297,22 @@ impl Unary {
         limit: usize,
     ) -> Response<BoxedBody>
     where
-        Q: Message + Default,
+        Q: Message + Default + Guarded,
         A: Message,
         F: Future<Output = Result<A, Status>>,
     {
-        let Unary { door, timeout, body, call } = self;
+        let Unary { door, caller, timeout, body, call } = self;
         let received = &call;
         let door_request_bytes = door.options.request_bytes;
         let answer = async move |request: Q, size: usize| {
             received.received(size);
             validate::size(size, limit).map_err(Status::from)?;
-            handle(door, request).await
+            let permit = door.auth.admit(&caller, &request).await?;
+            let answer = handle(door.clone(), request).await?;
+            if let (true, Some(permit)) = (Q::READS, permit) {
+                door.auth.renew(&permit).await?;
+            }
+            Ok(answer)
         };
         let most = limits::message_bytes(door_request_bytes);
         let result = grpc::unary(body, timeout, most, answer).await;

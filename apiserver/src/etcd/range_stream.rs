@@ -13,8 +13,9 @@ use mainstay_engine::request::{self as store, KeyRange};
 use mainstay_proto::kv::{RangeRequest, RangeResponse, RangeStreamResponse};
 use prost::Message;
 
+use super::auth::{Guarded, Permit};
 use super::errors::from_store;
-use super::{Door, convert, limits, validate};
+use super::{Caller, Door, convert, limits, validate};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -22,11 +23,12 @@ use crate::net::{BoxedBody, RequestBody};
 /// Answers with a stream of [`RangeStreamResponse`].
 pub(super) async fn serve(
     door: Rc<Door>,
+    caller: Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
     let begun = match grpc::request::<_, RangeRequest>(body, limits::MESSAGE_BYTES).await {
-        Ok(request) => Streamed::begin(door, request),
+        Ok(request) => Streamed::begin(door, &caller, request).await,
         Err(status) => Err(status),
     };
     let streamed = match begun {
@@ -58,6 +60,7 @@ pub(super) async fn serve(
 /// A range on its way to the client.
 struct Streamed {
     door: Rc<Door>,
+    permit: Permit,
     /// What is still to be read. Its revision is fixed by the first answer.
     request: store::RangeRequest,
     keys_only: bool,
@@ -72,14 +75,20 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn begin(door: Rc<Door>, request: RangeRequest) -> Result<Streamed, Status> {
+    async fn begin(
+        door: Rc<Door>,
+        caller: &Caller,
+        request: RangeRequest,
+    ) -> Result<Streamed, Status> {
         validate::range_stream(&request)?;
+        let permit = door.auth.permit(caller, request.need()?).await?;
         door.metrics.range_total.add(1);
         let keys_only = request.keys_only;
         let request = convert::range(request);
         let left = Some(request.limit).filter(|limit| *limit > 0);
         Ok(Streamed {
             door,
+            permit,
             request,
             keys_only,
             left,
@@ -97,6 +106,7 @@ impl Streamed {
         }
         self.request.limit = self.left.map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
         let read = self.door.store.range(self.request.clone()).await.map_err(from_store)?;
+        self.door.auth.renew(&self.permit).await?;
         if self.header_revision == 0 {
             self.header_revision = read.revision;
             if self.request.revision <= 0 {

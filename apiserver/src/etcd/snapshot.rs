@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http::Response;
 use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion, STORAGE_VERSION};
-use mainstay_bbolt::etcd::{Auth, Lease, Member};
+use mainstay_bbolt::etcd::{Auth, Lease, Member, document};
 use mainstay_engine::request::{KeyRange, RangeRequest};
 use mainstay_engine::runtime::{blocking, spawn_local};
 use mainstay_engine::{LeaseId, Record, StoreError};
@@ -94,6 +94,12 @@ async fn collect(door: &Door) -> Result<(Facts, Vec<Record>), Status> {
     let read = door.store.range(everything).await.map_err(errors::from_store)?;
     // Those that were granted meanwhile, so that none is missing that a key hangs on.
     add_leases(door, &mut leases).await?;
+    let auth = match door.store.document(document::NAME).await {
+        None => Auth::default(),
+        Some(content) => {
+            document::decode(&content).map_err(|reason| Status::new(Code::Internal, reason))?
+        }
+    };
     let status = door.store.status();
     let facts = Facts {
         revision: read.revision,
@@ -101,7 +107,7 @@ async fn collect(door: &Door) -> Result<(Facts, Vec<Record>), Status> {
         raft_index: status.raft_index,
         raft_term: status.raft_term,
         leases: leases.into_values().collect(),
-        auth: Auth::default(),
+        auth,
         members: vec![Member {
             id: status.member_id,
             name: door.options.name.clone(),

@@ -29,10 +29,14 @@ use self::requests::Requests;
 use self::routes::Route;
 use self::scan::{Extent, Scanner};
 use self::shape::Shape;
-use super::{Door, Kind, limits};
+use super::{Caller, Door, Kind, limits};
 use crate::net::body::{CollectError, collect};
 use crate::net::grpc::{self, Code, Replies, Status};
 use crate::net::{BoxedBody, RequestBody};
+
+/// etcd's words for a certificate that names a user, where only tokens do.
+const COMMON_NAME: &str = "CommonName of client sending a request against gateway will be ignored and \
+                           not used as expected\n";
 
 /// Whether a path belongs to the gateway.
 pub(super) fn is_path(path: &str) -> bool {
@@ -40,7 +44,16 @@ pub(super) fn is_path(path: &str) -> bool {
 }
 
 /// Answers a request for a path of the gateway.
-pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Response<BoxedBody> {
+pub(super) async fn handle(
+    door: Rc<Door>,
+    caller: Caller,
+    request: Request<RequestBody>,
+) -> Response<BoxedBody> {
+    if door.auth.refuses_at_gateway(&caller).await {
+        let mut response = Response::new(BoxedBody::full(COMMON_NAME.to_owned()));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    }
     let Some(route) = routes::find(request.uri().path()) else {
         return refuse(&Status::new(Code::NotFound, "Not Found"));
     };
@@ -60,7 +73,7 @@ pub(super) async fn handle(door: Rc<Door>, request: Request<RequestBody>) -> Res
             Err(status) => return refuse(&status),
         },
     };
-    let response = door.call(route.method, timeout, RequestBody::Made(body)).await;
+    let response = door.call(route.method, caller, timeout, RequestBody::Made(body)).await;
     let replies = Replies::new(response);
     match route.method.kind() {
         Kind::Unary => unary(route, replies).await,

@@ -26,9 +26,9 @@ pub(super) fn refused(header: ResponseHeader, reason: &str) -> Bytes {
     })
 }
 
-/// The end of a watcher that the client asked for.
-pub(super) fn canceled(header: ResponseHeader, watch_id: i64) -> Bytes {
-    encode(&WatchResponse { canceled: true, ..about(header, watch_id) })
+/// The end of a watcher: asked for by the client if there is no reason.
+pub(super) fn canceled(header: ResponseHeader, watch_id: i64, cancel_reason: String) -> Bytes {
+    encode(&WatchResponse { canceled: true, cancel_reason, ..about(header, watch_id) })
 }
 
 /// The end of a watcher whose next events have been compacted. As in etcd, the header's revision
@@ -131,7 +131,7 @@ mod tests {
         let base = about(header, 4);
         for (bytes, expected) in [
             (created(header, 4), WatchResponse { created: true, ..base.clone() }),
-            (canceled(header, 4), WatchResponse { canceled: true, ..base.clone() }),
+            (canceled(header, 4, String::new()), WatchResponse { canceled: true, ..base.clone() }),
             (
                 compacted(header, 4, 7),
                 WatchResponse { canceled: true, compact_revision: 7, ..base.clone() },

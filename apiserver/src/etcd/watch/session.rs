@@ -10,25 +10,31 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use http::Response;
 use mainstay_engine::request::{KeyRange, WatchBatch};
-use mainstay_engine::runtime::timer;
+use mainstay_engine::runtime::{timer, yield_now};
 use mainstay_engine::{Revision, StoreError, request};
 use mainstay_proto::watch::{FilterType, WatchCreateRequest, WatchRequest, WatchRequestUnion};
 
 use super::cursor::{Cursor, Interrupt, Outcome, Serial};
 use super::message::{self, NO_WATCHER};
-use crate::etcd::{Door, convert, errors, limits};
+use super::rights::Rights;
+use crate::etcd::auth::Permit;
+use crate::etcd::{Caller, Door, convert, errors, limits};
 use crate::metrics::{CallGuard, Gauge};
 use crate::net::grpc::{self, Messages, Status};
 use crate::net::held::Held;
 use crate::net::{BoxedBody, RequestBody};
 
+/// Watchers held against changed rights before other tasks get their turn: a millisecond's worth.
+const RENEWALS_AT_ONCE: usize = 512;
+
 /// Answers a watch call with a stream that lives as long as the client wants it.
 pub(in crate::etcd) fn serve(
     door: Rc<Door>,
+    caller: Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let session = Session::new(door, body, call);
+    let session = Session::new(door, caller, body, call);
     grpc::stream(stream::unfold(Some(session), async |session| {
         let mut session = session?;
         match session.next().await {
@@ -48,6 +54,7 @@ pub(in crate::etcd) fn serve(
 struct Entry {
     serial: Serial,
     interrupt: Rc<Interrupt>,
+    permit: Permit,
     /// Wants to hear from time to time how far it has come ...
     progress_notify: bool,
     /// ... unless it got events since it last did.
@@ -75,6 +82,7 @@ struct ProgressDue {
 
 struct Session {
     door: Rc<Door>,
+    rights: Rights,
     call: CallGuard,
     requests: Messages<RequestBody>,
     /// The client has sent its last request; watchers go on.
@@ -105,12 +113,14 @@ enum Happened {
     RequestsEnded,
     Cursor(Cursor, Outcome),
     IntervalPassed,
+    RightsChanged,
 }
 
 impl Session {
-    fn new(door: Rc<Door>, body: RequestBody, call: CallGuard) -> Session {
+    fn new(door: Rc<Door>, caller: Caller, body: RequestBody, call: CallGuard) -> Session {
         let shutdown = door.shutdown.clone();
         Session {
+            rights: Rights::new(&door, caller),
             call,
             requests: Messages::new(body, limits::MESSAGE_BYTES),
             requests_ended: false,
@@ -139,7 +149,12 @@ impl Session {
                 self.held.set(self.held.bytes().saturating_sub(bytes.len()));
                 return Ok(bytes);
             }
-            match poll_fn(|context| self.poll_happened(context)).await? {
+            let happened = poll_fn(|context| self.poll_happened(context)).await?;
+            if self.rights.have_changed() {
+                self.renew_permits().await?;
+            }
+            match happened {
+                Happened::RightsChanged => {}
                 Happened::Request(request) => self.request(request).await?,
                 Happened::RequestsEnded => self.requests_ended = true,
                 Happened::Cursor(cursor, outcome) => self.returned(cursor, outcome),
@@ -155,6 +170,9 @@ impl Session {
     fn poll_happened(&mut self, context: &mut Context<'_>) -> Poll<Result<Happened, Status>> {
         if self.stopping.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(errors::STOPPED.into()));
+        }
+        if self.rights.poll_changed(context).is_ready() {
+            return Poll::Ready(Ok(Happened::RightsChanged));
         }
         if !self.requests_ended
             && let Poll::Ready(received) = self.requests.poll_next(context)
@@ -189,7 +207,33 @@ impl Session {
         Ok(())
     }
 
+    /// Ends the watchers whose user may not watch any more.
+    async fn renew_permits(&mut self) -> Result<(), Status> {
+        self.rights.note_change();
+        let mut ended = Vec::new();
+        for (number, (watch_id, entry)) in self.entries.iter().enumerate() {
+            if number % RENEWALS_AT_ONCE == RENEWALS_AT_ONCE - 1 {
+                yield_now().await;
+            }
+            if let Some(reason) = self.rights.lost(&entry.permit).await? {
+                ended.push((*watch_id, reason));
+            }
+        }
+        for (watch_id, reason) in ended {
+            self.end(watch_id, reason);
+        }
+        Ok(())
+    }
+
     async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
+        let permit = match self.rights.permit(&create).await? {
+            Ok(permit) => permit,
+            Err(reason) => {
+                let header = self.door.header(self.door.store.revision());
+                self.outgoing.push_back(message::refused(header, &reason));
+                return Ok(());
+            }
+        };
         let watch_id = match self.check(&create) {
             Ok(watch_id) => watch_id,
             Err(reason) => {
@@ -210,6 +254,7 @@ impl Session {
                 let entry = Entry {
                     serial,
                     interrupt: interrupt.clone(),
+                    permit,
                     progress_notify,
                     silent: true,
                     fragment,
@@ -264,12 +309,16 @@ impl Session {
 
     /// Ends a watcher that the client is done with; an id that is not there is ignored, as in etcd.
     fn cancel(&mut self, watch_id: i64) {
+        self.end(watch_id, String::new());
+    }
+
+    fn end(&mut self, watch_id: i64, reason: String) {
         let Some(entry) = self.entries.get(&watch_id) else { return };
         // Comes back, finds itself unknown and is dropped.
         entry.interrupt.request();
         self.forget(watch_id);
         let header = self.door.header(self.door.store.revision());
-        self.outgoing.push_back(message::canceled(header, watch_id));
+        self.outgoing.push_back(message::canceled(header, watch_id, reason));
     }
 
     fn forget(&mut self, watch_id: i64) {
