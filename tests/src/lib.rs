@@ -9,3 +9,4 @@ pub mod migration;
 pub mod process;
 pub mod raw;
 pub mod tls;
+pub mod users;

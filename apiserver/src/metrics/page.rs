@@ -173,6 +173,12 @@ fn operation(page: &mut Page, status: &StoreStatus) {
         "Current backend storage quota size in bytes; 0 for none.",
         server.quota_bytes.get() as f64,
     );
+    page.single(
+        "etcd_debugging_auth_revision",
+        "gauge",
+        "The current revision of auth store.",
+        server.auth_revision.get() as f64,
+    );
     let name = "etcd_debugging_server_alarms";
     page.head(name, "gauge", "Alarms for every member in cluster; 1 for an active alarm.");
     for (kind, value) in [("NOSPACE", &server.no_space_alarms), ("CORRUPT", &server.corrupt_alarms)]

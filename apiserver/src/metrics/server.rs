@@ -60,6 +60,8 @@ pub struct ServerMetrics {
     /// Writes refused because of an alarm or the quota.
     pub refused_writes: Counter,
     pub(super) checks: [CheckMetrics; CHECKS.len()],
+    /// Of etcd's users and roles, once somebody has asked for them.
+    pub auth_revision: Value,
     pub(super) no_space_alarms: Value,
     pub(super) corrupt_alarms: Value,
 }
@@ -71,6 +73,7 @@ static SERVER: ServerMetrics = ServerMetrics {
     defragments: Counter::new(),
     refused_writes: Counter::new(),
     checks: [const { CheckMetrics::new() }; CHECKS.len()],
+    auth_revision: Value(AtomicU64::new(0)),
     no_space_alarms: Value(AtomicU64::new(0)),
     corrupt_alarms: Value(AtomicU64::new(0)),
 };

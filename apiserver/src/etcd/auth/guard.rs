@@ -21,6 +21,7 @@ use super::permission::{Access, Span};
 use super::{AuthOptions, document};
 use crate::etcd::errors::{self, EtcdError, from_store};
 use crate::etcd::limits;
+use crate::metrics;
 use crate::net::ConnectionInfo;
 use crate::net::grpc::{Code, Status};
 
@@ -137,6 +138,7 @@ impl Auth {
                 Known { view: Rc::new(View::new(state)), content }
             }
         };
+        metrics::server().auth_revision.set(known.view.state.revision);
         let mut cached = self.known.borrow_mut();
         if cached.as_ref().is_none_or(|(at, _)| *at <= version) {
             *cached = Some((version, known.clone()));
@@ -296,6 +298,8 @@ impl Auth {
     pub(in crate::etcd) async fn tell_of_changes(self: Rc<Self>, shutdown: Shutdown) {
         let mut told = self.version();
         loop {
+            // So that the first request after a change finds it here. What can't be read is told then.
+            let _unreadable = self.view().await;
             let pause = pin!(timer::sleep(limits::AUTH_CHANGE_INTERVAL));
             if let Either::Right(_) = select(pause, pin!(shutdown.requested())).await {
                 return;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 
@@ -172,7 +172,15 @@ fn error_json(status: &Status) -> serde_json::Value {
 
 /// An answer that says why there is none.
 fn refuse(status: &Status) -> Response<BoxedBody> {
-    respond(http_status(status.code), BoxedBody::full(error_json(status).to_string()))
+    let body = BoxedBody::full(error_json(status).to_string());
+    let mut response = respond(http_status(status.code), body);
+    // grpc-gateway puts the text here, too.
+    if status.code == Code::Unauthenticated
+        && let Ok(text) = HeaderValue::from_str(&status.message)
+    {
+        response.headers_mut().insert(WWW_AUTHENTICATE, text);
+    }
+    response
 }
 
 fn respond(status: StatusCode, body: BoxedBody) -> Response<BoxedBody> {
