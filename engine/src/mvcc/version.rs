@@ -141,19 +141,18 @@ impl Versions {
     }
 
     /// Drops the versions that no read at `floor` or later sees, passing each to `removed`.
-    pub(super) fn evict(&mut self, floor: Revision, removed: impl FnMut(&Record)) {
+    pub(super) fn evict(&mut self, floor: Revision, mut removed: impl FnMut(&Record)) {
         let Some(Older(older)) = self.older.as_deref_mut() else { return };
-        let gone = if self.newest.mod_revision() <= floor {
-            older.len()
-        } else {
-            // The last one at or before the floor is what a read there sees.
-            older.partition_point(|record| record.mod_revision() <= floor).saturating_sub(1)
-        };
-        if let Some(last) = gone.checked_sub(1) {
-            self.previous = older[last].mod_revision();
+        // Mostly one goes at a time, so this is faster than to look for the last one.
+        while let Some(oldest) = older.front() {
+            let superseded_at = older.get(1).unwrap_or(&self.newest).mod_revision();
+            if superseded_at > floor {
+                break;
+            }
+            self.previous = oldest.mod_revision();
+            removed(oldest);
+            older.pop_front();
         }
-        older.range(..gone).for_each(removed);
-        older.drain(..gone);
         self.give_back_memory();
     }
 
