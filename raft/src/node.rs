@@ -251,12 +251,19 @@ impl Node {
         self.applied = self.applied.max(index);
     }
 
-    /// The owner has a snapshot of everything up to `index`, and drops the log up to there.
-    pub fn compact(&mut self, index: u64) {
+    /// The owner has a snapshot of everything up to `index`, and would like to drop the log up to
+    /// there. Whether it may: a member that joined does not know who its cluster was before the
+    /// entry that it was added by, and could give nobody a snapshot from before that.
+    #[must_use]
+    pub fn compact(&mut self, index: u64) -> bool {
         assert!(index <= self.hard_state.commit, "only what is committed is part of a snapshot");
         assert!(index <= self.log.durable, "a log is compacted on the disk");
+        if self.history.at(index).is_none_or(Membership::is_empty) {
+            return false;
+        }
         self.log.compact(index);
         self.history.compact(index);
+        true
     }
 
     pub(crate) fn set_term(&mut self, term: u64, vote: u64) {

@@ -325,6 +325,7 @@ impl Cluster {
 
     /// Drops the log up to `index`, of which there is a snapshot.
     pub(crate) fn compact(&mut self, id: u64, index: u64) {
+        assert!(self.node(id).compact(index));
         let member = self.member(id);
         let term = member.disk.log[&index].term;
         for entry in member.disk.log.range(..=index).map(|(_, entry)| entry) {
@@ -335,7 +336,6 @@ impl Cluster {
         }
         member.disk.log = member.disk.log.split_off(&(index + 1));
         member.disk.base = (index, term);
-        self.node(id).compact(index);
     }
 
     pub(crate) fn damage(&mut self, id: u64, index: u64) {

@@ -1,7 +1,7 @@
 //! Mistakes that the simulation or a reader once found in the core: each has a test.
 
 use bytes::Bytes;
-use mainstay_raft::{Body, Options, PeerState, Role};
+use mainstay_raft::{Body, Change, Options, PeerState, Role, Transition};
 
 use crate::cluster::Cluster;
 
@@ -136,4 +136,20 @@ fn old_answers_to_a_pre_vote_do_not_count() {
     assert_eq!(cluster.node(1).role(), Role::PreCandidate);
     cluster.node(1).step(2, granted(1)).expect("sensible");
     assert_eq!(cluster.node(1).role(), Role::Candidate);
+}
+
+/// A member that joined compacted its log before the first membership that it knew; as a leader it
+/// had no snapshot that anybody could use.
+#[test]
+fn who_joined_keeps_the_log_from_before_it_knew_its_cluster() {
+    let mut cluster = Cluster::new(&[1, 2], &[3], plain());
+    cluster.node(1).campaign();
+    cluster.settle();
+    propose(&mut cluster, 3);
+    cluster.node(1).propose_change(&[Change::AddVoter(3)], Transition::Auto).expect("alone");
+    cluster.settle();
+    assert_eq!((cluster.node(3).commit(), cluster.node(3).membership().voters.len()), (5, 3));
+    assert!(!cluster.node(3).compact(4), "it was added by entry 5");
+    assert!(cluster.node(1).compact(4), "that one knew");
+    assert!(cluster.node(3).compact(5));
 }

@@ -138,10 +138,9 @@ impl World {
         }
         member.disk.snapshot = state;
         let index = applied.saturating_sub(kept).min(applied);
-        if index > member.disk.base.0 {
+        if index > member.disk.base.0 && node.compact(index) {
             member.disk.compact(index);
             member.view = member.view.split_off(&(index + 1));
-            node.compact(index);
         }
     }
 
