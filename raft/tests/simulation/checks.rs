@@ -13,6 +13,8 @@ pub(crate) struct Checks {
     leaders: BTreeMap<u64, u64>,
     /// The first entry ever applied at each index, and the state after it.
     pub(crate) committed: BTreeMap<u64, (Entry, State)>,
+    /// The term of the member that applied it first: only leaders of later ones have to have it.
+    terms: BTreeMap<u64, u64>,
     /// The greatest index that any finished operation depends on: every operation that begins from
     /// now on has to come after it. All operations are in the order of one log, so this is what
     /// linearizability comes down to.
@@ -35,7 +37,10 @@ impl Checks {
                 assert!(last >= end, "Leader Append-Only: {id} lost entries in term {term}");
             }
             _ => {
-                for (entry, _) in self.committed.values() {
+                // A leader may learn late that it was elected, when others lead later terms.
+                let before = |index: &u64| self.terms[index] <= term;
+                let entries = self.committed.values().map(|(entry, _)| entry);
+                for entry in entries.filter(|entry| before(&entry.index)) {
                     complete(member, entry);
                 }
             }
@@ -44,7 +49,7 @@ impl Checks {
     }
 
     /// State Machine Safety. `term`: that of the member that applied it.
-    pub(crate) fn applied(&mut self, entry: &Entry, state: State, who: u64) -> bool {
+    pub(crate) fn applied(&mut self, entry: &Entry, state: State, who: u64, term: u64) -> bool {
         if let Some((first, digest)) = self.committed.get(&entry.index) {
             assert_eq!(first, entry, "State Machine Safety: {who} applied another entry");
             assert_eq!(*digest, state, "State Machine Safety: {who} is in another state");
@@ -53,6 +58,7 @@ impl Checks {
         let newest = self.committed.last_key_value().map_or(0, |(index, _)| *index);
         assert_eq!(entry.index, newest + 1, "State Machine Safety: {who} left entries out");
         self.committed.insert(entry.index, (entry.clone(), state));
+        self.terms.insert(entry.index, term);
         true
     }
 

@@ -74,16 +74,16 @@ impl World {
                 panic!("State Machine Safety: {id} has to apply an entry that it never had");
             };
             member.state.apply(&entry);
-            let first = self.checks.applied(&entry, member.state, id);
-            if let Some((term, floor)) = member.proposals.remove(&entry.index)
-                && term == entry.term
+            let term = member.term();
+            let first = self.checks.applied(&entry, member.state, id, term);
+            if let Some((proposed, floor)) = member.proposals.remove(&entry.index)
+                && proposed == entry.term
             {
                 self.statistics.writes += 1;
                 self.checks.answered("write", entry.index, floor);
             }
             if first {
                 self.statistics.committed += 1;
-                let term = member.term();
                 let leaders = self.members.values().filter(|leader| leader.leads());
                 for leader in leaders.filter(|leader| leader.term() >= term) {
                     checks::complete(leader, &entry);
