@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mainstay_engine::runtime::net::Listener;
-use mainstay_engine::runtime::{self, Core, Options, StartError, timer};
+use mainstay_engine::runtime::{self, Core, Options, Settings, StartError, timer};
 use time::OffsetDateTime;
 
 use crate::cli::{EtcdFlags, ListenAddress, ListenUrl, LogLevel, ServeFlags, StoreFlags};
@@ -102,8 +102,12 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     }
     let urls = &flags.listen_client_urls;
     warn_of_open_doors(flags);
-    let options =
-        Options { data_dir: flags.data_dir.clone(), cores: flags.cores, ..Options::default() };
+    let options = Options {
+        data_dir: flags.data_dir.clone(),
+        cores: flags.cores,
+        // The etcd door looks at it first, and raises an alarm; the store itself refuses everyone.
+        settings: Settings { quota_bytes: flags.etcd.quota().bytes(), ..Settings::default() },
+    };
     let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
     // Before the certificates: they may be those of a server that runs.
     let opened = runtime::open(&options).map_err(failed)?;

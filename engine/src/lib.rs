@@ -4,6 +4,7 @@
 //! `runtime` is the only module that knows glommio, io_uring, files, sockets and the time of day,
 //! and [`Store`] is the handle by which a door asks for anything.
 
+pub mod durations;
 pub mod effect;
 pub mod error;
 mod hash_index;

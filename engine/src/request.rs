@@ -119,6 +119,9 @@ impl RangeRequest {
 pub enum SortDirection {
     Ascend,
     Descend,
+    /// Ascending, but of a limited answer no more is sorted than its records and one: which those
+    /// are, the keys decide. What etcd makes of a target without an order.
+    AscendWithinLimit,
 }
 
 /// The answer to a [`RangeRequest`].

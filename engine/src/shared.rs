@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
+use crate::durations::{DurationCounts, Durations};
 use crate::limits;
 use crate::record::Revision;
 
@@ -24,6 +25,10 @@ pub struct Shared {
     disk_is_full: AtomicBool,
     /// Bytes of live keys and values from which on nothing may be added; 0 for no limit.
     quota_bytes: AtomicU64,
+    /// How long batches take from being handed to the log until they are durable.
+    log_times: Durations,
+    /// Bytes of batches handed to the log.
+    logged_bytes: AtomicU64,
     /// By core: whether it wants to be woken for a committed batch.
     interested: Vec<AtomicBool>,
     /// By core: facts for status pages, refreshed at leisure.
@@ -52,6 +57,8 @@ impl Shared {
             uncommitted_bytes: AtomicUsize::new(0),
             disk_is_full: AtomicBool::new(false),
             quota_bytes: AtomicU64::new(0),
+            log_times: Durations::new(),
+            logged_bytes: AtomicU64::new(0),
             interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             facts: (0..cores).map(|_| CoreFacts::default()).collect(),
         }
@@ -167,6 +174,20 @@ impl Shared {
 
     pub fn is_interested(&self, core: usize) -> bool {
         self.interested[core].load(Ordering::SeqCst)
+    }
+
+    /// A batch of so many bytes became durable after `us` microseconds.
+    pub fn count_logged(&self, bytes: u64, us: u64) {
+        self.log_times.record(us);
+        self.logged_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn log_times(&self) -> DurationCounts {
+        self.log_times.counts()
+    }
+
+    pub fn logged_bytes(&self) -> u64 {
+        self.logged_bytes.load(Ordering::Relaxed)
     }
 
     pub fn facts(&self) -> &[CoreFacts] {

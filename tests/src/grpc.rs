@@ -269,7 +269,10 @@ impl<Q: Message, A: Message + Default> Stream<Q, A> {
             }
             match self.receiving.data().await {
                 None => return Some(None),
-                Some(Err(_)) => return None,
+                Some(Err(error)) => {
+                    eprintln!("the stream broke: {error}");
+                    return None;
+                }
                 Some(Ok(chunk)) => {
                     self.receiving.flow_control().release_capacity(chunk.len()).ok()?;
                     self.buffer.extend_from_slice(&chunk);

@@ -265,11 +265,9 @@ fn a_quota_refuses_growth_and_nothing_else() {
                 Err(refused) => break refused,
             }
             assert!(keys < 100, "the quota holds nobody up");
-            // What is in use is counted twice a second.
-            tokio::time::sleep(Duration::from_millis(100)).await;
         };
         assert_eq!(refused, no_space());
-        assert!(keys > 10, "only {keys} keys of half a megabyte in ten");
+        assert_eq!(keys, 19, "keys of half a megabyte in ten");
         let own = status(&client).await;
         assert_eq!(own.db_size_quota, 10_000_000);
         let member = own.header.expect("a header").member_id;
@@ -291,6 +289,13 @@ fn a_quota_refuses_growth_and_nothing_else() {
         client.unary::<_, TxnResponse>(TXN, &writes).await.expect("a transaction");
         let request = CompactionRequest { revision: 2, physical: true };
         client.unary::<_, CompactionResponse>(COMPACT, &request).await.expect("a compaction");
+
+        let page = get(&server.etcd, "/usage?depth=1&top=1");
+        assert_eq!(page.status, 200, "{}", page.body);
+        let usage: serde_json::Value = serde_json::from_str(&page.body).expect("JSON");
+        assert_eq!(usage["quotaBytes"], 10_000_000);
+        assert_eq!(usage["prefixes"][0]["keys"], keys - 1, "{usage}");
+        assert!(usage["bytes"].as_u64().is_some_and(|bytes| bytes > 5_000_000), "{usage}");
 
         // When there is space again, the alarm goes by itself.
         for number in 1..keys / 2 {

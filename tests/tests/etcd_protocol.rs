@@ -166,6 +166,14 @@ fn ranges_sort_limit_and_count() {
             (RangeRequest { limit: 3, ..all.clone() }, "r/a r/b r/c", false, 3),
             (RangeRequest { sort_order: 2, ..all.clone() }, "r/c r/b r/a", false, 3),
             (RangeRequest { sort_target: 4, ..all.clone() }, "r/c r/b r/a", false, 3),
+            // Of the first two by key the one with the smaller value: so does etcd.
+            (RangeRequest { sort_target: 4, limit: 1, ..all.clone() }, "r/b", true, 3),
+            (
+                RangeRequest { sort_target: 4, sort_order: 1, limit: 1, ..all.clone() },
+                "r/c",
+                true,
+                3,
+            ),
             (
                 RangeRequest { sort_target: 3, sort_order: 2, limit: 1, ..all.clone() },
                 "r/c",

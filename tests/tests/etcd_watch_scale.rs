@@ -87,8 +87,8 @@ fn an_idle_watcher_costs_little() {
         let begun = Instant::now();
         for (number, stream) in streams.iter_mut().enumerate() {
             for sent in 0..per_stream {
-                let key = format!("/registry/things/{number}-{sent:06}/");
-                watch(stream, key.clone(), format!("{key}0"));
+                let key = format!("/registry/things/{number}-{sent:06}");
+                watch(stream, format!("{key}/"), format!("{key}0"));
                 // Answers are taken as they come, so that neither side fills up.
                 if sent >= 100 {
                     assert!(stream.next().await.expect("created").created);
@@ -107,7 +107,7 @@ fn an_idle_watcher_costs_little() {
              event elsewhere takes at most {slowest:?}",
             per_stream * STREAMS,
         ));
-        assert!(each < 2_000.0, "{each} bytes for an idle watcher");
+        assert!(each < 3_000.0, "{each} bytes for an idle watcher");
         assert!(slowest < Duration::from_secs(2), "{slowest:?} for an event elsewhere");
 
         // The first and the last are awake.
@@ -136,6 +136,7 @@ fn slow_watchers_cost_nobody() {
         for number in 0..SLOW {
             let mut stream = clients[number % clients.len()].stream(WATCH).await;
             watch(&mut stream, "hot/".to_owned(), "hot0".to_owned());
+            assert!(stream.next().await.expect("created").created);
             slow.push(stream);
         }
         let late_client = Client::connect(&server.etcd).await;

@@ -42,7 +42,8 @@ pub(super) fn range(request: RangeRequest) -> store::RangeRequest {
     }
 }
 
-/// A target without an order sorts ascending; ascending by key is how records come anyway.
+/// A target without an order sorts ascending, and a limit counts first as in etcd; ascending by key
+/// is how records come anyway.
 fn sort(
     order: kv::SortOrder,
     target: kv::SortTarget,
@@ -57,7 +58,8 @@ fn sort(
     };
     let direction = match order {
         kv::SortOrder::Descend => store::SortDirection::Descend,
-        kv::SortOrder::None | kv::SortOrder::Ascend => store::SortDirection::Ascend,
+        kv::SortOrder::None => store::SortDirection::AscendWithinLimit,
+        kv::SortOrder::Ascend => store::SortDirection::Ascend,
     };
     Some((target, direction))
 }
@@ -306,6 +308,11 @@ mod tests {
             ),
             (
                 kv::SortOrder::None,
+                kv::SortTarget::Mod,
+                Some((SortTarget::Mod, SortDirection::AscendWithinLimit)),
+            ),
+            (
+                kv::SortOrder::Ascend,
                 kv::SortTarget::Mod,
                 Some((SortTarget::Mod, SortDirection::Ascend)),
             ),

@@ -48,8 +48,7 @@ pub(super) async fn proclaim(
     door: Rc<Door>,
     request: ProclaimRequest,
 ) -> Result<ProclaimResponse, Status> {
-    let leader = request.leader.ok_or(errors::LEADER_MISSING)?;
-    let LeaderKey { key, rev, lease, .. } = leader;
+    let LeaderKey { key, rev, lease, .. } = checked(request.leader)?;
     let written = candidates::rewrite(&door, &key, rev, request.value, lease).await?;
     if !written.succeeded {
         return Err(errors::NOT_LEADER.into());
@@ -62,9 +61,18 @@ pub(super) async fn resign(
     door: Rc<Door>,
     request: ResignRequest,
 ) -> Result<ResignResponse, Status> {
-    let leader = request.leader.ok_or(errors::LEADER_MISSING)?;
+    let leader = checked(request.leader)?;
     let revision = candidates::remove(&door, &leader.key, leader.rev).await?;
     Ok(ResignResponse { header: Some(door.header(revision)) })
+}
+
+/// A leader that names a key.
+fn checked(leader: Option<LeaderKey>) -> Result<LeaderKey, Status> {
+    let leader = leader.ok_or(errors::LEADER_MISSING)?;
+    match leader.key.is_empty() {
+        true => Err(candidates::unknown(errors::EMPTY_KEY.into())),
+        false => Ok(leader),
+    }
 }
 
 pub(super) async fn leader(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use mainstay_engine::request::{KeyRange, RangeRequest};
+use mainstay_engine::request::{KeyRange, PrefixUsage, RangeRequest};
 use mainstay_engine::runtime::timer;
 use mainstay_proto::maintenance::AlarmType;
 use serde_json::json;
@@ -31,7 +31,7 @@ impl Door {
             None => (path, ""),
         };
         let checks = match (root, check) {
-            ("/health" | "/version" | "/metrics", "") => &[],
+            ("/health" | "/version" | "/metrics" | "/usage", "") => &[],
             ("/livez", "") => LIVE_CHECKS,
             ("/readyz", "") => READY_CHECKS,
             ("/livez", check) => one_of(LIVE_CHECKS, check),
@@ -47,6 +47,7 @@ impl Door {
         match root {
             "/health" => self.health(request.uri().query().unwrap_or("")).await,
             "/version" => version(),
+            "/usage" => self.usage(request.uri().query().unwrap_or("")).await,
             "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics_page()),
             root => {
                 let query = request.uri().query().unwrap_or("");
@@ -99,6 +100,35 @@ impl Door {
         .into_iter()
         .find(raised)
         .map(|(_, _, words)| words)
+    }
+
+    /// Which prefixes take most: `?depth=` levels, `?top=` of them. Mainstay's own page.
+    async fn usage(&self, query: &str) -> Response<BoxedBody> {
+        let number = |name, default: usize, most: usize| {
+            let given = values(query, name).next().and_then(|value| value.parse::<usize>().ok());
+            given.unwrap_or(default).clamp(1, most)
+        };
+        let depth = number("depth", 2, limits::USAGE_DEPTH);
+        let top = number("top", 50, limits::USAGE_PREFIXES);
+        match self.store.usage_by_prefix(depth, top).await {
+            Ok(usage) => {
+                let prefix = |usage: PrefixUsage| {
+                    let prefix = String::from_utf8_lossy(&usage.prefix).into_owned();
+                    json!({ "prefix": prefix, "keys": usage.keys, "bytes": usage.bytes })
+                };
+                let prefixes: Vec<_> = usage.into_iter().map(prefix).collect();
+                let body = json!({
+                    "bytes": self.store.live_bytes(),
+                    "quotaBytes": self.options.alarms.quota().bytes(),
+                    "prefixes": prefixes,
+                });
+                respond(StatusCode::OK, JSON, format!("{body}\n"))
+            }
+            Err(error) => {
+                let text = format!("{}\n", errors::from_store(error).message);
+                respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
+            }
+        }
     }
 
     /// The outcome of checks, each a line when one fails or when `?verbose` asks for it.

@@ -4,6 +4,7 @@
 
 use mainstay_engine::StoreError;
 
+use crate::metrics;
 use crate::net::grpc::{Code, Status};
 
 /// One of etcd's errors.
@@ -154,6 +155,9 @@ pub(super) fn unimplemented(text: &'static str) -> Status {
 
 /// The store's refusals in etcd's words.
 pub(super) fn from_store(error: StoreError) -> Status {
+    if matches!(error, StoreError::TooManyRequests | StoreError::NoSpace) {
+        metrics::server().failed_writes.add(1);
+    }
     match error {
         StoreError::Compacted { .. } => COMPACTED.into(),
         StoreError::FutureRevision { .. } => FUTURE_REVISION.into(),

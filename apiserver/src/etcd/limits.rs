@@ -37,7 +37,7 @@ pub(super) const STREAM_FIRST_KEYS: usize = 10;
 pub(super) const STREAM_ANSWER_BYTES: usize = REQUEST_BYTES;
 
 /// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred; each costs
-/// about a kilobyte.
+/// about two kilobytes.
 pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
 
 /// Bytes of events taken from a watcher at a time, and so about the most that waits for a client
@@ -61,6 +61,10 @@ pub(super) const LEASE_TTL_MIN: i64 = 2;
 
 /// Seconds: the lease of a lock or a candidate that brings none. As in etcd's client library.
 pub(super) const CANDIDATE_TTL: i64 = 60;
+
+/// Levels of the prefixes that `/usage` tells of, and how many prefixes: a page that can be read.
+pub(super) const USAGE_DEPTH: usize = 8;
+pub(super) const USAGE_PREFIXES: usize = 1_000;
 
 /// How long a health check waits for the store.
 pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use mainstay_engine::durations::{BUCKETS_US, DurationCounts};
 use mainstay_engine::runtime::store::StoreStatus;
 
 use super::process;
-use super::registry::{CoreMetrics, sum};
+use super::registry::{CoreMetrics, handling, sum};
 use super::server::{CHECKS, server};
 use crate::etcd::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Method};
 use crate::net::grpc::Code;
@@ -78,7 +79,10 @@ pub fn render(status: &StoreStatus, serving: bool) -> String {
     }
     store(&mut page, status, serving);
     operation(&mut page, status);
+    log(&mut page, status);
+    alone(&mut page);
     calls(&mut page);
+    call_times(&mut page);
     for (name, kind, value) in process::figures() {
         page.single(name, kind, "As the kernel counts it.", value);
     }
@@ -208,16 +212,83 @@ fn checks(page: &mut Page) {
     }
 }
 
+/// What the log has cost.
+fn log(page: &mut Page, status: &StoreStatus) {
+    let name = "etcd_disk_wal_fsync_duration_seconds";
+    page.head(name, "histogram", "The time from handing a batch to the log until it is durable.");
+    page.histogram(name, "", status.log_times);
+    page.single(
+        "etcd_disk_wal_write_bytes_total",
+        "gauge",
+        "Total number of bytes written in WAL.",
+        status.logged_bytes as f64,
+    );
+    page.single(
+        "etcd_server_proposals_pending",
+        "gauge",
+        "Revisions that are taken and not yet committed.",
+        status.uncommitted_revisions as f64,
+    );
+}
+
+/// What does not happen to a member that is alone, under the names that dashboards look for.
+fn alone(page: &mut Page) {
+    for (name, kind, help, value) in [
+        (
+            "etcd_server_leader_changes_seen_total",
+            "counter",
+            "The number of leader changes seen: this member has led since it started.",
+            1.0,
+        ),
+        (
+            "etcd_server_heartbeat_send_failures_total",
+            "counter",
+            "The total number of leader heartbeat send failures: there is nobody to send to.",
+            0.0,
+        ),
+        (
+            "etcd_server_read_indexes_failed_total",
+            "counter",
+            "The total number of failed read indexes seen: a member that is alone needs none.",
+            0.0,
+        ),
+        (
+            "etcd_server_slow_read_indexes_total",
+            "counter",
+            "The total number of pending read indexes not in sync with leader's: none.",
+            0.0,
+        ),
+        (
+            "etcd_server_snapshot_apply_in_progress_total",
+            "gauge",
+            "1 while a snapshot of another member is being applied: never.",
+            0.0,
+        ),
+        (
+            "etcd_debugging_mvcc_pending_events_total",
+            "gauge",
+            "Events that wait to be sent: no watcher has a queue.",
+            0.0,
+        ),
+        (
+            "etcd_disk_defrag_inflight",
+            "gauge",
+            "Whether or not defrag is active: there is nothing to defragment.",
+            0.0,
+        ),
+    ] {
+        page.single(name, kind, help, value);
+    }
+    page.single(
+        "etcd_server_proposals_failed_total",
+        "counter",
+        "Writes refused because too many wait for the disk, or because it is full.",
+        server().failed_writes.get() as f64,
+    );
+}
+
 /// Calls by method, as the gRPC middleware that etcd uses counts them.
 fn calls(page: &mut Page) {
-    let labels = |method: Method| {
-        format!(
-            "grpc_method=\"{}\",grpc_service=\"{}\",grpc_type=\"{}\"",
-            method.name(),
-            method.service(),
-            method.kind().label()
-        )
-    };
     type Pick = fn(&CoreMetrics, Method) -> u64;
     let totals: [(&str, &str, Pick); 3] = [
         (
@@ -257,6 +328,28 @@ fn calls(page: &mut Page) {
     }
 }
 
+/// How long unary calls took; those that nobody has called are left out.
+fn call_times(page: &mut Page) {
+    let name = "grpc_server_handling_seconds";
+    let help = "How long unary RPCs took until they were answered.";
+    page.head(name, "histogram", help);
+    for &method in Method::ALL {
+        let counts = handling(method);
+        if counts.count > 0 {
+            page.histogram(name, &labels(method), counts);
+        }
+    }
+}
+
+fn labels(method: Method) -> String {
+    format!(
+        "grpc_method=\"{}\",grpc_service=\"{}\",grpc_type=\"{}\"",
+        method.name(),
+        method.service(),
+        method.kind().label()
+    )
+}
+
 /// A code's name as grpc-go prints it.
 fn code_label(code: Code) -> String {
     if code == Code::Ok { "OK".to_owned() } else { format!("{code:?}") }
@@ -273,6 +366,23 @@ impl Page {
 
     fn line(&mut self, name: &str, labels: &str, value: f64) {
         let _infallible = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    /// The lines of a histogram that [`head`](Page::head) has declared. `labels` without braces.
+    fn histogram(&mut self, name: &str, labels: &str, counts: DurationCounts) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut below = 0;
+        for (end_us, count) in BUCKETS_US.iter().zip(counts.buckets) {
+            below += count;
+            let end = *end_us as f64 / 1e6;
+            let labels = format!("{{{labels}{comma}le=\"{end}\"}}");
+            self.line(&format!("{name}_bucket"), &labels, below as f64);
+        }
+        let all = format!("{{{labels}{comma}le=\"+Inf\"}}");
+        self.line(&format!("{name}_bucket"), &all, counts.count as f64);
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        self.line(&format!("{name}_sum"), &labels, counts.sum_us as f64 / 1e6);
+        self.line(&format!("{name}_count"), &labels, counts.count as f64);
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
@@ -297,6 +407,9 @@ mod tests {
             "grpc_server_handled_total{grpc_code=\"OutOfRange\",grpc_method=\"Range\",\
              grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1\n"
         ));
+        assert!(page.contains("grpc_server_handling_seconds_count{grpc_method=\"Range\""));
+        assert!(page.contains("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.0001\"} 0\n"));
+        assert!(page.contains("etcd_disk_wal_fsync_duration_seconds_sum 0\n"));
         let mut declared = std::collections::BTreeSet::new();
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -304,7 +417,11 @@ mod tests {
                 assert!(declared.insert(name.to_owned()), "{name} declared twice");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().expect("a name");
-                assert!(declared.contains(name), "{name} not declared");
+                let base = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .filter(|base| declared.contains(*base));
+                assert!(declared.contains(base.unwrap_or(name)), "{name} not declared");
                 let value = line.rsplit(' ').next().expect("a value");
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mainstay_engine::durations::{DurationCounts, Durations};
 use mainstay_engine::limits::CORES;
+use mainstay_engine::runtime::timer::monotonic_us;
 
-use crate::etcd::Method;
+use crate::etcd::{Kind, Method};
 use crate::net::grpc::Code;
 
 const METHODS: usize = Method::ALL.len();
@@ -77,6 +79,8 @@ pub(super) struct CallMetrics {
     pub(super) received: Counter,
     pub(super) sent: Counter,
     pub(super) handled: [Counter; CODES],
+    /// Of unary calls: from the head to the answer.
+    pub(super) handling: Durations,
 }
 
 impl CoreMetrics {
@@ -102,6 +106,7 @@ impl CoreMetrics {
                     received: Counter::new(),
                     sent: Counter::new(),
                     handled: [const { Counter::new() }; CODES],
+                    handling: Durations::new(),
                 }
             }; METHODS],
         }
@@ -110,7 +115,7 @@ impl CoreMetrics {
     /// Counts a call from its beginning.
     pub fn call(&'static self, method: Method) -> CallGuard {
         self.calls[method as usize].started.add(1);
-        CallGuard { metrics: self, method, ended: Cell::new(false) }
+        CallGuard { metrics: self, method, begun_us: monotonic_us(), ended: Cell::new(false) }
     }
 }
 
@@ -126,11 +131,18 @@ pub(super) fn sum(pick: impl Fn(&CoreMetrics) -> u64) -> u64 {
     OF_CORES.iter().map(pick).fold(0, u64::wrapping_add)
 }
 
+/// The sum over all cores of how long calls of a method took.
+pub(super) fn handling(method: Method) -> DurationCounts {
+    let of_core = |core: &CoreMetrics| core.calls[method as usize].handling.counts();
+    OF_CORES.iter().map(of_core).fold(DurationCounts::default(), DurationCounts::and)
+}
+
 /// Counts one call; when it is dropped unended, the client has gone away.
 #[derive(Debug)]
 pub struct CallGuard {
     metrics: &'static CoreMetrics,
     method: Method,
+    begun_us: u64,
     ended: Cell<bool>,
 }
 
@@ -155,6 +167,9 @@ impl CallGuard {
     pub fn end(&self, code: Code) {
         if !self.ended.replace(true) {
             self.metrics().handled[code as usize].add(1);
+            if self.method.kind() == Kind::Unary {
+                self.metrics().handling.record(monotonic_us() - self.begun_us);
+            }
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct ServerMetrics {
     pub compactions: Counter,
     /// Calls to Defragment, which has nothing to do.
     pub defragments: Counter,
+    /// Writes that the store did not take: too many wait for the disk, or it is full.
+    pub failed_writes: Counter,
     /// Writes refused because of an alarm or the quota.
     pub refused_writes: Counter,
     pub(super) checks: [CheckMetrics; CHECKS.len()],
@@ -71,6 +73,7 @@ static SERVER: ServerMetrics = ServerMetrics {
     auto_compactions: Counter::new(),
     compactions: Counter::new(),
     defragments: Counter::new(),
+    failed_writes: Counter::new(),
     refused_writes: Counter::new(),
     checks: [const { CheckMetrics::new() }; CHECKS.len()],
     auth_revision: Value(AtomicU64::new(0)),

@@ -274,7 +274,9 @@ pub fn records_needed(request: &RangeRequest) -> Option<usize> {
     if request.count_only {
         return Some(0);
     }
-    let plain = sort_of(request).is_none() && !has_filters(request);
+    let sorted = sort_of(request);
+    let by_key = sorted.is_none_or(|(_, way)| way == SortDirection::AscendWithinLimit);
+    let plain = by_key && !has_filters(request);
     (plain && request.limit > 0).then(|| request.limit.saturating_add(1))
 }
 
@@ -296,6 +298,10 @@ pub fn answer(
         None => {}
         Some((SortTarget::Key, _)) => records.reverse(),
         Some((target, SortDirection::Ascend)) => records.sort_by(|a, b| compare(target, a, b)),
+        Some((target, SortDirection::AscendWithinLimit)) => {
+            records.truncate(records_needed(request).unwrap_or(usize::MAX));
+            records.sort_by(|a, b| compare(target, a, b));
+        }
         Some((target, SortDirection::Descend)) => records.sort_by(|a, b| compare(target, b, a)),
     }
     let more = request.limit > 0 && records.len() > request.limit;
@@ -307,7 +313,10 @@ pub fn answer(
 
 /// The sorting that is left to do for records in key order.
 fn sort_of(request: &RangeRequest) -> Option<(SortTarget, SortDirection)> {
-    request.sort.filter(|&sort| sort != (SortTarget::Key, SortDirection::Ascend))
+    let by_key = |&(target, way): &(SortTarget, SortDirection)| {
+        target == SortTarget::Key && way != SortDirection::Descend
+    };
+    request.sort.filter(|sort| !by_key(sort))
 }
 
 fn has_filters(request: &RangeRequest) -> bool {

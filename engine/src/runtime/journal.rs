@@ -2,11 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::disk::{LogFailure, LogWriter, StagedEntry, Stager};
+use super::timer::monotonic_us;
 use crate::log::frame::frame_bytes;
 use crate::log::{EncodedEntry, HardState};
 use crate::sequencer::Append;
+use crate::shared::Shared;
 
 /// Batches that may be on their way to the disk at once: as many as the log writes at once. What
 /// comes meanwhile waits for one of them, and travels together.
@@ -20,6 +23,7 @@ struct Open {
     /// What is durable with it.
     hard_state: Option<HardState>,
     bytes: u64,
+    appended_us: u64,
 }
 
 pub(super) struct Journal {
@@ -29,18 +33,26 @@ pub(super) struct Journal {
     /// Raft's promises that are durable.
     hard_state: Cell<HardState>,
     bytes: Cell<u64>,
+    shared: Arc<Shared>,
     durable_index: Cell<u64>,
     durable_number: Cell<u64>,
 }
 
 impl Journal {
     /// Goes on behind `index`, the newest in the log, which has `bytes` behind the last snapshot.
-    pub(super) fn new(writer: LogWriter, index: u64, hard_state: HardState, bytes: u64) -> Journal {
+    pub(super) fn new(
+        writer: LogWriter,
+        index: u64,
+        hard_state: HardState,
+        bytes: u64,
+        shared: Arc<Shared>,
+    ) -> Journal {
         Journal {
             writer: RefCell::new(Some(writer)),
             open: RefCell::default(),
             hard_state: Cell::new(hard_state),
             bytes: Cell::new(bytes),
+            shared,
             durable_index: Cell::new(index),
             durable_number: Cell::new(0),
         }
@@ -94,7 +106,9 @@ impl Journal {
             writer.append(EncodedEntry { term, index, revision_before, revision_after, payload })
         };
         if let Ok(number) = number {
-            self.open.borrow_mut().push_back(Open { number, index, hard_state, bytes });
+            let appended_us = monotonic_us();
+            let open = Open { number, index, hard_state, bytes, appended_us };
+            self.open.borrow_mut().push_back(open);
         }
     }
 
@@ -130,6 +144,7 @@ impl Journal {
         let mut open = self.open.borrow_mut();
         let before = self.durable_index.get();
         while let Some(first) = open.pop_front_if(|first| first.number <= number) {
+            self.shared.count_logged(first.bytes, monotonic_us() - first.appended_us);
             self.durable_index.set(first.index);
             self.bytes.set(self.bytes.get() + first.bytes);
             if let Some(hard_state) = first.hard_state {

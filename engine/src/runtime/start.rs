@@ -178,7 +178,8 @@ pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, S
     let (leader, journal, snapshots) = match seat.leader {
         Some(LeaderSeat { writer, hard_state, mut leader, snapshots }) => {
             leader.start(now_ms);
-            let journal = Journal::new(writer, index, hard_state, snapshots.log_bytes);
+            let (bytes, shared) = (snapshots.log_bytes, Arc::clone(&seat.shared));
+            let journal = Journal::new(writer, index, hard_state, bytes, shared);
             (Some(leader), Some(journal), Some(snapshots))
         }
         None => (None, None, None),

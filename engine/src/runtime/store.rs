@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::core::CoreState;
 use super::random;
 use super::start::Identity;
+use crate::durations::DurationCounts;
 use crate::error::StoreError;
 use crate::message::{Answer, Request};
 use crate::record::{LeaseId, Revision};
@@ -45,6 +46,12 @@ pub struct StoreStatus {
     pub disk_bytes: u64,
     /// Bytes of the log that are in use: history since the last snapshot that was not needed.
     pub log_bytes: u64,
+    /// How long batches took from being handed to the log until they were durable.
+    pub log_times: DurationCounts,
+    /// Bytes of batches that became durable since the start.
+    pub logged_bytes: u64,
+    /// Revisions that are taken and not yet committed.
+    pub uncommitted_revisions: u64,
     /// Bytes of live keys and values in memory.
     pub live_bytes: u64,
     /// Live bytes from which on nothing may be added; 0 for no limit.
@@ -177,6 +184,11 @@ impl Store {
         self.core().shared().set_quota_bytes(bytes);
     }
 
+    /// Bytes of live keys and values, committed or not, on all cores.
+    pub fn live_bytes(&self) -> u64 {
+        self.core().shared().live_bytes()
+    }
+
     /// The newest committed revision.
     pub fn revision(&self) -> Revision {
         self.core().shared().committed_revision()
@@ -203,6 +215,10 @@ impl Store {
             log_bytes: self.core().history.log_bytes(),
             quota_bytes: shared.quota_bytes(),
             no_space: shared.no_space(),
+            log_times: shared.log_times(),
+            logged_bytes: shared.logged_bytes(),
+            uncommitted_revisions: (shared.taken_revision() - shared.committed_revision()).max(0)
+                as u64,
             ..StoreStatus::default()
         };
         for facts in shared.facts() {

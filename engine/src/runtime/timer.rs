@@ -9,8 +9,17 @@ use futures_util::future::{Either, select};
 
 /// Milliseconds of a clock that never goes back; its zero is when it was first asked.
 pub fn monotonic_ms() -> u64 {
+    since_start().as_millis() as u64
+}
+
+/// The same clock in microseconds.
+pub fn monotonic_us() -> u64 {
+    since_start().as_micros() as u64
+}
+
+fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// The time of day.

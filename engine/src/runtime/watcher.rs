@@ -45,13 +45,14 @@ impl Watcher {
     pub async fn next(&mut self, max_bytes: usize) -> Result<WatchBatch, StoreError> {
         loop {
             if self.from_log.is_some() {
-                return self.complete().await;
+                // Seldom, and large: whoever waits should not carry the room for it.
+                return Box::pin(self.complete()).await;
             }
             match self.core.drive(|replica, _| replica.hub().next(self.id, max_bytes)) {
                 Step::Batch(batch) => return Ok(batch),
                 Step::Wait => self.core.woken(self.id).await,
                 Step::Behind { from_revision } => {
-                    self.read_log(from_revision, max_bytes).await?;
+                    Box::pin(self.read_log(from_revision, max_bytes)).await?;
                 }
                 Step::Compacted { compacted } => {
                     return Err(StoreError::Compacted { requested: 0, compacted });

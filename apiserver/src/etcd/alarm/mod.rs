@@ -128,7 +128,7 @@ impl Alarms {
                 return Err(errors::NO_SPACE);
             }
         }
-        if self.quota.allows(store.status().live_bytes, cost) {
+        if self.quota.allows(store.live_bytes(), cost) {
             return Ok(());
         }
         self.exceeded(store).await;
@@ -159,7 +159,7 @@ impl Alarms {
 
     /// Takes the quota's own alarm back when there is space again.
     async fn recover(&self, store: &Store) {
-        let used = store.status().live_bytes;
+        let used = store.live_bytes();
         let raised = |state: &State| state.set.is_automatic();
         if !raised(&self.state.lock().expect("no panic while held")) {
             return;

@@ -17,6 +17,7 @@ pub(super) type Serial = u64;
 
 /// A watcher that waits for nothing.
 pub(super) struct Cursor {
+    pub(super) watch_id: i64,
     pub(super) serial: Serial,
     pub(super) watcher: Watcher,
     pub(super) interrupt: Rc<Interrupt>,

@@ -37,6 +37,12 @@ pub(super) fn compacted(header: ResponseHeader, watch_id: i64, compact_revision:
     encode(&WatchResponse { canceled: true, compact_revision, ..about(header, watch_id) })
 }
 
+/// The end of a watcher that can't be served any more.
+pub(super) fn broken(header: ResponseHeader, watch_id: i64, reason: &str) -> Bytes {
+    let cancel_reason = reason.to_owned();
+    encode(&WatchResponse { canceled: true, cancel_reason, ..about(header, watch_id) })
+}
+
 /// Everything up to the header's revision has been sent.
 pub(super) fn progress(header: ResponseHeader, watch_id: i64) -> Bytes {
     encode(&about(header, watch_id))
@@ -135,6 +141,10 @@ mod tests {
             (
                 compacted(header, 4, 7),
                 WatchResponse { canceled: true, compact_revision: 7, ..base.clone() },
+            ),
+            (
+                broken(header, 4, "why"),
+                WatchResponse { canceled: true, cancel_reason: "why".to_owned(), ..base.clone() },
             ),
             (progress(header, 4), base.clone()),
             (

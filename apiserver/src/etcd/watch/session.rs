@@ -88,7 +88,6 @@ struct Session {
     /// The client has sent its last request; watchers go on.
     requests_ended: bool,
     entries: BTreeMap<i64, Entry>,
-    ids: BTreeMap<Serial, i64>,
     next_serial: Serial,
     next_id: i64,
     running: FuturesUnordered<LocalBoxFuture<'static, (Cursor, Outcome)>>,
@@ -125,7 +124,6 @@ impl Session {
             requests: Messages::new(body, limits::MESSAGE_BYTES),
             requests_ended: false,
             entries: BTreeMap::new(),
-            ids: BTreeMap::new(),
             next_serial: 0,
             next_id: 0,
             running: FuturesUnordered::new(),
@@ -263,8 +261,7 @@ impl Session {
                     _counted: Gauge::up(&self.door.metrics.watchers),
                 };
                 self.entries.insert(watch_id, entry);
-                self.ids.insert(serial, watch_id);
-                self.start(Cursor { serial, watcher, interrupt });
+                self.start(Cursor { watch_id, serial, watcher, interrupt });
                 if progress_notify && self.interval.is_none() {
                     self.start_interval();
                 }
@@ -323,7 +320,6 @@ impl Session {
 
     fn forget(&mut self, watch_id: i64) {
         if let Some(entry) = self.entries.remove(&watch_id) {
-            self.ids.remove(&entry.serial);
             self.parked.retain(|cursor| cursor.serial != entry.serial);
         }
     }
@@ -334,7 +330,12 @@ impl Session {
 
     /// A cursor came back.
     fn returned(&mut self, cursor: Cursor, outcome: Outcome) {
-        let Some(&watch_id) = self.ids.get(&cursor.serial) else { return };
+        let watch_id = cursor.watch_id;
+        // Its id may have been given to another meanwhile.
+        let entry = self.entries.get(&watch_id);
+        if entry.is_none_or(|entry| entry.serial != cursor.serial) {
+            return;
+        }
         let due = self.progress.is_some();
         match outcome {
             Outcome::Events(batch) => {
@@ -379,14 +380,16 @@ impl Session {
     }
 
     fn fail(&mut self, watch_id: i64, error: &StoreError) {
-        let compacted = match error {
-            StoreError::Compacted { compacted, .. } => *compacted,
-            // The store is stopping: so will this stream, by its own signal.
-            _ => 0,
-        };
         self.forget(watch_id);
         let header = self.door.header(0);
-        self.outgoing.push_back(message::compacted(header, watch_id, compacted));
+        self.outgoing.push_back(match error {
+            StoreError::Compacted { compacted, .. } => {
+                message::compacted(header, watch_id, *compacted)
+            }
+            // The store is stopping, and so will this stream by its own signal; or it can't read
+            // what it wrote.
+            other => message::broken(header, watch_id, &other.to_string()),
+        });
     }
 
     /// Streams that a client opened together tell their progress a little apart.

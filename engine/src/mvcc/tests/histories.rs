@@ -374,11 +374,12 @@ fn random_range_request(random: &mut Random, keys: usize, revision: Revision) ->
         SortTarget::Mod,
         SortTarget::Value,
     ];
-    let directions = [SortDirection::Ascend, SortDirection::Descend];
+    let directions =
+        [SortDirection::Ascend, SortDirection::Descend, SortDirection::AscendWithinLimit];
     RangeRequest {
         revision: if random.chance(2) { revision + 5 } else { at },
         limit: random.below(4),
-        sort: random.chance(30).then(|| (targets[random.below(5)], directions[random.below(2)])),
+        sort: random.chance(30).then(|| (targets[random.below(5)], directions[random.below(3)])),
         count_only: random.chance(10),
         min_mod_revision,
         max_mod_revision,

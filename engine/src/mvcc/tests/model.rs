@@ -182,9 +182,19 @@ impl Run<'_> {
                 && below(request.max_create_revision, record.create_revision())
         });
         if let Some((target, direction)) = request.sort {
+            let filters = [
+                request.min_mod_revision,
+                request.max_mod_revision,
+                request.min_create_revision,
+                request.max_create_revision,
+            ];
+            let within = direction == SortDirection::AscendWithinLimit && filters == [0; 4];
+            if within && request.limit > 0 {
+                records.truncate(request.limit + 1);
+            }
             records.sort_by(|left, right| {
                 let (left, right) = match direction {
-                    SortDirection::Ascend => (left, right),
+                    SortDirection::Ascend | SortDirection::AscendWithinLimit => (left, right),
                     SortDirection::Descend => (right, left),
                 };
                 match target {

@@ -337,7 +337,7 @@ fn previous_is_what_the_operation_found() {
 
 #[test]
 fn ranges_filter_then_sort_then_limit() {
-    use SortDirection::{Ascend, Descend};
+    use SortDirection::{Ascend, AscendWithinLimit, Descend};
     use SortTarget::{Create, Key, Mod, Value, Version};
     let all = || RangeRequest::new(KeyRange::From(Bytes::new()));
     let sorted = |target, direction| RangeRequest { sort: Some((target, direction)), ..all() };
@@ -360,6 +360,11 @@ fn ranges_filter_then_sort_then_limit() {
         (sorted(Version, Ascend), "acb", false),
         (sorted(Create, Descend), "cba", false),
         (sorted(Value, Ascend), "bac", false),
+        (sorted(Value, AscendWithinLimit), "bac", false),
+        (RangeRequest { limit: 1, ..sorted(Create, Descend) }, "c", true),
+        (RangeRequest { limit: 1, ..sorted(Mod, AscendWithinLimit) }, "a", true),
+        // Of the first two by key, the one that comes first by value.
+        (RangeRequest { limit: 1, ..sorted(Value, AscendWithinLimit) }, "b", true),
         (RangeRequest { limit: 1, max_mod_revision: 4, ..sorted(Key, Descend) }, "c", true),
     ] {
         let mut store = fixture();
