@@ -9,6 +9,7 @@ use mainstay_engine::runtime::timer;
 use mainstay_proto::maintenance::AlarmType;
 use serde_json::json;
 
+use super::auth::{Caller, Need, Who};
 use super::{Door, ETCD_CLUSTER_VERSION, ETCD_VERSION, errors, limits};
 use crate::metrics;
 use crate::net::BoxedBody;
@@ -16,6 +17,9 @@ use crate::net::grpc::method_not_allowed;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// The path of [`Door::usage`].
+pub(super) const USAGE: &str = "/usage";
 
 /// What `/livez` looks at.
 const LIVE_CHECKS: &[&str] = &["serializable_read"];
@@ -31,7 +35,7 @@ impl Door {
             None => (path, ""),
         };
         let checks = match (root, check) {
-            ("/health" | "/version" | "/metrics" | "/usage", "") => &[],
+            ("/health" | "/version" | "/metrics", "") => &[],
             ("/livez", "") => LIVE_CHECKS,
             ("/readyz", "") => READY_CHECKS,
             ("/livez", check) => one_of(LIVE_CHECKS, check),
@@ -47,7 +51,6 @@ impl Door {
         match root {
             "/health" => self.health(request.uri().query().unwrap_or("")).await,
             "/version" => version(),
-            "/usage" => self.usage(request.uri().query().unwrap_or("")).await,
             "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics_page()),
             root => {
                 let query = request.uri().query().unwrap_or("");
@@ -102,8 +105,12 @@ impl Door {
         .map(|(_, _, words)| words)
     }
 
-    /// Which prefixes take most: `?depth=` levels, `?top=` of them. Mainstay's own page.
-    async fn usage(&self, query: &str) -> Response<BoxedBody> {
+    /// Which prefixes take most: `?depth=` levels, `?top=` of them. Mainstay's own page, for root
+    /// alone once there are users: it shows names of keys.
+    pub(super) async fn usage(&self, caller: &Caller, query: &str) -> Response<BoxedBody> {
+        if let Err(status) = self.auth.permit(caller, Need::who(Who::Root)).await {
+            return respond(StatusCode::FORBIDDEN, PLAIN, format!("{}\n", status.message));
+        }
         let number = |name, default: usize, most: usize| {
             let given = values(query, name).next().and_then(|value| value.parse::<usize>().ok());
             given.unwrap_or(default).clamp(1, most)

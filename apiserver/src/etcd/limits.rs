@@ -33,9 +33,6 @@ pub(super) const GATEWAY_SHOWN_BYTES: usize = 256;
 /// Keys in the first answer of a range stream, so that it comes at once: etcd's figure.
 pub(super) const STREAM_FIRST_KEYS: usize = 10;
 
-/// Bytes of an answer that a range stream aims at, and so about the most that it holds at a time.
-pub(super) const STREAM_ANSWER_BYTES: usize = REQUEST_BYTES;
-
 /// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred; each costs
 /// about two kilobytes.
 pub(super) const WATCHERS_PER_STREAM: usize = 100_000;

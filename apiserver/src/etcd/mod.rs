@@ -136,6 +136,9 @@ impl Door {
         if at_gateway {
             return gateway::handle(self, caller, request).await;
         }
+        if request.uri().path() == endpoints::USAGE && request.method() == http::Method::GET {
+            return self.usage(&caller, request.uri().query().unwrap_or("")).await;
+        }
         if !is_grpc && !is_service_path(request.uri().path()) {
             return self.endpoint(&request).await;
         }

@@ -131,7 +131,8 @@ impl Streamed {
             answer.count = (self.sent + read.count) as i64;
         }
         self.sent += keys;
-        self.chunk_keys = next_keys(self.request.limit, answer.encoded_len());
+        self.chunk_keys =
+            next_keys(self.request.limit, answer.encoded_len(), self.door.options.request_bytes);
         if let Some(last) = read.records.last() {
             self.request.range = behind(&self.request.range, last.key());
         }
@@ -139,10 +140,9 @@ impl Streamed {
     }
 }
 
-/// How many keys the next answer should have, when `keys` made `bytes`: doubled or halved, and only
+/// How many keys the next answer should have, when `keys` made `bytes` and `aim` are wanted: doubled or halved, and only
 /// when an answer is far from the aim, so that it comes near it and stays there.
-fn next_keys(keys: usize, bytes: usize) -> usize {
-    let aim = limits::STREAM_ANSWER_BYTES;
+fn next_keys(keys: usize, bytes: usize, aim: usize) -> usize {
     if bytes < aim / 2 {
         keys * 2
     } else if bytes > aim * 2 {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn answers_come_near_the_aim() {
-        let aim = limits::STREAM_ANSWER_BYTES;
+        let aim = limits::REQUEST_BYTES;
         for (keys, bytes, expected) in [
             (10, 100, 20),
             (10, aim / 2, 10),
@@ -177,7 +177,7 @@ mod tests {
             (10, aim * 2 + 1, 5),
             (1, aim * 9, 1),
         ] {
-            assert_eq!(next_keys(keys, bytes), expected, "{keys} keys of {bytes} bytes");
+            assert_eq!(next_keys(keys, bytes, aim), expected, "{keys} keys of {bytes} bytes");
         }
     }
 
