@@ -2,6 +2,7 @@
 
 pub mod etcd;
 pub mod etcdctl;
+pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod kubectl;

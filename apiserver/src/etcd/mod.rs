@@ -46,6 +46,7 @@ use crate::net::{BoxedBody, ConnectionInfo, RequestBody};
 pub use auth::AuthOptions;
 use auth::service as users;
 use auth::{Auth, Caller, Guarded};
+pub use gateway::{json_of_answer, request_of_json};
 pub use methods::{Kind, Method};
 
 /// The version of etcd's API that this door speaks, as clients that ask for etcd's version want

@@ -81,6 +81,21 @@ pub(super) async fn handle(
     }
 }
 
+/// The message that the gateway makes of one request's JSON text for a path; `None` when it has no
+/// such path. Where hostile texts go first.
+pub fn request_of_json(path: &str, text: &[u8]) -> Option<Result<Vec<u8>, String>> {
+    let route = routes::find(path)?;
+    Some(decode::message(text, route.request).map_err(|error| error.to_string()))
+}
+
+/// The JSON text that the gateway makes of one answer's message for a path.
+pub fn json_of_answer(path: &str, message: &[u8]) -> Option<Result<String, String>> {
+    let route = routes::find(path)?;
+    let mut text = String::new();
+    let made = encode::message(message, route.response, &mut text);
+    Some(made.map(|()| text).map_err(|error| error.to_string()))
+}
+
 /// How long the client is going to wait for a single answer, if it says so.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };

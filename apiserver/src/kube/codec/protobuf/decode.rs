@@ -9,6 +9,7 @@ use super::{DecodeError, special};
 use crate::kube::codec::limits::DEPTH;
 use crate::kube::codec::normal::{normalize, zero};
 use crate::kube::codec::{json, node};
+use crate::kube::schema::quantity::Quantity;
 use crate::kube::schema::timestamp::{Precision, Timestamp};
 use crate::kube::schema::{Field, FieldKind, Schema, SchemaOr, TypeDef, TypeId};
 
@@ -226,27 +227,38 @@ fn scalar(kind: &FieldKind, wire: Wire<'_>) -> Result<Value, DecodeError> {
     })
 }
 
-/// Zero is no time at all.
+/// Zero is no time at all. A second has as many nanoseconds as it likes, also less than none: Go's
+/// `time.Unix` carries them over, and so does this.
 fn timestamp(message: &[u8], precision: Precision) -> Result<Value, DecodeError> {
-    let (mut seconds, mut nanos) = (0, 0);
+    const SECOND: i32 = 1_000_000_000;
+    let (mut seconds, mut nanos) = (0_i64, 0_i32);
     for field in fields("Timestamp", message) {
         match field? {
             (special::SECONDS, wire) => seconds = wire.varint()? as i64,
-            (special::NANOS, wire) => nanos = wire.varint()? as u32,
+            (special::NANOS, wire) => nanos = wire.varint()? as i32,
             _ => {}
         }
     }
-    Ok(match (seconds, nanos) {
-        (0, 0) => Value::Null,
-        _ => Value::String(Timestamp { seconds, nanos }.format(precision)),
-    })
+    if (seconds, nanos) == (0, 0) {
+        return Ok(Value::Null);
+    }
+    // What is less than can be told goes first, towards zero.
+    nanos = match precision {
+        Precision::Seconds => 0,
+        Precision::Micros => nanos / 1000 * 1000,
+    };
+    let seconds = seconds.saturating_add(i64::from(nanos.div_euclid(SECOND)));
+    let nanos = nanos.rem_euclid(SECOND) as u32;
+    Ok(Value::String(Timestamp { seconds, nanos }.format(precision)))
 }
 
+/// As kube-apiserver does, it is brought into its own form, and must be one.
 fn quantity(message: &[u8]) -> Result<String, DecodeError> {
     let mut text = "0".to_owned();
     for field in fields("Quantity", message) {
         if let (special::ONLY, wire) = field? {
-            text = wire.text()?;
+            let quantity = Quantity::parse(&wire.text()?);
+            text = quantity.map_err(|error| DecodeError::new(error.to_string()))?.to_string();
         }
     }
     Ok(text)
@@ -276,5 +288,49 @@ fn raw(message: &[u8]) -> Result<Value, DecodeError> {
     match bytes.is_empty() {
         true => Ok(Value::Null),
         false => Ok(json::parse(bytes)?.into_value()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_have_one_form() {
+        for (text, expected) in [
+            ("100m", Some("100m")),
+            ("000m", Some("0")),
+            ("1000m", Some("1")),
+            ("1Gi", Some("1Gi")),
+            ("", None),
+            ("much", None),
+        ] {
+            let mut message = vec![special::ONLY as u8 * 8 + 2, text.len() as u8];
+            message.extend_from_slice(text.as_bytes());
+            assert_eq!(quantity(&message).ok().as_deref(), expected, "{text}");
+        }
+        assert_eq!(quantity(&[]).as_deref(), Ok("0"), "nothing is zero");
+    }
+
+    #[test]
+    fn nanoseconds_are_carried_over() {
+        let message = |seconds: i64, nanos: i64| {
+            let mut message = Vec::new();
+            super::super::wire::put_varint(&mut message, special::SECONDS, seconds as u64);
+            super::super::wire::put_varint(&mut message, special::NANOS, nanos as u64);
+            message
+        };
+        for (seconds, nanos, precision, expected) in [
+            (1, 2_000_000, Precision::Micros, Some("1970-01-01T00:00:01.002000Z")),
+            (1, 1_999_999_999, Precision::Micros, Some("1970-01-01T00:00:02.999999Z")),
+            (1, -1_000, Precision::Micros, Some("1970-01-01T00:00:00.999999Z")),
+            (1, -999, Precision::Micros, Some("1970-01-01T00:00:01.000000Z")),
+            (1, 1_999_999_999, Precision::Seconds, Some("1970-01-01T00:00:01Z")),
+            (i64::MAX, i64::from(i32::MAX), Precision::Micros, Some("9999-12-31T23:59:59.147483Z")),
+            (0, 0, Precision::Micros, None),
+        ] {
+            let found = timestamp(&message(seconds, nanos), precision).expect("a timestamp");
+            assert_eq!(found.as_str(), expected, "{seconds} {nanos}");
+        }
     }
 }
