@@ -38,17 +38,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             fill(Path::new(directory), keys.parse()?, bytes.parse()?, false)
         }
         ["start", directory, cores] => start(Path::new(directory), cores.parse()?, false, started),
-        ["start", directory, cores, _] => start(Path::new(directory), cores.parse()?, true, started),
+        ["start", directory, cores, _] => {
+            start(Path::new(directory), cores.parse()?, true, started)
+        }
         _ => Err("arguments: fill DIRECTORY KEYS BYTES, or start DIRECTORY CORES".into()),
     }
 }
 
-fn fill(
-    directory: &Path,
-    keys: usize,
-    bytes: usize,
-    snapshot: bool,
-) -> Result<(), Box<dyn Error>> {
+fn fill(directory: &Path, keys: usize, bytes: usize, snapshot: bool) -> Result<(), Box<dyn Error>> {
     let data_dir = directory.to_owned();
     let options = Options { data_dir: data_dir.clone(), cores: 2, ..Options::default() };
     let snapshots = if snapshot {
@@ -112,11 +109,17 @@ fn start(
         }
         timer::sleep(Duration::from_millis(600)).await;
         let memory = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        for line in memory.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM")) {
+        for line in
+            memory.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))
+        {
             println!("{line}");
         }
         let live = core.store.status().live_bytes;
-        println!("revision {}, {} keys, {live} live bytes", status.revision, core.store.status().keys);
+        println!(
+            "revision {}, {} keys, {live} live bytes",
+            status.revision,
+            core.store.status().keys
+        );
         if count {
             let all = KeyRange::From(Bytes::from_static(b"\0"));
             let request = RangeRequest { count_only: true, ..RangeRequest::new(all) };

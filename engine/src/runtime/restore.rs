@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,9 +19,18 @@ use crate::record::Revision;
 use crate::shard::Shard;
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
-/// The state of all shards.
+/// Batches of the log that wait for a shard.
+const BATCHES_READY: usize = 16;
+
+/// The state of a store.
 pub(super) struct State {
     pub(super) shards: Vec<Shard>,
+    pub(super) rest: Rest,
+}
+
+/// What belongs to no shard.
+#[derive(Default)]
+pub(super) struct Rest {
     pub(super) leases: LeaseTable,
     pub(super) documents: BTreeMap<Bytes, Bytes>,
     pub(super) compacted: Revision,
@@ -89,19 +99,39 @@ impl Restored {
         })
     }
 
-    /// Applies the log.
+    /// Applies the log: this thread reads it, and each shard has one that follows.
     pub(super) fn replay(&mut self, recovery: &mut Recovery) -> Result<(), DiskError> {
         let behind = self.behind();
         let mut progress = Progress::new();
         let mut reached = behind.index;
-        while let Some(batch) = recovery.next_batch()? {
-            self.check_beginning(recovery)?;
-            progress.show(recovery);
-            reached = batch.index;
-            self.state.apply(&batch);
-        }
+        let Restored { state, problems, .. } = self;
+        let State { shards, rest } = state;
+        let count = shards.len();
+        std::thread::scope(|scope| -> Result<(), DiskError> {
+            let mut followers = Vec::with_capacity(count);
+            for (number, shard) in shards.iter_mut().enumerate() {
+                let (sender, batches) = sync_channel::<Arc<Batch>>(BATCHES_READY);
+                scope.spawn(move || {
+                    batches.iter().for_each(|batch| follow(shard, (number, count), &batch));
+                });
+                followers.push(sender);
+            }
+            while let Some(batch) = recovery.next_batch()? {
+                check_beginning(recovery, behind, problems)?;
+                progress.show(recovery);
+                reached = batch.index;
+                let batch = Arc::new(batch);
+                for control in batch.items.iter().filter_map(control_of) {
+                    rest.follow(control);
+                }
+                for follower in &followers {
+                    follower.send(Arc::clone(&batch)).expect("a follower ends after this");
+                }
+            }
+            Ok(())
+        })?;
         progress.end();
-        self.check_beginning(recovery)?;
+        check_beginning(recovery, behind, problems)?;
         let Some(newest) = self.kept.last() else { return Ok(()) };
         let snapshot_end = newest.layout().footer.end.index;
         let log_end = recovery.begins_after().map_or(0, |_| reached);
@@ -110,28 +140,53 @@ impl Restored {
         }
         Ok(())
     }
+}
 
-    /// Whether the log goes on right behind what was loaded.
-    fn check_beginning(&self, recovery: &Recovery) -> Result<(), DiskError> {
-        let begins_after = recovery.begins_after().map_or(0, |reached| reached.index);
-        if begins_after <= self.behind().index {
-            return Ok(());
-        }
-        let problems: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
-        let reason =
-            if problems.is_empty() { "there is none".to_owned() } else { problems.join("; ") };
-        Err(DiskError::NoSnapshot { log_begins_after: begins_after, reason })
+/// Whether the log goes on right behind what was loaded.
+fn check_beginning(
+    recovery: &Recovery,
+    behind: Behind,
+    problems: &[SnapshotError],
+) -> Result<(), DiskError> {
+    let begins_after = recovery.begins_after().map_or(0, |reached| reached.index);
+    if begins_after <= behind.index {
+        return Ok(());
     }
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let reason = if problems.is_empty() { "there is none".to_owned() } else { problems.join("; ") };
+    Err(DiskError::NoSnapshot { log_begins_after: begins_after, reason })
+}
+
+fn control_of(item: &Item) -> Option<&Control> {
+    match item {
+        Item::Effect(_) => None,
+        Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
+        Item::Control(control) => Some(control),
+    }
+}
+
+/// What a batch of the log is for shard `number` of `count`.
+fn follow(shard: &mut Shard, (number, count): (usize, usize), batch: &Batch) {
+    for item in &batch.items {
+        let Item::Effect(effect) = item else {
+            control_of(item).into_iter().for_each(|control| shard.apply_control(control));
+            continue;
+        };
+        for change in &effect.changes {
+            let hash = placement::hash(change.record.key());
+            if placement::shard_of(hash, count) == number {
+                shard.install_again(change.record.clone());
+            }
+        }
+    }
+    shard.settle(batch.revision_after);
+    // Nobody reads yet, and the log has what was.
+    shard.evict(batch.revision_after, usize::MAX);
 }
 
 impl State {
     fn new(cores: usize) -> State {
-        State {
-            shards: (0..cores).map(|_| Shard::default()).collect(),
-            leases: LeaseTable::default(),
-            documents: BTreeMap::new(),
-            compacted: 0,
-        }
+        State { shards: (0..cores).map(|_| Shard::default()).collect(), rest: Rest::default() }
     }
 
     fn load(&mut self, file: &SnapshotFile) -> Result<(), SnapshotError> {
@@ -146,7 +201,7 @@ impl State {
             }
         }
         for document in layout.documents(file)? {
-            self.documents.insert(document.name, document.content);
+            self.rest.documents.insert(document.name, document.content);
         }
         if layout.header.compacted > 0 {
             self.control(&Control::Compact { revision: layout.header.compacted });
@@ -157,33 +212,16 @@ impl State {
         Ok(())
     }
 
-    fn apply(&mut self, batch: &Batch) {
-        for item in &batch.items {
-            match item {
-                Item::Effect(effect) => {
-                    for change in &effect.changes {
-                        let hash = placement::hash(change.record.key());
-                        let shard = placement::shard_of(hash, self.shards.len());
-                        self.shards[shard].install_again(change.record.clone());
-                    }
-                }
-                Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
-                Item::Control(control) => self.control(control),
-            }
-        }
-        for shard in &mut self.shards {
-            shard.settle(batch.revision_after);
-            // Nobody reads yet, and the log has what was.
-            shard.evict(batch.revision_after, usize::MAX);
-        }
-    }
-
     fn control(&mut self, control: &Control) {
+        self.shards.iter_mut().for_each(|shard| shard.apply_control(control));
+        self.rest.follow(control);
+    }
+}
+
+impl Rest {
+    fn follow(&mut self, control: &Control) {
         // Leases get their time when the member starts.
         self.leases.apply(control, 0);
-        for shard in &mut self.shards {
-            shard.apply_control(control);
-        }
         match control {
             Control::Compact { revision } => self.compacted = self.compacted.max(*revision),
             Control::Document { name, content } => {

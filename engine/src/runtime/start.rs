@@ -18,7 +18,7 @@ use super::disk::{
 use super::executor::{Settings, StartError, Tuning};
 use super::journal::Journal;
 use super::mesh::{Mesh, mesh};
-use super::restore::Restored;
+use super::restore::{Restored, State};
 use super::signal::{Shutdown, watch_signals};
 use super::snapshots::Keeper;
 use super::store::Store;
@@ -129,7 +129,7 @@ pub(super) fn replay(
         damaged: restored.damaged,
         log_bytes,
     };
-    let state = restored.state;
+    let State { shards, rest } = restored.state;
     let node = Node::new(Config {
         id: 1,
         voters: vec![1],
@@ -138,13 +138,13 @@ pub(super) fn replay(
         last_term: reached.term,
         ..Config::default()
     });
-    let shared = Shared::new(cores, reached.revision, state.compacted, reached.index);
+    let shared = Shared::new(cores, reached.revision, rest.compacted, reached.index);
     shared.set_committed(reached.revision, reached.index, reached.term);
     let sequencer =
         Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
-    let leader = Leader::new(cores, sequencer, state.leases, state.documents, state.compacted);
+    let leader = Leader::new(cores, sequencer, rest.leases, rest.documents, rest.compacted);
     let leader = LeaderSeat { writer: log.writer, hard_state: promised, leader, snapshots };
-    Ok(lay_seats(state.shards, shared, reached, leader, &log.history))
+    Ok(lay_seats(shards, shared, reached, leader, &log.history))
 }
 
 fn lay_seats(
