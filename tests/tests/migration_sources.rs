@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion};
 use mainstay_proto::KeyValue;
+use mainstay_proto::auth::{AuthStatusRequest, AuthStatusResponse};
 use mainstay_tests::etcd::{self, Etcd};
 use mainstay_tests::etcdctl::Etcdctl;
 use mainstay_tests::grpc::{Answer, Client, block_on};
@@ -170,6 +171,24 @@ fn users_and_roles_come_along_unless_left_behind() {
     assert!(said.contains(" 2 users, ") && !said.contains("warning"), "{said}");
     let listed = tool(&["log", "dump", "--data-dir", &path("with")]);
     assert!(listed.contains("document etcd-auth ("), "{listed}");
+    // A server that asks for passwords gives a snapshot to root alone; the users are in it.
+    let server = Mainstay::store(Path::new(&path("with")), &["--cores=1"]);
+    let status: AuthStatusResponse = block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        client.unary("/etcdserverpb.Auth/AuthStatus", &AuthStatusRequest {}).await
+    })
+    .expect("a status");
+    let saved = path("saved.db");
+    let save = ["export", "--endpoints", &server.etcd, "--to", &saved];
+    if status.enabled {
+        assert!(refused(&save).contains("the server refused: "));
+        tool(&[&save[..], &["--user", "root:secret"]].concat());
+    } else {
+        tool(&save);
+    }
+    assert!(server.stop().success());
+    let said = tool(&["import", "--from", &saved, "--data-dir", &path("again")]);
+    assert!(said.contains(" 2 users, 1 roles;"), "{said}");
     let left = ["--user", "root:secret", "--without-auth"];
     let said = tool(&[&source[..], &[&path("without")], &left].concat());
     assert!(said.contains("2 users and 1 roles were left behind: everybody can"), "{said}");
