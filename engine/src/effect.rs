@@ -31,6 +31,14 @@ pub struct Effect {
 }
 
 impl Effect {
+    /// About what it takes in memory together with what it replaces.
+    pub fn bytes_with_previous(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        let previous = self.changes.iter().filter_map(|change| change.previous.as_ref());
+        let bytes = |record: &Record| record.key().len() + record.value().len() + OVERHEAD;
+        self.bytes() + previous.map(bytes).sum::<usize>()
+    }
+
     /// About what it takes in memory and in the log.
     pub fn bytes(&self) -> usize {
         const OVERHEAD: usize = 64;

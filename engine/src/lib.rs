@@ -5,6 +5,7 @@
 //! and [`Store`] is the handle by which a door asks for anything.
 
 pub mod durations;
+pub mod durability;
 pub mod effect;
 pub mod error;
 mod hash_index;

@@ -59,6 +59,16 @@ pub const CONTROLS: usize = 16_384;
 /// The same in bytes: documents alone are large.
 pub const CONTROL_BYTES: usize = 64 << 20;
 
+/// Revisions that the ceiling of relaxed writes is raised by: so many numbers a crash may skip.
+pub const CEILING_RESERVE: i64 = 100_000;
+
+/// Bytes of relaxed writes that may be committed before they are durable: with all that they
+/// replace they have to be in memory (in the watchers' ring) until they can be read from the log.
+pub const RELAXED_BYTES: usize = WATCH_RING_BYTES / 4;
+
+/// Batches that may be on their way to the disk when nobody waits for it.
+pub const RELAXED_IN_FLIGHT: usize = 64;
+
 /// Answers of one core that wait for the commit of what they depend on. Transactions are refused
 /// beyond it: those that only read are bounded by nothing else while the disk stands still.
 pub const HIDDEN_ANSWERS: usize = 65_536;

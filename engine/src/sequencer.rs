@@ -4,12 +4,16 @@
 //! slightly out of order. The sequencer restores the order without gaps, packs what is queued
 //! into one batch, and tells in order which batches are committed.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_raft::{HardState, Node};
 
+use crate::durability::{Class, Classes, ceiling};
 use crate::effect::{Batch, Control, Deletion, Effect, Item, SharedBatch};
 use crate::limits;
 use crate::record::Revision;
@@ -47,6 +51,24 @@ struct QueuedControl {
 struct InFlight {
     batch: SharedBatch,
     tickets: Vec<u64>,
+    /// What its commit waits for.
+    class: Class,
+    /// Bytes that it keeps in memory until it is durable.
+    weight: usize,
+    /// The ceiling that it sets.
+    ceiling: Option<Revision>,
+}
+
+/// The ticket of controls that nobody waits for.
+pub const NOBODY: u64 = 0;
+
+/// What the log's progress led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// In order.
+    pub committed: Vec<Committed>,
+    /// Bytes of effects that have become durable.
+    pub durable_bytes: usize,
 }
 
 /// What became committed.
@@ -76,8 +98,26 @@ pub struct Sequencer {
     /// Effects from `next_revision` on; `None` where one is still on its way.
     effects: VecDeque<Option<Queued>>,
     controls: VecDeque<QueuedControl>,
-    /// Appended, not yet committed; oldest first.
+    /// Appended, not yet durable; oldest first.
     in_flight: VecDeque<InFlight>,
+    /// So many of these are committed already.
+    committed: usize,
+    /// Bytes that those hold and replace.
+    relaxed_bytes: usize,
+    classes: Classes,
+    /// The log is durable up to this index.
+    durable_index: u64,
+    /// Its writes were handed to the kernel up to this index.
+    submitted_index: u64,
+    /// The newest ceiling that is on its way or durable.
+    ceiling_ordered: Revision,
+    /// Relaxed batches may be shown up to here.
+    ceiling_durable: Revision,
+    /// The revision before those that are skipped by the first entry of the term.
+    skipped_after: Option<Revision>,
+    /// A lower ceiling is to be logged: nothing relaxed was written for a while.
+    ceiling_closes: bool,
+    relaxed_batches: u64,
 }
 
 impl Sequencer {
@@ -90,7 +130,46 @@ impl Sequencer {
             effects: VecDeque::new(),
             controls: VecDeque::new(),
             in_flight: VecDeque::new(),
+            committed: 0,
+            relaxed_bytes: 0,
+            classes: Classes::default(),
+            durable_index: 0,
+            submitted_index: 0,
+            ceiling_ordered: 0,
+            ceiling_durable: 0,
+            skipped_after: None,
+            ceiling_closes: false,
+            relaxed_batches: 0,
         }
+    }
+
+    /// Answers writes as early as their keys' classes allow.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.classes = classes;
+    }
+
+    /// Revisions up to this one may have been shown by a process that crashed, and are not in the
+    /// log: the term begins with an entry that skips them. To be called before anything else.
+    pub fn skip_to(&mut self, revision: Revision) {
+        assert!(self.effects.is_empty() && revision >= self.next_revision);
+        self.skipped_after = Some(self.next_revision - 1);
+        self.next_revision = revision + 1;
+    }
+
+    /// Whether relaxed writes may have been shown that the log does not hold durably yet, or could
+    /// be without another ceiling.
+    pub fn has_open_ceiling(&self) -> bool {
+        self.ceiling_ordered >= self.next_revision
+    }
+
+    /// How many relaxed batches there have been.
+    pub fn relaxed_batches(&self) -> u64 {
+        self.relaxed_batches
+    }
+
+    /// Takes the ceiling back: the next batch says that nothing was shown beyond it.
+    pub fn close_ceiling(&mut self) {
+        self.ceiling_closes = self.has_open_ceiling();
     }
 
     pub fn node(&self) -> &Node {
@@ -107,7 +186,13 @@ impl Sequencer {
         self.node.campaign();
     }
 
-    /// Batches that are being written.
+    /// Whether the log can take one more batch, if `max` may wait for it to be durable.
+    pub fn may_append(&self, max: usize) -> bool {
+        let waiting = self.in_flight.len() - self.committed;
+        waiting < max && self.in_flight.len() < max.max(limits::RELAXED_IN_FLIGHT)
+    }
+
+    /// Batches that are not durable.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
@@ -143,6 +228,7 @@ impl Sequencer {
     /// Whether there is something that [`pack`](Sequencer::pack) could put in a batch.
     pub fn has_work(&self) -> bool {
         matches!(self.effects.front(), Some(Some(_)))
+            || self.ceiling_closes
             || self.controls.front().is_some_and(|control| control.after < self.next_revision)
     }
 
@@ -157,37 +243,78 @@ impl Sequencer {
         {
             self.next_revision += 1;
             let items = vec![Item::Deletion(deletion)];
-            return Some(self.propose(revision_before, items, Vec::new(), Some(payload)));
+            let contents = Contents { items, ..Contents::default() };
+            return Some(self.propose(revision_before, contents, Some(payload)));
         }
-        let mut items = Vec::new();
-        let mut tickets = Vec::new();
+        let (mut items, mut tickets) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         self.take_controls(&mut items, &mut tickets, &mut bytes);
+        // Without anything to wait for, what is relaxed goes ahead of what is not.
+        let relaxed_alone = items.is_empty() && self.in_flight.len() == self.committed;
+        let mut strictest = if items.is_empty() { Class::Memory } else { Class::Fsync };
         while let Some(Some(Queued::Effect(_))) = self.effects.front()
             && let Some(Some(Queued::Effect(effect))) = self.effects.pop_front()
         {
             assert_eq!(effect.revision, self.next_revision);
+            let of_effect = self.classes.of_effect(&effect);
+            if relaxed_alone && of_effect > strictest && !items.is_empty() {
+                self.effects.push_front(Some(Queued::Effect(effect)));
+                break;
+            }
+            strictest = strictest.max(of_effect);
             self.next_revision += 1;
             bytes += effect.bytes();
             items.push(Item::Effect(effect));
+            let effects = items.len();
             self.take_controls(&mut items, &mut tickets, &mut bytes);
+            if items.len() > effects {
+                strictest = Class::Fsync;
+            }
             if bytes >= limits::ENTRY_BYTES {
                 break;
             }
         }
+        let ceiling = self.next_ceiling(!items.is_empty() && strictest < Class::Fsync);
+        if let Some(revision) = ceiling {
+            items.push(Item::Control(self::ceiling(revision)));
+            tickets.push(NOBODY);
+            strictest = Class::Fsync;
+        }
         if items.is_empty() {
             return None;
         }
-        Some(self.propose(revision_before, items, tickets, None))
+        let contents = Contents { items, tickets, class: strictest, ceiling };
+        Some(self.propose(revision_before, contents, None))
+    }
+
+    /// The ceiling that the present batch has to set, if any.
+    fn next_ceiling(&mut self, relaxed: bool) -> Option<Revision> {
+        let newest = self.next_revision - 1;
+        if relaxed {
+            self.ceiling_closes = false;
+            self.relaxed_batches += 1;
+            if newest + limits::CEILING_RESERVE / 2 > self.ceiling_ordered {
+                self.ceiling_ordered = newest + limits::CEILING_RESERVE;
+                return Some(self.ceiling_ordered);
+            }
+            return None;
+        }
+        if std::mem::take(&mut self.ceiling_closes) && self.has_open_ceiling() {
+            self.ceiling_ordered = newest;
+            // From this moment on nothing beyond it is shown.
+            self.ceiling_durable = self.ceiling_durable.min(newest);
+            return Some(newest);
+        }
+        None
     }
 
     fn propose(
         &mut self,
         revision_before: Revision,
-        items: Vec<Item>,
-        tickets: Vec<u64>,
+        contents: Contents,
         payload: Option<Payload>,
     ) -> Append {
+        let Contents { items, tickets, class, ceiling } = contents;
         let batch = Arc::new(Batch {
             index: self.node.last_index() + 1,
             term: self.node.term(),
@@ -199,7 +326,13 @@ impl Sequencer {
         let Payload { data, staged } = payload.unwrap_or_else(encoded);
         let index = self.node.propose(data).expect("a sole member leads");
         assert_eq!(index, batch.index);
-        self.in_flight.push_back(InFlight { batch: Arc::clone(&batch), tickets });
+        let weight = match class {
+            // These are committed when they are durable.
+            Class::Fsync => 0,
+            _ => batch.effects().map(Effect::bytes_with_previous).sum(),
+        };
+        let in_flight = Arc::clone(&batch);
+        self.in_flight.push_back(InFlight { batch: in_flight, tickets, class, weight, ceiling });
         Append { staged, ..self.append(batch) }
     }
 
@@ -211,14 +344,23 @@ impl Sequencer {
             return None;
         }
         let revision = self.next_revision - 1;
+        let skipped_after = self.skipped_after.take();
+        let items = match skipped_after {
+            None => Vec::new(),
+            // Who has seen what is skipped has to read everything anew.
+            Some(_) => [ceiling(revision), Control::Compact { revision }].map(Item::Control).into(),
+        };
+        let tickets = vec![NOBODY; items.len()];
         let batch = Arc::new(Batch {
             index: last,
             term: self.node.term(),
-            revision_before: revision,
+            revision_before: skipped_after.unwrap_or(revision),
             revision_after: revision,
-            items: Vec::new(),
+            items,
         });
-        self.in_flight.push_back(InFlight { batch: Arc::clone(&batch), tickets: Vec::new() });
+        let (in_flight, class) = (Arc::clone(&batch), Class::Fsync);
+        let (weight, ceiling) = (0, None);
+        self.in_flight.push_back(InFlight { batch: in_flight, tickets, class, weight, ceiling });
         Some(self.append(batch))
     }
 
@@ -241,112 +383,86 @@ impl Sequencer {
         }
     }
 
-    /// The log is durable up to `index`. What that committed, in order.
-    pub fn persisted(&mut self, index: u64) -> Vec<Committed> {
-        let commit = self.node.persisted(index);
+    /// The log is durable up to `index`.
+    pub fn persisted(&mut self, index: u64) -> Progress {
+        self.durable_index = self.durable_index.max(index);
+        self.submitted_index = self.submitted_index.max(index);
+        let committed = self.commit();
+        let mut durable_bytes = 0;
+        while self.in_flight.front().is_some_and(|first| first.batch.index <= self.durable_index) {
+            let first = self.in_flight.pop_front().expect("just seen");
+            assert!(self.committed > 0, "what is durable is committed");
+            self.committed -= 1;
+            self.relaxed_bytes -= first.weight;
+            durable_bytes += first.batch.effects().map(Effect::bytes).sum::<usize>();
+            if first.ceiling == Some(self.ceiling_ordered) {
+                self.ceiling_durable = self.ceiling_ordered;
+            }
+        }
+        // A ceiling may be there that some waited for.
+        let more = self.commit();
+        Progress { committed: committed.into_iter().chain(more).collect(), durable_bytes }
+    }
+
+    /// The log's writes were handed to the kernel up to `index`.
+    pub fn submitted(&mut self, index: u64) -> Progress {
+        self.submitted_index = self.submitted_index.max(index);
+        Progress { committed: self.commit(), durable_bytes: 0 }
+    }
+
+    /// What can be committed by now, in order.
+    pub fn commit(&mut self) -> Vec<Committed> {
         let mut committed = Vec::new();
-        while self.in_flight.front().is_some_and(|in_flight| in_flight.batch.index <= commit) {
-            let in_flight = self.in_flight.pop_front().expect("just seen");
-            committed.push(Committed { batch: in_flight.batch, tickets: in_flight.tickets });
+        while let Some(next) = self.in_flight.get_mut(self.committed)
+            && next.may_commit(
+                self.durable_index,
+                self.submitted_index,
+                self.ceiling_durable,
+                self.relaxed_bytes,
+            )
+        {
+            let commit = self.node.persisted(next.batch.index);
+            assert!(commit >= next.batch.index, "a sole member is the quorum");
+            self.relaxed_bytes += next.weight;
+            self.committed += 1;
+            let tickets = std::mem::take(&mut next.tickets);
+            committed.push(Committed { batch: Arc::clone(&next.batch), tickets });
         }
         committed
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use mainstay_raft::Config;
+/// What a batch is made of.
+struct Contents {
+    items: Vec<Item>,
+    tickets: Vec<u64>,
+    class: Class,
+    ceiling: Option<Revision>,
+}
 
-    use super::*;
-    use crate::effect::Change;
-    use crate::record::Record;
-
-    fn sequencer() -> Sequencer {
-        let node = Node::new(Config {
-            id: 1,
-            voters: vec![1],
-            hard_state: HardState::default(),
-            last_index: 0,
-            last_term: 0,
-            ..Config::default()
-        });
-        let mut sequencer =
-            Sequencer::new(node, 1, |batch| Bytes::from(format!("{} items", batch.items.len())));
-        sequencer.campaign();
-        sequencer
+impl Default for Contents {
+    fn default() -> Contents {
+        Contents { items: Vec::new(), tickets: Vec::new(), class: Class::Fsync, ceiling: None }
     }
+}
 
-    fn effect(revision: Revision) -> Effect {
-        let record = Record::new(b"k", b"v", revision, revision, 1, 0);
-        Effect { revision, changes: vec![Change { record, previous: None }] }
-    }
-
-    fn revisions(append: &Append) -> (Revision, Revision) {
-        (append.batch.revision_before, append.batch.revision_after)
-    }
-
-    #[test]
-    fn a_term_starts_with_an_empty_entry_that_carries_the_vote() {
-        let mut sequencer = sequencer();
-        let append = sequencer.pack().expect("the term's first entry");
-        assert_eq!((append.batch.index, append.batch.term), (1, 1));
-        assert!(append.batch.items.is_empty());
-        assert_eq!(append.hard_state, Some(HardState { term: 1, vote: 1, commit: 0 }));
-        assert!(sequencer.pack().is_none(), "once");
-        assert_eq!(sequencer.persisted(1).len(), 1);
-        assert!(sequencer.pack().is_none(), "not again when it is committed");
-    }
-
-    #[test]
-    fn effects_wait_for_the_one_that_is_missing() {
-        let mut sequencer = sequencer();
-        sequencer.pack();
-        sequencer.effect(effect(3));
-        sequencer.effect(effect(4));
-        assert!(!sequencer.has_work());
-        assert!(sequencer.pack().is_none());
-        sequencer.effect(effect(2));
-        assert_eq!(revisions(&sequencer.pack().expect("no gap now")), (1, 4));
-        assert_eq!(sequencer.in_flight(), 2);
-    }
-
-    #[test]
-    fn a_control_comes_right_behind_the_effect_it_depends_on() {
-        let mut sequencer = sequencer();
-        sequencer.pack();
-        sequencer.control(Control::LeaseRevoke { id: 7 }, 3, 70);
-        sequencer.effect(effect(2));
-        assert_eq!(sequencer.pack().expect("the effect alone").batch.items.len(), 1);
-        sequencer.effect(effect(4));
-        sequencer.effect(effect(3));
-        let append = sequencer.pack().expect("all three");
-        assert!(matches!(
-            &append.batch.items[..],
-            [Item::Effect(_), Item::Control(Control::LeaseRevoke { id: 7 }), Item::Effect(_)]
-        ));
-        let committed = sequencer.persisted(append.batch.index);
-        assert_eq!(committed.last().expect("three batches").tickets, [70]);
-    }
-
-    #[test]
-    fn a_batch_is_bounded() {
-        let mut sequencer = sequencer();
-        sequencer.pack();
-        let value = vec![0; limits::ENTRY_BYTES / 2];
-        for revision in 2..=4 {
-            let record = Record::new(b"k", &value, revision, revision, 1, 0);
-            let changes = vec![Change { record, previous: None }];
-            sequencer.effect(Effect { revision, changes });
-        }
-        assert_eq!(revisions(&sequencer.pack().expect("two")), (1, 3));
-        assert_eq!(revisions(&sequencer.pack().expect("the rest")), (3, 4));
-    }
-
-    #[test]
-    #[should_panic(expected = "a revision is used once")]
-    fn a_revision_is_never_used_twice() {
-        let mut sequencer = sequencer();
-        sequencer.effect(effect(2));
-        sequencer.effect(effect(2));
+impl InFlight {
+    /// Whether the batch, all before which are committed, may be shown.
+    fn may_commit(
+        &self,
+        durable: u64,
+        submitted: u64,
+        ceiling: Revision,
+        relaxed_bytes: usize,
+    ) -> bool {
+        let index = self.batch.index;
+        let room = relaxed_bytes + self.weight <= limits::RELAXED_BYTES;
+        let fits = self.batch.revision_after <= ceiling && room;
+        index <= durable
+            || match self.class {
+                Class::Fsync => false,
+                Class::Replicated => fits && index <= submitted,
+                Class::Memory => fits,
+            }
     }
 }

@@ -68,6 +68,11 @@ impl Shared {
         self.facts.len()
     }
 
+    /// Goes on behind a later revision than the log's last one.
+    pub fn skip_to(&self, revision: Revision) {
+        self.taken.fetch_max(revision, Ordering::SeqCst);
+    }
+
     /// Takes the next revision. Called while evaluating, when there is a change to give it to.
     pub fn take_revision(&self) -> Revision {
         self.taken.fetch_add(1, Ordering::SeqCst) + 1

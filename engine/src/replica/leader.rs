@@ -7,14 +7,15 @@ use bytes::Bytes;
 use super::coordinator::{Coordinator, Finished, Results, Work, refused};
 use super::heavy::HeavyDone;
 use super::{Mail, Output, Ticket, owner};
-use crate::effect::Control;
+use crate::durability::{self, CEILING, Classes, ceiling_of, read_ceiling};
+use crate::effect::{Batch, Control, Item};
 use crate::error::StoreError;
 use crate::lease::{LeaseTable, Time};
 use crate::limits;
 use crate::message::{Answer, Message, Outcome, Request};
 use crate::record::{LeaseId, Revision};
 use crate::request::LeaseStatus;
-use crate::sequencer::{Committed, Sequencer};
+use crate::sequencer::{Committed, NOBODY, Progress, Sequencer};
 use crate::shared::Shared;
 
 /// Expired leases that end as one job.
@@ -71,6 +72,9 @@ pub struct Leader {
     expiring: bool,
     /// Slices of leases that this tick has left to look at for checkpoints.
     checkpoint_slices: usize,
+    /// Relaxed batches at the last tick, and ticks since there was one.
+    relaxed_batches_seen: u64,
+    relaxed_quiet_ticks: u32,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +106,8 @@ impl Leader {
             pending_bytes: 0,
             expiring: false,
             checkpoint_slices: 0,
+            relaxed_batches_seen: 0,
+            relaxed_quiet_ticks: 0,
         }
     }
 
@@ -138,21 +144,72 @@ impl Leader {
         self.sequencer.has_work()
     }
 
-    pub(super) fn pump(&mut self, in_flight_max: usize, out: &mut Output) {
-        while self.sequencer.in_flight() < in_flight_max {
-            let Some(append) = self.sequencer.pack() else { return };
+    /// Gives what is committed without waiting for the log.
+    pub(super) fn pump(&mut self, in_flight_max: usize, out: &mut Output) -> Vec<Committed> {
+        let mut committed = Vec::new();
+        while self.sequencer.may_append(in_flight_max) {
+            let Some(append) = self.sequencer.pack() else { break };
             out.appends.push(append);
+            committed.extend(self.sequencer.commit());
+        }
+        committed
+    }
+
+    pub(super) fn persisted(&mut self, index: u64) -> Progress {
+        self.sequencer.persisted(index)
+    }
+
+    pub(super) fn submitted(&mut self, index: u64) -> Progress {
+        self.sequencer.submitted(index)
+    }
+
+    /// Answers writes as early as their keys' classes allow.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.sequencer.set_classes(classes);
+    }
+
+    /// Goes on behind revisions that may have been shown and are not in the log; see
+    /// docs/durability.md. Gives the revision to go on behind. To be called before the start.
+    pub fn skip_what_was_lost(&mut self, reached: Revision) -> Revision {
+        let ceiling = self.documents.get(CEILING).and_then(|content| read_ceiling(content));
+        let Some(skip) = durability::skip(reached, ceiling.unwrap_or(0)) else { return reached };
+        self.sequencer.skip_to(skip);
+        self.compact_asked = self.compact_asked.max(skip);
+        skip
+    }
+
+    /// Says in the log that nothing was shown that is not in it.
+    pub(super) fn close_ceiling(&mut self) {
+        self.sequencer.close_ceiling();
+    }
+
+    /// Notes what the sequencer has logged by itself.
+    pub(super) fn note_ceiling(&mut self, batch: &Batch) {
+        for item in &batch.items {
+            if let Item::Control(control) = item
+                && ceiling_of(control).is_some()
+                && let Control::Document { name, content } = control
+            {
+                self.documents.insert(name.clone(), content.clone());
+            }
         }
     }
 
-    pub(super) fn persisted(&mut self, index: u64) -> Vec<Committed> {
-        self.sequencer.persisted(index)
+    fn tick_ceiling(&mut self) {
+        let batches = self.sequencer.relaxed_batches();
+        let quiet = batches == self.relaxed_batches_seen && self.sequencer.in_flight() == 0;
+        self.relaxed_batches_seen = batches;
+        self.relaxed_quiet_ticks = if quiet { self.relaxed_quiet_ticks + 1 } else { 0 };
+        if self.relaxed_quiet_ticks >= 2 && self.sequencer.has_open_ceiling() {
+            self.sequencer.close_ceiling();
+        }
     }
 
     /// Time has passed: there may be something for [`work_slice`](Self::work_slice).
     pub(super) fn tick(&mut self) {
         self.expiring = true;
         self.checkpoint_slices = CHECKPOINT_SLICES;
+        self.tick_ceiling();
     }
 
     /// Looks at some leases: for those that ran out, and for those whose time is to be noted. Gives
@@ -413,6 +470,9 @@ impl Leader {
         now_ms: u64,
         mail: &mut Mail<'_>,
     ) {
+        if ticket == NOBODY {
+            return;
+        }
         let (pending, bytes) =
             self.pending.remove(&ticket).expect("every control has its consequence");
         self.pending_bytes -= bytes;
@@ -435,6 +495,9 @@ impl Leader {
                     self.revoking -= 1;
                     if self.revoking == 0 {
                         self.coordinator.revoked(mail);
+                        // More may have run out that had to wait for these.
+                        self.expiring = true;
+                        mail.out.work = true;
                     }
                 }
             }

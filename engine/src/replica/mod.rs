@@ -26,14 +26,14 @@ mod work;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::effect::{Control, Deleted, Effect, Item, SharedBatch};
+use crate::effect::{Control, Deleted, Item, SharedBatch};
 use crate::error::StoreError;
 use crate::limits;
 use crate::message::{Answer, Gather, Message, Outcome, Request, Slice, Token};
 use crate::mvcc::Lookup;
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{Transaction, WatchRequest};
-use crate::sequencer::Append;
+use crate::sequencer::{Append, Committed};
 use crate::shard::{self, Done, Shard};
 use crate::shared::Shared;
 use crate::snapshot::Part;
@@ -310,17 +310,40 @@ impl Replica {
     /// Puts what waits into batches, as far as the log may have writes in flight.
     pub fn pump(&mut self, in_flight_max: usize, out: &mut Output) {
         let leader = self.leader.as_mut().expect("only core 0 orders");
-        leader.pump(in_flight_max, out);
+        let committed = leader.pump(in_flight_max, out);
+        // Relaxed batches hold no controls, to which the time would matter.
+        self.commit(committed, 0, out);
+    }
+
+    /// The log's writes were handed to the kernel up to `index`.
+    pub fn submitted(&mut self, index: u64, now_ms: u64, out: &mut Output) {
+        let leader = self.leader.as_mut().expect("only core 0 has the log");
+        let progress = leader.submitted(index);
+        self.commit(progress.committed, now_ms, out);
+        self.resume(now_ms, out);
+    }
+
+    /// The store stops: nothing more is going to be written.
+    pub fn stop(&mut self, out: &mut Output) {
+        if let Some(leader) = &mut self.leader {
+            leader.close_ceiling();
+        }
+        self.resume(0, out);
     }
 
     /// The log is durable up to `index`.
     pub fn persisted(&mut self, index: u64, now_ms: u64, out: &mut Output) {
         let leader = self.leader.as_mut().expect("only core 0 has the log");
-        for committed in leader.persisted(index) {
+        let progress = leader.persisted(index);
+        self.shared.remove_uncommitted(progress.durable_bytes);
+        self.commit(progress.committed, now_ms, out);
+        self.resume(now_ms, out);
+    }
+
+    fn commit(&mut self, committed: Vec<Committed>, now_ms: u64, out: &mut Output) {
+        for committed in committed {
             let batch = committed.batch;
-            let bytes = batch.effects().map(Effect::bytes).sum();
             self.shared.set_committed(batch.revision_after, batch.index, batch.term);
-            self.shared.remove_uncommitted(bytes);
             out.commits.push(Arc::clone(&batch));
             self.committed(&batch, out);
             for ticket in committed.tickets {
@@ -328,8 +351,9 @@ impl Replica {
                 let mut mail = Mail { own: &mut self.own, out };
                 leader.control_committed(ticket, &self.shared, now_ms, &mut mail);
             }
+            let leader = self.leader.as_mut().expect("checked");
+            leader.note_ceiling(&batch);
         }
-        self.resume(now_ms, out);
     }
 
     /// Time passes: leases expire.

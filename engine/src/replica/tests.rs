@@ -10,6 +10,7 @@ use mainstay_raft::{Config, HardState, Node};
 
 use super::state_hash::StateHash;
 use super::*;
+use crate::durability::Classes;
 use crate::lease::LeaseTable;
 use crate::record::Record;
 use crate::request::{
@@ -108,7 +109,7 @@ impl History {
     }
 }
 
-use crate::effect::{Batch, Change, Deletion};
+use crate::effect::{Batch, Change, Deletion, Effect};
 
 pub(super) struct World {
     random: Random,
@@ -143,6 +144,10 @@ impl World {
         });
         let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
         let mut leader = Leader::new(cores, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
+        if seed % 3 == 1 {
+            let classes = Classes::parse("k1=memory,k2=replicated,k3=memory");
+            leader.set_classes(classes.expect("well formed"));
+        }
         leader.start(0);
         let mut leader = Some(leader);
         let replica = |core| {
@@ -312,6 +317,13 @@ impl World {
         }
         match self.random.below(10) {
             0 | 1 => self.drive(0, |replica, _, out| replica.pump(3, out)),
+            2 if self.random.chance(30) => {
+                let submitted = self.random.below(self.appended.len() + 1);
+                if let Some(last) = submitted.checked_sub(1) {
+                    let index = self.appended[last].index;
+                    self.drive(0, |replica, now_ms, out| replica.submitted(index, now_ms, out));
+                }
+            }
             2 => {
                 let durable = self.random.below(self.appended.len() + 1);
                 let last = self.appended.drain(..durable).next_back();
