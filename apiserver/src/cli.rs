@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use mainstay_engine::durability::Classes;
+
 pub use bounds::BoundFlags;
 pub use etcd::EtcdFlags;
 pub use listen::{ListenAddress, ListenUrl};
@@ -109,6 +111,13 @@ pub struct StoreFlags {
     /// Cores to use; 0 for all that this process may, but one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cores: usize,
+    /// What answers to writes wait for, by prefix of the keys, as in
+    /// '/registry/leases/=memory,/registry/events/=replicated': fsync (any other key), replicated
+    /// (written by the system, perhaps not on the disk yet) or memory. docs/durability.md says what
+    /// that loses
+    #[arg(long, value_name = "PREFIX=CLASS,...", default_value = "", hide_default_value = true,
+          value_parser = Classes::parse)]
+    pub durability: Classes,
     /// Least severity of what is written to standard error
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,

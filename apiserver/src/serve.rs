@@ -106,7 +106,11 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         data_dir: flags.data_dir.clone(),
         cores: flags.cores,
         // The etcd door looks at it first, and raises an alarm; the store itself refuses everyone.
-        settings: Settings { quota_bytes: flags.etcd.quota().bytes(), ..Settings::default() },
+        settings: Settings {
+            quota_bytes: flags.etcd.quota().bytes(),
+            durability: flags.durability.clone(),
+            ..Settings::default()
+        },
     };
     let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
     // Before the certificates: they may be those of a server that runs.

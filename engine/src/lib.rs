@@ -4,8 +4,8 @@
 //! `runtime` is the only module that knows glommio, io_uring, files, sockets and the time of day,
 //! and [`Store`] is the handle by which a door asks for anything.
 
-pub mod durations;
 pub mod durability;
+pub mod durations;
 pub mod effect;
 pub mod error;
 mod hash_index;

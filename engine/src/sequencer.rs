@@ -148,6 +148,10 @@ impl Sequencer {
         self.classes = classes;
     }
 
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
     /// Revisions up to this one may have been shown by a process that crashed, and are not in the
     /// log: the term begins with an entry that skips them. To be called before anything else.
     pub fn skip_to(&mut self, revision: Revision) {

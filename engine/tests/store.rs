@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mainstay_engine::durability::Classes;
 use mainstay_engine::request::{
     Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
     RangeRequest, Transaction, TransactionResponse, WatchRequest,
@@ -377,6 +378,32 @@ fn very_many_leases_end_together() {
         }
         assert_eq!(read(&store, KeyRange::prefix(b"/l/")).await, []);
         assert_eq!(store.revision(), 1 + 2 * LEASES, "each at a revision of its own");
+    });
+}
+
+#[test]
+fn relaxed_writes_are_there_after_an_orderly_stop_and_skip_nothing() {
+    let directory = Scratch::new("relaxed");
+    let classes = "/m/=memory,/r/=replicated";
+    let durability = Classes::parse(classes).expect("well formed");
+    let settings = Settings { durability, ..Settings::default() };
+    for life in 0..2 {
+        on_core_0_with(&directory, settings.clone(), move |store| async move {
+            assert_eq!(store.revision(), 1 + life * 300);
+            for number in 0..100 {
+                for prefix in ["m", "r", "f"] {
+                    let revision = write(&store, &format!("/{prefix}/{number}"), "x").await;
+                    assert!(store.revision() >= revision);
+                }
+            }
+        });
+    }
+    on_core_0(&directory, 1, |store| async move {
+        assert_eq!(store.revision(), 601);
+        for prefix in ["/m/", "/r/", "/f/"] {
+            assert_eq!(read(&store, KeyRange::prefix(prefix.as_bytes())).await.len(), 100);
+        }
+        assert_eq!(store.status().compacted_revision, 0);
     });
 }
 

@@ -168,6 +168,11 @@ impl Leader {
         self.sequencer.set_classes(classes);
     }
 
+    /// Whether some answers wait for no more than the beginning of their write.
+    pub fn waits_for_begun_writes(&self) -> bool {
+        self.sequencer.classes().has_replicated()
+    }
+
     /// Goes on behind revisions that may have been shown and are not in the log; see
     /// docs/durability.md. Gives the revision to go on behind. To be called before the start.
     pub fn skip_what_was_lost(&mut self, reached: Revision) -> Revision {

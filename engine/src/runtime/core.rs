@@ -108,6 +108,9 @@ impl CoreState {
         if self.journal.is_some() {
             spawn_local(Rc::clone(self).pump_batches());
             spawn_local(Rc::clone(self).follow_journal());
+            if self.replica.borrow().leader().is_some_and(Leader::waits_for_begun_writes) {
+                spawn_local(Rc::clone(self).follow_begun_writes());
+            }
         }
         spawn_local(Rc::clone(self).tick());
     }
@@ -332,6 +335,14 @@ impl CoreState {
         }
     }
 
+    async fn follow_begun_writes(self: Rc<Self>) {
+        let journal = self.journal.as_ref().expect("started on core 0");
+        loop {
+            let begun = journal.begun().await;
+            self.drive(|replica, out| replica.submitted(begun, monotonic_ms(), out));
+        }
+    }
+
     async fn tick(self: Rc<Self>) {
         loop {
             sleep(TICK).await;
@@ -393,12 +404,21 @@ impl CoreState {
     }
 
     /// Lets go of the log when everything is in it.
-    pub(super) async fn close(&self) {
+    pub(super) async fn close(self: &Rc<Self>) {
         if let Some(journal) = &self.journal {
-            self.snapshots_stop.set(true);
+            self.drive(|replica, out| {
+                replica.stop(out);
+                replica.pump(journal.depth(), out);
+            });
+            self.stop_snapshots();
             self.snapshots_stopped.lowered().await;
             journal.close().await;
         }
+    }
+
+    /// No more snapshots, and no more of the one that is being taken.
+    pub(super) fn stop_snapshots(&self) {
+        self.snapshots_stop.set(true);
     }
 
     /// Whether everything that was asked has been answered and everything ordered is durable.

@@ -9,6 +9,7 @@ use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
 use super::start;
 use super::store::Store;
+use crate::durability::Classes;
 use crate::snapshot::policy::Pace;
 
 /// Registered with io_uring for each executor. The sockets do not use it and the log brings
@@ -43,12 +44,15 @@ pub struct Settings {
     pub quota_bytes: u64,
     /// Seconds between two notes of how much time a longer lease has left.
     pub lease_checkpoint_seconds: i64,
+    /// What answers to writes wait for, by prefix of the keys.
+    pub durability: Classes,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         let lease_checkpoint_seconds = crate::limits::LEASE_CHECKPOINT_SECONDS;
-        Settings { quota_bytes: 0, lease_checkpoint_seconds }
+        let durability = Classes::default();
+        Settings { quota_bytes: 0, lease_checkpoint_seconds, durability }
     }
 }
 

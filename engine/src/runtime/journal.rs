@@ -36,6 +36,7 @@ pub(super) struct Journal {
     shared: Arc<Shared>,
     durable_index: Cell<u64>,
     durable_number: Cell<u64>,
+    begun_number: Cell<u64>,
 }
 
 impl Journal {
@@ -55,6 +56,7 @@ impl Journal {
             shared,
             durable_index: Cell::new(index),
             durable_number: Cell::new(0),
+            begun_number: Cell::new(0),
         }
     }
 
@@ -126,6 +128,21 @@ impl Journal {
                     eprintln!("{failure}\nnothing more can be made durable: stopping at once");
                     std::process::exit(1);
                 }
+            }
+        }
+    }
+
+    /// Resolves when more writes have begun: up to which index.
+    pub(super) async fn begun(&self) -> u64 {
+        loop {
+            let begun = self.writer.borrow().as_ref().map(|log| log.begun(self.begun_number.get()));
+            let Some(begun) = begun else { return std::future::pending().await };
+            let number = begun.await;
+            self.begun_number.set(number);
+            let open = self.open.borrow();
+            let newest = open.iter().rev().find(|open| open.number <= number);
+            if let Some(newest) = newest {
+                return newest.index;
             }
         }
     }

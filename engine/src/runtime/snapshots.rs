@@ -2,10 +2,13 @@
 //! of the snapshots and of the log.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
 
 use super::core::CoreState;
 use super::disk::{Base, Draft, SnapshotFile, SnapshotFolder, SnapshotThread, Verification};
@@ -188,9 +191,19 @@ impl Keeper {
     }
 
     async fn slice(&self, part: Part) -> Result<Slice, Ended> {
-        match self.core.ask(Request::SnapshotSlice(part)).await {
-            Ok(Answer::SnapshotSlice(slice)) => Ok(slice),
-            other => unreachable!("the wrong answer: {other:?}"),
+        let slice = pin!(self.core.ask(Request::SnapshotSlice(part)));
+        let stop = pin!(self.stop());
+        match select(slice, stop).await {
+            Either::Left((Ok(Answer::SnapshotSlice(slice)), _)) => Ok(slice),
+            // The core that was asked may be gone already.
+            Either::Right(_) => Err(Ended::Stopped),
+            Either::Left((other, _)) => unreachable!("the wrong answer: {other:?}"),
+        }
+    }
+
+    async fn stop(&self) {
+        while self.check_stop().is_ok() {
+            sleep(TICK).await;
         }
     }
 

@@ -28,6 +28,7 @@ use crate::log;
 use crate::log::encode::encode;
 use crate::log::replay::{Commitment, Reached};
 use crate::message::{Message, Request};
+use crate::record::Revision;
 use crate::replica::{Leader, Replica};
 use crate::sequencer::Sequencer;
 use crate::shard::Shard;
@@ -51,6 +52,9 @@ pub(super) struct Seat {
     history: HistoryReader,
     shared: Arc<Shared>,
     doors_open: Arc<AtomicUsize>,
+    /// The revision behind which the store goes on: later than what the log reached when there may
+    /// have been more.
+    goes_on_behind: Revision,
     leader: Option<LeaderSeat>,
 }
 
@@ -80,6 +84,7 @@ impl Seat {
         self.shared.set_quota_bytes(settings.quota_bytes);
         if let Some(seat) = &mut self.leader {
             seat.leader.set_lease_checkpoint_seconds(settings.lease_checkpoint_seconds);
+            seat.leader.set_classes(settings.durability.clone());
         }
     }
 }
@@ -142,7 +147,16 @@ pub(super) fn replay(
     shared.set_committed(reached.revision, reached.index, reached.term);
     let sequencer =
         Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
-    let leader = Leader::new(cores, sequencer, rest.leases, rest.documents, rest.compacted);
+    let mut leader = Leader::new(cores, sequencer, rest.leases, rest.documents, rest.compacted);
+    let goes_on_behind = leader.skip_what_was_lost(reached.revision);
+    shared.skip_to(goes_on_behind);
+    if goes_on_behind > reached.revision {
+        eprintln!(
+            "warning: writes of relaxed durability up to revision {} may be lost: going on at {}",
+            goes_on_behind - 2,
+            goes_on_behind + 1
+        );
+    }
     let leader = LeaderSeat { writer: log.writer, hard_state: promised, leader, snapshots };
     Ok(lay_seats(shards, shared, reached, leader, &log.history))
 }
@@ -166,6 +180,7 @@ fn lay_seats(
         history: history.clone(),
         shared: Arc::clone(&shared),
         doors_open: Arc::clone(&doors_open),
+        goes_on_behind: shared.taken_revision(),
         leader: leader.take(),
     };
     shards.into_iter().zip(mesh(cores)).enumerate().map(seat).collect()
@@ -203,6 +218,10 @@ pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, S
             }
         });
         core.drive(|replica, out| replica.pump(1, out));
+    }
+    // Who has seen what was lost is told that history is compacted, if it asks after this.
+    while core.drive(|replica, _| replica.hub().revision()) < seat.goes_on_behind {
+        timer::sleep(Duration::from_millis(1)).await;
     }
     let identity = identity(&core, leads).await?;
     Ok(Store::new(core, identity, seat.doors_open))
@@ -246,6 +265,7 @@ impl Identity {
 pub(super) async fn stand_up(store: Store) -> Result<(), StartError> {
     let started = Instant::now();
     store.doors_open().fetch_sub(1, Ordering::SeqCst);
+    store.core().stop_snapshots();
     // Other cores' doors may still need this core's shard, and all need core 0.
     while store.doors_open().load(Ordering::SeqCst) > 0
         || (!store.core().is_quiet() && started.elapsed() < STOP_WAIT)

@@ -130,6 +130,8 @@ pub(super) struct State {
     pub(super) appended: u64,
     /// Of the frames that have a place.
     placed: u64,
+    /// Those that wait for `placed` to grow.
+    pub(super) placed_wakers: Vec<Waker>,
     pub(super) durable: u64,
     durable_position: u64,
     pub(super) failure: Option<LogFailure>,
@@ -220,6 +222,7 @@ impl State {
             segment_bytes: start.segment_bytes,
             appended: 0,
             placed: 0,
+            placed_wakers: Vec::new(),
             durable: 0,
             durable_position: start.end.position,
             failure: None,
@@ -387,6 +390,11 @@ impl State {
     pub(super) fn known_end(&self) -> Option<KnownEnd> {
         let idle = self.in_flight.is_empty() && self.waiting.is_empty();
         (idle && self.failure.is_none()).then(|| self.appender.known_end())
+    }
+
+    /// How many appends have been handed to a thread that writes them.
+    pub(super) fn placed(&self) -> u64 {
+        self.placed
     }
 
     pub(super) fn in_flight(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! order.
 
 use std::sync::{Arc, PoisonError};
+use std::task::Waker;
 use std::thread::{Builder, JoinHandle};
 
 use super::error::LogFailure;
@@ -51,6 +52,9 @@ fn next_write(shared: &Shared) -> Option<Write> {
             if !state.waiting.is_empty() {
                 shared.work.notify_one();
             }
+            let wakers = std::mem::take(&mut state.placed_wakers);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
             return Some(write);
         }
         if state.failure.is_some() || (state.stopping && state.waiting.is_empty()) {

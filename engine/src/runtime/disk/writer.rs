@@ -133,6 +133,22 @@ impl LogWriter {
         })
     }
 
+    /// Resolves as soon as the writes of more than the first `after` appends have begun, and says of
+    /// how many. Never when the log fails.
+    pub fn begun(&self, after: u64) -> impl Future<Output = u64> + 'static {
+        let shared = Arc::clone(&self.shared);
+        poll_fn(move |context| {
+            let mut state = shared.lock();
+            if state.placed() > after {
+                return Poll::Ready(state.placed());
+            }
+            if !state.placed_wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.placed_wakers.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
     /// How many appends are durable.
     pub fn durable_now(&self) -> u64 {
         self.shared.lock().durable
