@@ -35,6 +35,8 @@ struct Lease {
     queued_ms: Option<u64>,
     /// Seconds that were left at the last checkpoint; the whole time when there was none.
     checkpoint: i64,
+    /// The same, of checkpoints that are committed: what others know, and a snapshot may hold.
+    committed: i64,
     checkpoint_ms: u64,
     state: State,
 }
@@ -140,6 +142,7 @@ impl LeaseTable {
                 for (id, seconds) in remaining {
                     if let Some(lease) = self.leases.get_mut(id) {
                         lease.checkpoint = (*seconds).clamp(0, lease.ttl);
+                        lease.committed = lease.checkpoint;
                     }
                 }
             }
@@ -164,6 +167,7 @@ impl LeaseTable {
         self.leases.retain(|_, lease| lease.state != State::Granting);
         for (&id, lease) in &mut self.leases {
             lease.state = State::Granted;
+            lease.checkpoint = lease.committed;
             lease.expires_ms = after(now_ms, lease.checkpoint).saturating_add(extra_ms);
             lease.checkpoint_ms = now_ms;
             lease.queued_ms = Some(lease.expires_ms);
@@ -266,7 +270,7 @@ impl LeaseTable {
         self.entries().map(|(id, ..)| id)
     }
 
-    /// Id, seconds granted and seconds left at the last checkpoint of all leases, in order of id:
+    /// Id, seconds granted and seconds left at the last committed checkpoint of all leases, in order of id:
     /// what a snapshot keeps. [`apply`](Self::apply) of a grant and a checkpoint brings one back.
     pub fn entries(&self) -> impl Iterator<Item = (LeaseId, i64, i64)> {
         self.entries_behind(None)
@@ -281,7 +285,7 @@ impl LeaseTable {
         self.leases
             .range((from, Bound::Unbounded))
             .filter(|(_, lease)| lease.state != State::Granting)
-            .map(|(&id, lease)| (id, lease.ttl, lease.checkpoint))
+            .map(|(&id, lease)| (id, lease.ttl, lease.committed))
     }
 
     /// How many leases there are.
@@ -321,7 +325,15 @@ impl LeaseTable {
 
 impl Lease {
     fn new(ttl: i64, expires_ms: u64, state: State) -> Lease {
-        Lease { ttl, expires_ms, queued_ms: None, checkpoint: ttl, checkpoint_ms: 0, state }
+        Lease {
+            ttl,
+            expires_ms,
+            queued_ms: None,
+            checkpoint: ttl,
+            committed: ttl,
+            checkpoint_ms: 0,
+            state,
+        }
     }
 
     fn remaining(&self, now_ms: u64) -> i64 {
