@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use mainstay_engine::runtime::net::Listener;
 use mainstay_engine::runtime::{self, Core, Options, Settings, StartError, timer};
 use time::OffsetDateTime;
@@ -31,6 +31,10 @@ use ports::{EtcdPort, KubePort, Place, Serves};
 
 /// How often certificates of our own are looked at: they are renewed a month before their end.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long a start waits for the system's own objects, and how often it looks.
+const BOOTSTRAP_WAIT: Duration = Duration::from_secs(10);
+const BOOTSTRAP_POLL: Duration = Duration::from_millis(2);
 
 /// Why nothing could be served.
 #[derive(Debug, thiserror::Error)]
@@ -247,6 +251,7 @@ fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> Result<DoorOptions, S
 /// Opens the doors on one core and serves until shutdown.
 async fn open(core: Core, doors: Doors) {
     let mut serving = Vec::new();
+    let mut bootstrapping = None;
     doors.options.alarms.load(&core.store).await;
     if core.number == 0 {
         start_etcd_background(&core, &doors);
@@ -284,6 +289,7 @@ async fn open(core: Core, doors: Doors) {
         if core.number == 0 {
             kube.start_background();
         }
+        bootstrapping = Some(kube.clone()).filter(|_| core.number == 0);
         serving.push(Box::pin(listener::serve(
             Server::new(core.shutdown.clone(), doors.kubernetes_bounds),
             listener,
@@ -295,8 +301,29 @@ async fn open(core: Core, doors: Doors) {
     if let Some(request) = doors.pki.filter(|_| core.number == 0) {
         runtime::spawn_local(renew(request));
     }
-    doors.banner.core_is_ready(core.cores);
-    join_all(serving).await;
+    let ready = async {
+        if let Some(kube) = bootstrapping {
+            wait_for_bootstrap(&kube, &core).await;
+        }
+        doors.banner.core_is_ready(core.cores);
+    };
+    join(ready, join_all(serving)).await;
+}
+
+/// Who is told that everything is served should not meet a `/livez` that says otherwise. When the
+/// system's own objects can't be created (on a full disk, say) the rest is served nevertheless.
+async fn wait_for_bootstrap(kube: &Kube, core: &Core) {
+    let done = async {
+        while !kube.is_bootstrapped() && !core.shutdown.is_requested() {
+            timer::sleep(BOOTSTRAP_POLL).await;
+        }
+    };
+    if timer::timeout(BOOTSTRAP_WAIT, done).await.is_none() {
+        log::write(
+            LogLevel::Warn,
+            format_args!("the system's own objects are not there yet, and /livez and /readyz fail"),
+        );
+    }
 }
 
 /// What one core does for the etcd door of all.
