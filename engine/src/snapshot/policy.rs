@@ -56,7 +56,7 @@ impl Pace {
         }
         // What the newest snapshot begins with is all that a compaction can free: another one lets
         // the next compaction free more.
-        let compacted_beyond = compacted > 0 && newest_end.is_none_or(|end| end <= compacted);
+        let compacted_beyond = compacted > 0 && newest_end.is_none_or(|end| end < compacted);
         let quiet = idle_ms >= self.idle_ms;
         (quiet || compacted_beyond) && log_bytes >= self.quiet_log_bytes.max(live_bytes / 8)
     }
@@ -82,7 +82,8 @@ pub struct Kept {
 pub struct Retention {
     /// Indexes of snapshots that nobody needs any more.
     pub delete: Vec<u64>,
-    /// The newest snapshot that ends before what is compacted: versions from before the
+    /// The newest snapshot that ends before what is compacted (the compacted revision itself can
+    /// still be watched, so its entry stays): versions from before the
     /// compaction that can still be read are in it, or in the log behind its beginning.
     pub base: Option<u64>,
 }
@@ -95,10 +96,10 @@ impl Retention {
     /// history that can be asked for.
     pub fn of(snapshots: &[Kept], compacted: Revision) -> Retention {
         assert!(snapshots.is_sorted_by_key(|snapshot| snapshot.index));
-        let base = snapshots.iter().rfind(|snapshot| snapshot.end <= compacted);
+        let base = snapshots.iter().rfind(|snapshot| snapshot.end < compacted);
         let base = base.map(|base| base.index);
         let newest = snapshots.last().map(|newest| newest.index);
-        let next_base = snapshots.iter().find(|snapshot| snapshot.end > compacted);
+        let next_base = snapshots.iter().find(|snapshot| snapshot.end >= compacted);
         let next_base = next_base.map(|next| next.index);
         let unneeded = snapshots
             .iter()
@@ -124,7 +125,8 @@ mod tests {
             (16, 0, 0, 0, None, false),
             (16, 0, idle, 0, None, true),
             (16, 0, 0, 9, None, true),
-            (16, 0, 0, 9, Some(9), true),
+            (16, 0, 0, 9, Some(8), true),
+            (16, 0, 0, 9, Some(9), false),
             (16, 0, 0, 9, Some(10), false),
             (63, 0, 0, 0, Some(10), false),
             (64, 0, 0, 0, Some(10), true),
@@ -163,11 +165,11 @@ mod tests {
             (&all[..0], 99, vec![], None),
             (&all[..1], 0, vec![], None),
             (&all[..], 0, vec![20, 30], None),
-            (&all[..], 14, vec![20, 30], None),
-            (&all[..], 15, vec![30], Some(10)),
-            (&all[..], 40, vec![10], Some(20)),
-            (&all[..], 49, vec![10, 20], Some(30)),
-            (&all[..], 50, vec![10, 20, 30], Some(40)),
+            (&all[..], 15, vec![20, 30], None),
+            (&all[..], 16, vec![30], Some(10)),
+            (&all[..], 41, vec![10], Some(20)),
+            (&all[..], 50, vec![10, 20], Some(30)),
+            (&all[..], 51, vec![10, 20, 30], Some(40)),
         ] {
             let found = Retention::of(snapshots, compacted);
             assert_eq!(found, Retention { delete, base }, "{snapshots:?} {compacted}");
