@@ -120,6 +120,13 @@ pub const LOG_KEYS_AT_ONCE: usize = 4096;
 /// milliseconds of a thread that blocks. More than these wait.
 pub const LOOKUPS_AT_ONCE: usize = 1024;
 
+/// Such bunches that one core has looked up at the same time: fewer than it has threads for them, so
+/// that watchers that read the log find one, too.
+pub const LOOKUP_BUNCHES: usize = 2;
+
+/// Threads of each core for what blocks: lookups and reads of the log, and what doors need.
+pub const BLOCKING_THREADS: usize = 4;
+
 /// Appends that the log's user may leave outstanding, in flight or waiting for it.
 pub const LOG_APPENDS: usize = 4096;
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 
 use crate::durations::{DurationCounts, Durations};
 use crate::limits;
+use crate::mvcc::Usage;
 use crate::record::Revision;
 
 /// Counters of one store. Everything else travels in messages.
@@ -42,6 +43,14 @@ pub struct CoreFacts {
     pub live_bytes: AtomicU64,
     pub watchers: AtomicU64,
     pub leases: AtomicU64,
+}
+
+impl CoreFacts {
+    /// Takes note of what the core's keys take.
+    pub fn note(&self, usage: Usage) {
+        self.keys.store(usage.live_keys as u64, Ordering::Relaxed);
+        self.live_bytes.store(usage.live_bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl Shared {

@@ -303,3 +303,108 @@ fn a_damaged_snapshot_is_replaced_by_the_one_before_or_by_the_log() {
     let text = refused.expect_err("the end of the log is missing").to_string();
     assert!(text.contains("the end of the log is missing"), "{text}");
 }
+
+/// A store whose newest snapshot begins and ends with the newest entry of the log, and which was
+/// killed afterwards. There are several segments, each with many entries.
+fn idle_snapshot(name: &str) -> Scratch {
+    let directory = Scratch::new(name);
+    let path = directory.0.clone();
+    on_core_0(&directory, 1, EAGER, move |store| {
+        let directory = Scratch(path.clone());
+        async move {
+            for number in 0..200 {
+                put(&store, &format!("/keys/{:03}", number % 20), value(number), 0).await;
+            }
+            let index = store.status().raft_index;
+            let newest = directory.0.join("member/snap").join(format!("{index:016x}.snap"));
+            let mut more = 0;
+            while !newest.exists() && more < 200 {
+                // Idle for a while: another is taken, if the last one was long enough ago.
+                timer::sleep(Duration::from_millis(100)).await;
+                more += 1;
+            }
+            std::mem::forget(directory);
+        }
+    });
+    fs::remove_file(directory.0.join("member/wal/STOPPED")).expect("it was stopped in order");
+    directory
+}
+
+/// Overwrites the last block of the log that is not zero: the newest entry's end.
+fn lose_the_last_entry(directory: &Scratch) {
+    for segment in directory.segments().into_iter().rev() {
+        let mut bytes = fs::read(&segment).expect("it can be read");
+        let used = |block: &[u8]| block.iter().any(|&byte| byte != 0);
+        let Some(last) = bytes.chunks(4096).rposition(used) else { continue };
+        bytes[last * 4096..][..4096].fill(0);
+        fs::write(&segment, bytes).expect("it can be written");
+        return;
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_its_snapshot_is_refused() {
+    let refused = |directory: &Scratch, what: &str| {
+        let started = try_on_core_0(directory, 1, NEVER, |_| async {});
+        let text = started.expect_err(what).to_string();
+        assert!(text.contains("the end of the log is missing"), "{what}: {text}");
+    };
+    let directory = idle_snapshot("entry-short");
+    lose_the_last_entry(&directory);
+    refused(&directory, "an entry is missing");
+    // The last one that has entries, and one that was made ready.
+    let directory = idle_snapshot("segment-short");
+    let segments = directory.segments();
+    for segment in &segments[segments.len() - 2..] {
+        fs::remove_file(segment).expect("a segment");
+    }
+    refused(&directory, "a segment is missing");
+}
+
+#[test]
+fn a_store_that_lost_its_log_is_not_a_new_one() {
+    let directory = idle_snapshot("no-log");
+    for path in directory.segments() {
+        fs::remove_file(path).expect("a segment");
+    }
+    for path in directory.snapshots() {
+        let mut bytes = fs::read(&path).expect("it can be read");
+        bytes[5000] ^= 1;
+        fs::write(&path, bytes).expect("it can be written");
+    }
+    let started = try_on_core_0(&directory, 1, NEVER, |_| async {});
+    let text = started.expect_err("there was a log").to_string();
+    assert!(text.contains("the log is missing"), "{text}");
+    assert!(directory.segments().is_empty(), "{:?}", directory.segments());
+}
+
+#[test]
+fn a_store_stops_in_the_middle_of_a_snapshot_on_two_cores() {
+    let directory = Scratch::new("stop");
+    // A snapshot is under way nearly all the time, and for long.
+    let slow = Pace { log_bytes: 1 << 16, bytes_per_second: 4 << 20, ..EAGER };
+    for round in 0..6 {
+        let started = Instant::now();
+        on_core_0(&directory, 2, slow, move |store| async move {
+            for number in 0..100 {
+                put(&store, &format!("/keys/{round}/{number}"), value(number), 0).await;
+            }
+            timer::sleep(Duration::from_millis(30 * round)).await;
+        });
+        assert!(started.elapsed() < PATIENCE, "round {round}");
+    }
+}
+
+#[test]
+fn what_a_store_holds_counts_from_its_first_moment() {
+    let directory = Scratch::new("facts");
+    on_core_0(&directory, 2, NEVER, |store| async move {
+        for number in 0..50 {
+            put(&store, &format!("/keys/{number}"), value(number), 0).await;
+        }
+    });
+    on_core_0(&directory, 2, NEVER, |store| async move {
+        assert!(store.live_bytes() > 50 * 16_384, "{} bytes", store.live_bytes());
+        assert_eq!(store.status().keys, 50);
+    });
+}

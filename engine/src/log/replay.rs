@@ -115,6 +115,11 @@ impl<S: SegmentBytes> Replay<S> {
         self.begins_after
     }
 
+    /// The newest entry that was read, or what was before the oldest one.
+    pub fn reached(&self) -> Reached {
+        self.reached
+    }
+
     /// Bytes read and bytes in all: for a progress bar.
     pub fn progress(&self) -> (u64, u64) {
         self.scanner.progress()

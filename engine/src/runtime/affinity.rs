@@ -1,6 +1,7 @@
 //! Which processors this process may use.
 #![allow(unsafe_code)] // sched_getaffinity has no safe wrapper among the dependencies.
 
+use std::cell::Cell;
 use std::io;
 use std::mem;
 
@@ -36,10 +37,41 @@ pub(super) fn stand_back() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
+/// [`stand_back`], at the first call on each thread: for threads that do many pieces of work.
+pub(super) fn stand_back_once() {
+    thread_local! {
+        static DONE: Cell<bool> = const { Cell::new(false) };
+    }
+    if !DONE.replace(true) {
+        stand_back();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn there_is_a_processor() {
         assert!(!super::allowed_cpus().expect("a mask").is_empty());
+    }
+
+    #[test]
+    fn what_blocks_is_not_pinned_where_its_executor_is() {
+        let all = super::allowed_cpus().expect("a mask");
+        let pinned = glommio::Placement::Fixed(all[0]);
+        let threads = glommio::PoolPlacement::Unbound(2);
+        let executor = glommio::LocalExecutorBuilder::new(pinned)
+            .blocking_thread_pool_placement(threads)
+            .spawn(|| async {
+                let where_to = crate::runtime::blocking(super::allowed_cpus).await;
+                // Two at once: one that takes long holds up no other.
+                let (tell, told) = std::sync::mpsc::channel();
+                let waits = crate::runtime::blocking(move || told.recv());
+                let tells = crate::runtime::blocking(move || tell.send(()));
+                let (heard, sent) = futures_util::future::join(waits, tells).await;
+                (heard.is_ok() && sent.is_ok()).then_some(where_to)
+            })
+            .expect("an executor");
+        let found = executor.join().expect("no panic").expect("both were done");
+        assert_eq!(found.expect("a mask"), all);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::disk::HistoryReader;
+use super::disk::{HistoryError, HistoryReader};
 use super::journal::Journal;
 use super::local::{AbortOnPanic, Flag};
 use super::mesh::Mesh;
@@ -19,9 +19,10 @@ use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
 use super::{spawn_local, yield_now};
 use crate::error::StoreError;
-use crate::limits::LOOKUPS_AT_ONCE;
+use crate::limits::{LOOKUP_BUNCHES, LOOKUPS_AT_ONCE};
 use crate::message::{Answer, Message, Outcome, Request, Token};
 use crate::mvcc::Lookup;
+use crate::record::Record;
 use crate::replica::{Heavy, Leader, Output, Replica};
 use crate::shared::Shared;
 use crate::watch::WatcherId;
@@ -61,6 +62,8 @@ pub(super) struct CoreState {
     compact: Flag,
     work: Flag,
     look_up: Flag,
+    /// Bunches that are being looked up.
+    bunches: Cell<usize>,
 }
 
 impl CoreState {
@@ -89,6 +92,7 @@ impl CoreState {
             work: Flag::default(),
             lookups: RefCell::default(),
             look_up: Flag::default(),
+            bunches: Cell::new(0),
         })
     }
 
@@ -276,41 +280,61 @@ impl CoreState {
         }
     }
 
-    /// Asks the log for older versions, for one bunch of readers after the other.
+    /// Asks the log for older versions, for a few bunches of readers at once: one that has to wait
+    /// for a key index to be made again does not hold up all others.
     async fn answer_lookups(self: Rc<Self>) {
         loop {
-            let (ids, lookups) = self.next_lookups();
-            if ids.is_empty() {
+            let bunch = match self.bunches.get() < LOOKUP_BUNCHES {
+                true => self.next_lookups(),
+                false => Vec::new(),
+            };
+            if bunch.is_empty() {
                 self.look_up.lowered().await;
                 continue;
             }
-            let found = self.history.look_up(lookups).await;
-            let mut found = match found {
-                Ok(found) => Ok(found.into_iter()),
-                Err(error) => Err(StoreError::HistoryUnreadable(error.to_string())),
-            };
-            for (id, count) in ids {
-                let found = match &mut found {
-                    Ok(found) => Ok(found.by_ref().take(count).collect()),
-                    Err(error) => Err(error.clone()),
-                };
-                self.drive(|replica, out| replica.history_found(id, found, monotonic_ms(), out));
-            }
+            self.bunches.set(self.bunches.get() + 1);
+            spawn_local(Rc::clone(&self).answer_bunch(bunch));
         }
     }
 
-    /// What is waiting, as much of it as is looked up at once: the replica's numbers, how many
-    /// lookups each has, and the lookups.
-    fn next_lookups(&self) -> (Vec<(u64, usize)>, Vec<Lookup>) {
-        let mut waiting = self.lookups.borrow_mut();
-        let (mut ids, mut lookups) = (Vec::new(), Vec::new());
-        while lookups.len() < LOOKUPS_AT_ONCE
-            && let Some((id, more)) = waiting.pop_front()
-        {
-            ids.push((id, more.len()));
-            lookups.extend(more);
+    async fn answer_bunch(self: Rc<Self>, bunch: Vec<(u64, Vec<Lookup>)>) {
+        let all = bunch.iter().flat_map(|(_, lookups)| lookups).cloned().collect();
+        match self.history.look_up(all).await {
+            Ok(found) => {
+                let mut found = found.into_iter();
+                for (id, lookups) in bunch {
+                    self.answer_lookup(id, Ok(found.by_ref().take(lookups.len()).collect()));
+                }
+            }
+            Err(error) if bunch.len() == 1 => self.answer_lookup(bunch[0].0, Err(error)),
+            // What one of them needs can't be read: the others are not to suffer for it.
+            Err(_) => {
+                for (id, lookups) in bunch {
+                    let found = self.history.look_up(lookups).await;
+                    self.answer_lookup(id, found);
+                }
+            }
         }
-        (ids, lookups)
+        self.bunches.set(self.bunches.get() - 1);
+        self.look_up.raise();
+    }
+
+    fn answer_lookup(self: &Rc<Self>, id: u64, found: Result<Vec<Option<Record>>, HistoryError>) {
+        let found = found.map_err(|error| StoreError::HistoryUnreadable(error.to_string()));
+        self.drive(|replica, out| replica.history_found(id, found, monotonic_ms(), out));
+    }
+
+    /// What is waiting, as much of it as is looked up at once, with the replica's numbers.
+    fn next_lookups(&self) -> Vec<(u64, Vec<Lookup>)> {
+        let mut waiting = self.lookups.borrow_mut();
+        let (mut bunch, mut count) = (Vec::new(), 0);
+        while count < LOOKUPS_AT_ONCE
+            && let Some((id, lookups)) = waiting.pop_front()
+        {
+            count += lookups.len();
+            bunch.push((id, lookups));
+        }
+        bunch
     }
 
     /// Packs what has come up into batches. One turn of other tasks goes by first, so that
@@ -395,9 +419,7 @@ impl CoreState {
     pub(super) fn refresh_facts(&self) {
         let mut replica = self.replica.borrow_mut();
         let facts = &self.shared.facts()[self.number];
-        let usage = replica.shard().mvcc().usage();
-        facts.keys.store(usage.live_keys as u64, Ordering::Relaxed);
-        facts.live_bytes.store(usage.live_bytes as u64, Ordering::Relaxed);
+        facts.note(replica.shard().mvcc().usage());
         facts.watchers.store(replica.hub().len() as u64, Ordering::Relaxed);
         let leases = replica.leader().map_or(0, Leader::lease_count);
         facts.leases.store(leases as u64, Ordering::Relaxed);

@@ -4,12 +4,15 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use glommio::PoolPlacement;
+
 use super::disk::{DataDirectory, LogOptions};
 use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
 use super::start;
 use super::store::Store;
 use crate::durability::Classes;
+use crate::limits::BLOCKING_THREADS;
 use crate::snapshot::policy::Pace;
 
 /// Registered with io_uring for each executor. The sockets do not use it and the log brings
@@ -140,6 +143,7 @@ impl Opened {
                 .name(&format!("mainstay-{number}"))
                 .io_memory(IO_MEMORY_BYTES)
                 .preempt_timer(LOOK_AT_IO_EVERY)
+                .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
                 .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
                 .spawn(move || async move {
                     // A task that panics unwinds through its executor: the other cores can't go on

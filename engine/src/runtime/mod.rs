@@ -23,9 +23,14 @@ pub use executor::{
 };
 pub use thread::run_blocking;
 
-/// Does work that would hold a core for too long on one of the executor's blocking threads.
+/// Does work that would hold a core for too long on one of the executor's few blocking threads,
+/// which give way to all cores.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    glommio::executor().spawn_blocking(work).await
+    let behind = move || {
+        affinity::stand_back_once();
+        work()
+    };
+    glommio::executor().spawn_blocking(behind).await
 }
 
 /// A random number from the kernel.

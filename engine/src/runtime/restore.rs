@@ -103,7 +103,6 @@ impl Restored {
     pub(super) fn replay(&mut self, recovery: &mut Recovery) -> Result<(), DiskError> {
         let behind = self.behind();
         let mut progress = Progress::new();
-        let mut reached = behind.index;
         let Restored { state, problems, .. } = self;
         let State { shards, rest } = state;
         let count = shards.len();
@@ -119,7 +118,6 @@ impl Restored {
             while let Some(batch) = recovery.next_batch()? {
                 check_beginning(recovery, behind, problems)?;
                 progress.show(recovery);
-                reached = batch.index;
                 let batch = Arc::new(batch);
                 for control in batch.items.iter().filter_map(control_of) {
                     rest.follow(control);
@@ -133,8 +131,8 @@ impl Restored {
         progress.end();
         check_beginning(recovery, behind, problems)?;
         let Some(newest) = self.kept.last() else { return Ok(()) };
-        let snapshot_end = newest.layout().footer.end.index;
-        let log_end = recovery.begins_after().map_or(0, |_| reached);
+        let snapshot_end = newest.layout().footer.end.index.max(behind.index);
+        let log_end = recovery.reached().index;
         if log_end < snapshot_end {
             return Err(DiskError::LogTooShort { file: newest.name(), snapshot_end, log_end });
         }

@@ -127,13 +127,14 @@ pub(super) fn replay(
     let promised = if logged.term > 0 { logged } else { restored.hard_state() };
     let hard_state =
         HardState { term: promised.term.max(reached.term), vote: promised.vote, commit: 0 };
-    let snapshots = SnapshotSeat {
-        folder,
-        pace: tuning.snapshots,
-        kept: restored.kept,
-        damaged: restored.damaged,
-        log_bytes,
-    };
+    // Between one that ends before the log begins and the log something is missing: it is of as
+    // little use as a damaged one.
+    let begins_after = log.history.begins_after_index();
+    let (kept, cut_off): (Vec<_>, Vec<_>) =
+        restored.kept.into_iter().partition(|file| file.kept().index >= begins_after);
+    let mut damaged = restored.damaged;
+    damaged.extend(cut_off.iter().map(|file| file.kept().index));
+    let snapshots = SnapshotSeat { folder, pace: tuning.snapshots, kept, damaged, log_bytes };
     let State { shards, rest } = restored.state;
     let node = Node::new(Config {
         id: 1,
@@ -169,6 +170,10 @@ fn lay_seats(
     history: &HistoryReader,
 ) -> Vec<Seat> {
     let cores = shards.len();
+    // Before any core looks at them: a quota, and how large a snapshot would be, depend on it.
+    for (facts, shard) in shared.facts().iter().zip(&shards) {
+        facts.note(shard.mvcc().usage());
+    }
     let shared = Arc::new(shared);
     let doors_open = Arc::new(AtomicUsize::new(cores));
     let mut leader = Some(leader);

@@ -1,17 +1,22 @@
 //! A door's cursor into the store's history.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::core::CoreState;
 use super::disk::HistoryError;
+use super::timer::sleep;
 use crate::error::StoreError;
 use crate::limits;
 use crate::mvcc::Lookup;
 use crate::record::Revision;
 use crate::request::{WatchBatch, WatchRequest};
 use crate::watch::{FromLog, Step, WatcherId};
+
+/// How long to wait for what is about to be in the log.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// A cursor into the store's history.
 ///
@@ -68,10 +73,25 @@ impl Watcher {
         max_bytes: usize,
     ) -> Result<(), StoreError> {
         let read = self.core.history.read_from(from_revision, limits::WATCH_LOG_BYTES).await;
-        let batches = read.map_err(unreadable)?;
+        let batches = match read {
+            Ok(batches) => batches,
+            Err(error) => {
+                // What is compacted may be gone from the log, and that is what the watcher is told.
+                let compacted = self.core.shared().compacted_revision();
+                return Err(match from_revision < compacted {
+                    true => StoreError::Compacted { requested: 0, compacted },
+                    false => unreadable(error),
+                });
+            }
+        };
         let committed = self.core.shared().committed_revision();
         let batches: Vec<_> =
             batches.into_iter().take_while(|batch| batch.revision_after <= committed).collect();
+        if batches.first().is_none_or(|batch| batch.revision_before >= from_revision) {
+            // It is not there yet, or a release came between: a moment later that is settled.
+            sleep(AGAIN).await;
+            return Ok(());
+        }
         let from_log = self
             .core
             .drive(|replica, _| replica.hub().deliver_from_log(self.id, &batches, max_bytes));

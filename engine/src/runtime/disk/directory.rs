@@ -26,6 +26,8 @@ pub struct DataDirectory {
     path: PathBuf,
     wal: PathBuf,
     salt: u64,
+    /// Whether a snapshot was ever begun.
+    has_snapshots: bool,
     /// Dropping it unlocks.
     _lock: File,
 }
@@ -39,8 +41,9 @@ impl DataDirectory {
         }
         create_directories(&wal).map_err(DiskError::directory(path, "creating directories"))?;
         let lock = lock(path)?;
-        let salt = read_or_create_format(path, &wal)?;
-        Ok(DataDirectory { path: path.to_owned(), wal, salt, _lock: lock })
+        let (version, salt) = read_or_create_format(path, &wal)?;
+        let has_snapshots = version >= FORMAT_SNAPSHOTS;
+        Ok(DataDirectory { path: path.to_owned(), wal, salt, has_snapshots, _lock: lock })
     }
 
     /// Begins to read what the log holds.
@@ -72,6 +75,10 @@ impl DataDirectory {
 
     pub(super) fn salt(&self) -> u64 {
         self.salt
+    }
+
+    pub(super) fn has_snapshots(&self) -> bool {
+        self.has_snapshots
     }
 }
 
@@ -134,10 +141,10 @@ pub(super) fn read_salt(path: &Path) -> Result<u64, DiskError> {
     let file = path.join("FORMAT");
     let text = fs::read_to_string(&file)
         .map_err(DiskError::directory(path, "reading the file FORMAT in it"))?;
-    parse_format(&file, &text)
+    parse_format(&file, &text).map(|(_, salt)| salt)
 }
 
-fn read_or_create_format(path: &Path, wal: &Path) -> Result<u64, DiskError> {
+fn read_or_create_format(path: &Path, wal: &Path) -> Result<(u32, u64), DiskError> {
     let file = path.join("FORMAT");
     match fs::read_to_string(&file) {
         Ok(text) => parse_format(&file, &text),
@@ -149,7 +156,7 @@ fn read_or_create_format(path: &Path, wal: &Path) -> Result<u64, DiskError> {
                     reason: "the file is missing while there is a log".to_owned(),
                 });
             }
-            create_format(path, &file).map_err(failed)
+            create_format(path, &file).map(|salt| (FORMAT_LOG, salt)).map_err(failed)
         }
         Err(error) => Err(DiskError::directory(path, "reading the file FORMAT in it")(error)),
     }
@@ -188,7 +195,8 @@ fn format_text(version: u32, salt: u64) -> String {
     format!("{text}crc32 {crc:08x}\n")
 }
 
-fn parse_format(file: &Path, text: &str) -> Result<u64, DiskError> {
+/// The version and the salt.
+fn parse_format(file: &Path, text: &str) -> Result<(u32, u64), DiskError> {
     let mut lines = text.lines();
     let version = lines
         .next()
@@ -206,7 +214,7 @@ fn parse_format(file: &Path, text: &str) -> Result<u64, DiskError> {
         .and_then(|line| line.strip_prefix("salt "))
         .and_then(|salt| u64::from_str_radix(salt, 16).ok());
     match (version, salt) {
-        (Some(version), Some(salt)) if text == format_text(version, salt) => Ok(salt),
+        (Some(version), Some(salt)) if text == format_text(version, salt) => Ok((version, salt)),
         _ => Err(DiskError::BadFormat {
             path: file.to_owned(),
             reason: "its lines or their checksum are wrong".to_owned(),

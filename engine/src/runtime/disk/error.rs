@@ -56,6 +56,13 @@ pub enum DiskError {
          the data directory from a backup; nothing was changed"
     )]
     LogTooShort { file: String, snapshot_end: u64, log_end: u64 },
+    /// There were snapshots once, and so there was a log.
+    #[error(
+        "the log is missing: nothing in {} can be read, and the state is not complete without it. \
+         Put back what was removed, or restore the data directory from a backup; nothing was \
+         changed", wal.display()
+    )]
+    NoLog { wal: PathBuf },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]

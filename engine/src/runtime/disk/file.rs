@@ -71,6 +71,32 @@ impl SegmentFile {
     }
 }
 
+impl SegmentBytes for SegmentFile {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn length(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Reads the blocks around it: the file may be open for direct I/O.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let block = BLOCK_BYTES as u64;
+        let start = offset / block * block;
+        let end = (offset + buffer.len() as u64).next_multiple_of(block);
+        let mut blocks = AlignedBuffer::default();
+        blocks.resize((end - start) as usize);
+        self.read_blocks(start, &mut blocks)?;
+        buffer.copy_from_slice(&blocks.bytes()[(offset - start) as usize..][..buffer.len()]);
+        Ok(())
+    }
+}
+
 pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(mode.flags()).open(path)
 }

@@ -4,10 +4,9 @@
 //! find its keys. Only what is durable is in it, so a reader never sees a frame that is still being
 //! written.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::file::{SegmentFile, SegmentReader};
+use super::file::SegmentFile;
 use super::frames::Frames;
 use super::history_index::{HistoryIndex, Stretch};
 use crate::effect::{Batch, SharedBatch};
@@ -17,6 +16,7 @@ use crate::log::frame::{FrameKind, frame_bytes};
 use crate::log::outline::{damaged, outline, read_start};
 use crate::log::replay::Place;
 use crate::record::Revision;
+use crate::runtime::blocking;
 
 /// Why the history can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +49,7 @@ impl HistoryReader {
         max_bytes: usize,
     ) -> Result<Vec<SharedBatch>, HistoryError> {
         let reader = self.clone();
-        glommio::executor()
-            .spawn_blocking(move || reader.read_from_blocking(revision, max_bytes))
-            .await
+        blocking(move || reader.read_from_blocking(revision, max_bytes)).await
     }
 
     /// Bytes of the log's frames: what its segments hold.
@@ -66,6 +64,12 @@ impl HistoryReader {
         index.files.values().map(|file| file.capacity).sum()
     }
 
+    /// The entry before the oldest one of the log.
+    pub fn begins_after_index(&self) -> u64 {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.segments().next().map_or(0, |(oldest, _)| oldest.first_index - 1)
+    }
+
     /// The revision before the oldest batch that can be read.
     pub fn begins_after(&self) -> Revision {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).begins_after
@@ -73,6 +77,33 @@ impl HistoryReader {
 
     /// [`read_from`](HistoryReader::read_from) for callers that may block.
     pub fn read_from_blocking(
+        &self,
+        revision: Revision,
+        max_bytes: usize,
+    ) -> Result<Vec<SharedBatch>, HistoryError> {
+        self.past_releases(|| self.try_to_read_from(revision, max_bytes))
+    }
+
+    /// What `read` gives. When it fails and segments were released meanwhile it is done again: it
+    /// may have looked for something in them that is elsewhere now.
+    pub(super) fn past_releases<T>(
+        &self,
+        read: impl Fn() -> Result<T, HistoryError>,
+    ) -> Result<T, HistoryError> {
+        const ATTEMPTS: usize = 4;
+        let mut begins_after = self.begins_after();
+        for _ in 1..ATTEMPTS {
+            let result = read();
+            let begins_now = self.begins_after();
+            if result.is_ok() || begins_now == begins_after {
+                return result;
+            }
+            begins_after = begins_now;
+        }
+        read()
+    }
+
+    fn try_to_read_from(
         &self,
         revision: Revision,
         max_bytes: usize,
@@ -140,20 +171,10 @@ fn outline_of(
         offset: 0,
         reason: error.to_string(),
     };
-    let open = |file: &SegmentFile| {
-        let wal = file.path.parent().unwrap_or(Path::new("."));
-        SegmentReader::open(wal, file.sequence).map_err(|error| LogError::Read {
-            file: file.path.display().to_string(),
-            offset: 0,
-            reason: error.to_string(),
-        })
-    };
-    let places = open(next).and_then(|next| {
-        let segment = open(file)?;
-        match read_start(&next, salt)? {
-            Some(start) => outline(&segment, salt, &start.header),
-            None => Err(damaged(&next, 0, None)),
-        }
+    // By their handles: a file that is released meanwhile has another name, or none.
+    let places = read_start(next, salt).and_then(|start| match start {
+        Some(start) => outline(file, salt, &start.header),
+        None => Err(damaged(next, 0, None)),
     });
     places.map_err(unreadable)
 }

@@ -35,7 +35,7 @@ pub(super) struct HistoryIndex {
 pub(super) struct SegmentIndex {
     sequence: u64,
     /// What its first entry has, or would have.
-    first_index: u64,
+    pub(super) first_index: u64,
     pub(super) revision_before: Revision,
     /// `(revision_before, offset)` of some entries, ascending.
     points: Vec<(Revision, u64)>,

@@ -5,6 +5,9 @@
 //! may be; the frame says whether it is.
 
 use std::fmt::Debug;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
@@ -12,7 +15,7 @@ use super::file::SegmentFile;
 use super::frames::read_frame;
 use super::history::{HistoryError, HistoryReader};
 use super::history_index::{Keys, SegmentIndex, Stretch};
-use super::keys::{KeyFile, KeySource, Unusable, scan, write};
+use super::keys::{KeyFile, KeySource, Unusable, key_file, scan, write};
 use super::recovery::FIRST_REVISION;
 use crate::log::decode::{RawChange, visit_changes};
 use crate::log::frame::{BLOCK_BYTES, FrameKind};
@@ -20,6 +23,7 @@ use crate::log::key_index::{Header, KeyPlace};
 use crate::mvcc::Lookup;
 use crate::placement;
 use crate::record::{Record, Revision};
+use crate::runtime::blocking;
 
 /// What holds the versions from before the oldest segment: a snapshot that is no newer than what
 /// history was compacted to.
@@ -49,6 +53,13 @@ struct View {
 struct Opened {
     source: KeySource,
     end: u64,
+    /// The file's.
+    number: Option<u64>,
+}
+
+/// Another file of the same name has another number.
+fn file_number(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|facts| facts.ino())
 }
 
 enum ViewOfKeys {
@@ -76,7 +87,7 @@ impl HistoryReader {
     /// was none. Revisions must not be compacted. Runs on the executor's blocking threads.
     pub async fn look_up(&self, lookups: Vec<Lookup>) -> Result<Vec<Option<Record>>, HistoryError> {
         let reader = self.clone();
-        glommio::executor().spawn_blocking(move || reader.look_up_blocking(&lookups)).await
+        blocking(move || reader.look_up_blocking(&lookups)).await
     }
 
     /// Says what holds the versions from before the segments that are going to be released.
@@ -89,6 +100,10 @@ impl HistoryReader {
         &self,
         lookups: &[Lookup],
     ) -> Result<Vec<Option<Record>>, HistoryError> {
+        self.past_releases(|| self.try_to_look_up(lookups))
+    }
+
+    fn try_to_look_up(&self, lookups: &[Lookup]) -> Result<Vec<Option<Record>>, HistoryError> {
         let (views, base, begins_after) = self.views();
         let mut search = Search {
             hashes: lookups.iter().map(|lookup| placement::hash(&lookup.key)).collect(),
@@ -107,14 +122,17 @@ impl HistoryReader {
         }
         for &wanted in &search.missing {
             let Lookup { key, revision } = &lookups[wanted];
-            match &base {
-                Some(base) => search.found[wanted] = base.find(key)?,
-                None if begins_after <= FIRST_REVISION => {}
-                None => {
-                    let requested = *revision;
-                    return Err(HistoryError::Released { requested, begins_after });
-                }
+            let requested = *revision;
+            let found = match &base {
+                Some(base) => base.find(key)?,
+                None if begins_after <= FIRST_REVISION => None,
+                None => return Err(HistoryError::Released { requested, begins_after }),
+            };
+            // A base of later than what is asked for: that was compacted meanwhile.
+            if found.as_ref().is_some_and(|record| record.mod_revision() > requested) {
+                return Err(HistoryError::Released { requested, begins_after });
             }
+            search.found[wanted] = found;
         }
         Ok(search.found)
     }
@@ -135,12 +153,11 @@ impl HistoryReader {
             return Ok(());
         }
         let mut opened = self.open(view, &wanted, search)?;
-        let mut candidates = match search.first_candidates(&wanted, view, &mut opened.source) {
-            Ok(candidates) => candidates,
-            Err(Unusable) => {
-                opened = self.rebuild(view)?;
-                let source = &mut opened.source;
-                search.first_candidates(&wanted, view, source).expect("it is in memory")
+        // Ends: in memory, or with a file that somebody else has just made.
+        let mut candidates = loop {
+            match search.first_candidates(&wanted, view, &mut opened.source) {
+                Ok(candidates) => break candidates,
+                Err(Unusable) => opened = self.rebuild(view, opened.number)?,
             }
         };
         while !candidates.is_empty() {
@@ -163,12 +180,11 @@ impl HistoryReader {
                 }
                 Ok(earlier)
             };
-            candidates = match earlier(&mut opened.source) {
-                Ok(earlier) => earlier,
-                Err(Unusable) => {
+            candidates = loop {
+                match earlier(&mut opened.source) {
+                    Ok(earlier) => break earlier,
                     // The same entries have the same numbers.
-                    opened = self.rebuild(view)?;
-                    earlier(&mut opened.source).expect("it is in memory")
+                    Err(Unusable) => opened = self.rebuild(view, opened.number)?,
                 }
             };
         }
@@ -220,12 +236,10 @@ impl HistoryReader {
         search: &Search<'_>,
     ) -> Result<Opened, HistoryError> {
         let (ViewOfKeys::Memory { early, from, later }, Some(end)) = (&view.keys, view.end) else {
-            let file = KeyFile::open(&view.file, view.base, view.after, self.salt);
-            return match file {
-                Ok(file) if view.end.is_none_or(|end| end == file.log_end()) => {
-                    Ok(Opened { end: file.log_end(), source: KeySource::File(file) })
-                }
-                _ => self.rebuild(view),
+            let number = file_number(&key_file(&view.file.path));
+            return match self.open_file(view, number) {
+                Some(opened) => Ok(opened),
+                None => self.rebuild(view, number),
             };
         };
         let early = match early {
@@ -239,7 +253,14 @@ impl HistoryReader {
         let all = later.iter().chain([&early]).flat_map(|places| places.iter());
         let mut places: Vec<KeyPlace> = all.filter(wanted).copied().collect();
         places.sort_unstable();
-        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end })
+        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end, number: None })
+    }
+
+    fn open_file(&self, view: &View, number: Option<u64>) -> Option<Opened> {
+        let file = KeyFile::open(&view.file, view.base, view.after, self.salt).ok()?;
+        let end = file.log_end();
+        let fits = view.end.is_none_or(|known| known == end);
+        fits.then_some(Opened { source: KeySource::File(file), end, number })
     }
 
     /// Writes the key index of a segment that is full, and lets go of what is in memory.
@@ -269,6 +290,12 @@ impl HistoryReader {
         };
         // It is a cache: where it can't be written it is made again when it is needed.
         let _ = write(&view.file.path, &header, places, self.salt);
+        // First a segment is given up, and then its file is removed. If that is over the file must
+        // not stay behind.
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if !index.files.contains_key(&view.file.sequence) {
+            let _ = fs::remove_file(key_file(&view.file.path));
+        }
     }
 
     /// The changes in the newest segment from before this process, which it has not seen.
@@ -281,17 +308,25 @@ impl HistoryReader {
     }
 
     /// Makes a segment's key index again. Memory serves where no file can be written.
-    fn rebuild(&self, view: &View) -> Result<Opened, HistoryError> {
+    /// `tried` is the number of the file that can't be used.
+    fn rebuild(&self, view: &View, tried: Option<u64>) -> Result<Opened, HistoryError> {
         // One at a time, as it reads a whole segment: cores may ask for the same.
         static REBUILDING: Mutex<()> = Mutex::new(());
         let _rebuilding = REBUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever was here before may have made it.
+        let now = file_number(&key_file(&view.file.path));
+        if now != tried
+            && let Some(opened) = self.open_file(view, now)
+        {
+            return Ok(opened);
+        }
         let end = match view.end {
             Some(end) => end,
             None => self.find_end(view)?,
         };
         let places = scan(&Stretch::of(&view.file, 0, end), view.base, self.salt)?;
         self.write_file(view, end, &places);
-        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end })
+        Ok(Opened { source: KeySource::Sorted(Arc::new(places)), end, number: None })
     }
 
     /// Where the frames of a segment end that the start had no need to read.

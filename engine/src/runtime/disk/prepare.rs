@@ -4,13 +4,15 @@
 //! A released segment becomes a spare (`NAME.spare`) and later, under a new name, the next
 //! segment: its blocks are written already, and its old frames do not count under the new number.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use super::directory::sync_directory;
 use super::error::LogFailure;
@@ -20,6 +22,9 @@ use super::keys::key_file;
 use super::state::Shared;
 use crate::log::segment::file_name;
 use crate::runtime::local::AbortOnPanic;
+
+/// How long to wait until a segment that could not be given back is tried again.
+const RELEASE_AGAIN: Duration = Duration::from_secs(30);
 
 /// Spares kept; more are deleted.
 const SPARES: usize = 2;
@@ -54,7 +59,7 @@ impl Preparer {
         let (sender, receiver) = commands;
         let thread = Builder::new().name("log-prepare".to_owned()).spawn(move || {
             let _guard = AbortOnPanic;
-            while let Ok(command) = receiver.recv() {
+            while let Some(command) = files.next_command(&receiver) {
                 match command {
                     Command::Prepare { sequence, capacity } => {
                         let reserve = shared.reserve_bytes.load(Ordering::Relaxed);
@@ -64,12 +69,11 @@ impl Preparer {
                         }
                     }
                     Command::IndexKeys { sequence } => history.write_keys(sequence),
-                    Command::Release(segment) => {
-                        if let Err(failure) = files.release(segment) {
-                            shared.change(|state| state.fail(failure));
-                        }
+                    Command::Release(segment) => files.released.push_back(segment),
+                    Command::Stop => {
+                        while !files.released.is_empty() && files.release_next() {}
+                        return;
                     }
-                    Command::Stop => return,
                 }
             }
         })?;
@@ -93,6 +97,14 @@ impl Drop for Preparer {
     }
 }
 
+/// An earlier attempt may have come so far.
+fn done_already(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// Segment files that are not part of the log.
 pub(super) struct Files {
     wal: PathBuf,
@@ -100,12 +112,69 @@ pub(super) struct Files {
     /// The size that spares have.
     segment_bytes: u64,
     spares: Vec<PathBuf>,
+    /// What is to be given back, oldest first: never one before all older ones, so that the log
+    /// has no gap whatever happens.
+    released: VecDeque<Arc<SegmentFile>>,
+    /// Giving the first one back has failed, and an operator was told.
+    release_failed: bool,
 }
 
 impl Files {
+    /// Gives segments back as long as there is no command. `None` at the end.
+    fn next_command(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            match commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            if self.released.is_empty() {
+                return commands.recv().ok();
+            }
+            if !self.release_next() {
+                match commands.recv_timeout(RELEASE_AGAIN) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    result => return result.ok(),
+                }
+            }
+        }
+    }
+
+    /// Gives the oldest segment back. When that fails the log is none the worse, only larger: it is
+    /// tried again later, and the next start finds what is left.
+    fn release_next(&mut self) -> bool {
+        let Some(segment) = self.released.pop_front() else { return true };
+        match self.release(&segment) {
+            Ok(()) => {
+                self.release_failed = false;
+                true
+            }
+            Err(error) => {
+                if !self.release_failed {
+                    eprintln!(
+                        "warning: {} is not needed any more and can't be given back: {error}. It \
+                         is tried again every {} seconds; until then the log grows",
+                        segment.path.display(),
+                        RELEASE_AGAIN.as_secs()
+                    );
+                }
+                self.release_failed = true;
+                self.released.push_front(segment);
+                false
+            }
+        }
+    }
+
     /// Finds the spares that an earlier run left, and deletes drafts and what released segments left.
     pub(super) fn open(wal: &Path, mode: OpenMode, segment_bytes: u64) -> io::Result<Files> {
-        let mut files = Files { wal: wal.to_owned(), mode, segment_bytes, spares: Vec::new() };
+        let mut files = Files {
+            wal: wal.to_owned(),
+            mode,
+            segment_bytes,
+            spares: Vec::new(),
+            released: VecDeque::new(),
+            release_failed: false,
+        };
         for entry in fs::read_dir(wal)? {
             let path = entry?.path();
             let is = |extension| path.extension().is_some_and(|found| found == extension);
@@ -152,24 +221,28 @@ impl Files {
         SegmentFile::open(&self.wal, sequence, self.mode)
     }
 
-    fn release(&mut self, segment: Arc<SegmentFile>) -> Result<(), LogFailure> {
+    fn release(&mut self, segment: &Arc<SegmentFile>) -> io::Result<()> {
         // It may never have been written.
         let _ = fs::remove_file(key_file(&segment.path));
-        let result = match Arc::try_unwrap(segment) {
-            Ok(segment) => {
-                let spare = segment.path.with_extension("spare");
-                fs::rename(&segment.path, &spare).and_then(|()| self.keep_or_delete(spare))
+        // The index of the history has let go of it, so nobody can come to have it any more.
+        if Arc::strong_count(segment) == 1 {
+            let spare = segment.path.with_extension("spare");
+            done_already(fs::rename(&segment.path, &spare))?;
+            if spare.exists() {
+                self.keep_or_delete(spare)?;
             }
+        } else {
             // Somebody is reading it: its blocks must stay what they are.
-            Err(segment) => fs::remove_file(&segment.path),
-        };
-        result
-            .and_then(|()| sync_directory(&self.wal))
-            .map_err(|error| LogFailure::new(&self.wal, 0, "releasing a segment", &error))
+            done_already(fs::remove_file(&segment.path))?;
+        }
+        sync_directory(&self.wal)
     }
 
     fn keep_or_delete(&mut self, spare: PathBuf) -> io::Result<()> {
         let standard = fs::metadata(&spare)?.len() == self.segment_bytes;
+        if standard && self.spares.contains(&spare) {
+            return Ok(());
+        }
         if standard && self.spares.len() < SPARES {
             self.spares.push(spare);
             return Ok(());

@@ -104,6 +104,11 @@ impl Recovery {
         self.replay.begins_after()
     }
 
+    /// The newest entry that was read, whether a snapshot holds it or not.
+    pub fn reached(&self) -> Reached {
+        self.replay.reached()
+    }
+
     /// Bytes that the entries given by [`next_batch`](Recovery::next_batch) take in the log.
     pub fn bytes_behind(&self) -> u64 {
         self.bytes_behind
@@ -122,6 +127,9 @@ impl Recovery {
         let mut replayed = self.replay.finish();
         let wal = self.directory.wal();
         let failed = DiskError::directory(wal, "preparing the log");
+        if replayed.end.position == 0 && self.directory.has_snapshots() {
+            return Err(DiskError::NoLog { wal: wal.to_owned() });
+        }
         let mut warnings: Vec<String> = replayed.cut.iter().map(cut_text).collect();
         stopped::remove(wal).map_err(&failed)?;
         let direct = use_direct_io(wal, &options, &mut warnings).map_err(&failed)?;
@@ -170,7 +178,8 @@ impl Recovery {
 }
 
 /// Sets the segments aside that hold nothing but what a snapshot holds, too: their first frames
-/// say so. Gives an index of those, and the segments to read.
+/// say so. Gives an index of those, and the segments to read: the snapshot's last entry is in the
+/// first one, if it is still in the log, so that what was promised behind it is read as well.
 fn pass_over(
     mut segments: Vec<SegmentReader>,
     salt: u64,
@@ -181,7 +190,7 @@ fn pass_over(
     while behind.index > 0 && first > 0 {
         first -= 1;
         let start = read_start(&segments[first], salt)?;
-        if start.is_some_and(|start| start.header.index <= behind.index) {
+        if start.is_some_and(|start| start.header.index < behind.index) {
             break;
         }
     }
