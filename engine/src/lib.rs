@@ -18,6 +18,7 @@ pub mod placement;
 pub mod record;
 pub mod replica;
 pub mod request;
+pub mod restored;
 pub mod runtime;
 pub mod sequencer;
 pub mod shard;

@@ -9,5 +9,6 @@ pub mod kubectl;
 pub mod migration;
 pub mod process;
 pub mod raw;
+pub mod simulation;
 pub mod tls;
 pub mod users;

@@ -38,7 +38,8 @@ pub struct HardState {
 }
 
 impl HardState {
-    pub(crate) fn encode(&self) -> [u8; 24] {
+    /// The payload of its frame.
+    pub fn encode(&self) -> [u8; 24] {
         let mut bytes = [0; 24];
         bytes[0..8].copy_from_slice(&self.term.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.vote.to_le_bytes());

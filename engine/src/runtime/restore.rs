@@ -1,40 +1,20 @@
 //! What was in the store when it stopped: the newest snapshot that can be used, and the log behind
 //! it.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::disk::{DiskError, Recovery, SnapshotFile, SnapshotFolder, load};
-use crate::effect::{Batch, Control, Item};
-use crate::lease::LeaseTable;
+use crate::effect::Batch;
 use crate::log::HardState;
 use crate::log::replay::Behind;
-use crate::placement;
-use crate::record::Revision;
-use crate::shard::Shard;
+use crate::restored::{State, follow};
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
 /// Batches of the log that wait for a shard.
 const BATCHES_READY: usize = 16;
-
-/// The state of a store.
-pub(super) struct State {
-    pub(super) shards: Vec<Shard>,
-    pub(super) rest: Rest,
-}
-
-/// What belongs to no shard.
-#[derive(Default)]
-pub(super) struct Rest {
-    pub(super) leases: LeaseTable,
-    pub(super) documents: BTreeMap<Bytes, Bytes>,
-    pub(super) compacted: Revision,
-}
 
 /// What the snapshots gave.
 pub(super) struct Restored {
@@ -76,7 +56,9 @@ impl Restored {
         let file = folder.read(index)?;
         if self.kept.is_empty() {
             let mut state = State::new(self.state.shards.len());
-            state.load(&file)?;
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            load(&file, &mut state.shards, threads)?;
+            state.load_rest(file.layout(), &file)?;
             self.state = state;
         }
         Ok(file)
@@ -119,9 +101,7 @@ impl Restored {
                 check_beginning(recovery, behind, problems)?;
                 progress.show(recovery);
                 let batch = Arc::new(batch);
-                for control in batch.items.iter().filter_map(control_of) {
-                    rest.follow(control);
-                }
+                rest.follow_batch(&batch);
                 for follower in &followers {
                     follower.send(Arc::clone(&batch)).expect("a follower ends after this");
                 }
@@ -153,81 +133,6 @@ fn check_beginning(
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let reason = if problems.is_empty() { "there is none".to_owned() } else { problems.join("; ") };
     Err(DiskError::NoSnapshot { log_begins_after: begins_after, reason })
-}
-
-fn control_of(item: &Item) -> Option<&Control> {
-    match item {
-        Item::Effect(_) => None,
-        Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
-        Item::Control(control) => Some(control),
-    }
-}
-
-/// What a batch of the log is for shard `number` of `count`.
-fn follow(shard: &mut Shard, (number, count): (usize, usize), batch: &Batch) {
-    for item in &batch.items {
-        let Item::Effect(effect) = item else {
-            control_of(item).into_iter().for_each(|control| shard.apply_control(control));
-            continue;
-        };
-        for change in &effect.changes {
-            let hash = placement::hash(change.record.key());
-            if placement::shard_of(hash, count) == number {
-                shard.install_again(change.record.clone());
-            }
-        }
-    }
-    shard.settle(batch.revision_after);
-    // Nobody reads yet, and the log has what was.
-    shard.evict(batch.revision_after, usize::MAX);
-}
-
-impl State {
-    fn new(cores: usize) -> State {
-        State { shards: (0..cores).map(|_| Shard::default()).collect(), rest: Rest::default() }
-    }
-
-    fn load(&mut self, file: &SnapshotFile) -> Result<(), SnapshotError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let layout = file.layout();
-        load(file, &mut self.shards, threads)?;
-        for lease in layout.leases(file)? {
-            self.control(&Control::LeaseGrant { id: lease.id, ttl: lease.ttl });
-            if lease.remaining != lease.ttl {
-                let remaining = vec![(lease.id, lease.remaining)];
-                self.control(&Control::LeaseCheckpoint { remaining });
-            }
-        }
-        for document in layout.documents(file)? {
-            self.rest.documents.insert(document.name, document.content);
-        }
-        if layout.header.compacted > 0 {
-            self.control(&Control::Compact { revision: layout.header.compacted });
-        }
-        for shard in &mut self.shards {
-            shard.settle(layout.footer.end.revision);
-        }
-        Ok(())
-    }
-
-    fn control(&mut self, control: &Control) {
-        self.shards.iter_mut().for_each(|shard| shard.apply_control(control));
-        self.rest.follow(control);
-    }
-}
-
-impl Rest {
-    fn follow(&mut self, control: &Control) {
-        // Leases get their time when the member starts.
-        self.leases.apply(control, 0);
-        match control {
-            Control::Compact { revision } => self.compacted = self.compacted.max(*revision),
-            Control::Document { name, content } => {
-                self.documents.insert(name.clone(), content.clone());
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Tells a person who waits how far the replay is.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_raft::{Config, HardState, Node};
 
 use super::core::CoreState;
 use super::disk::{
@@ -18,19 +17,17 @@ use super::disk::{
 use super::executor::{Settings, StartError, Tuning};
 use super::journal::Journal;
 use super::mesh::{Mesh, mesh};
-use super::restore::{Restored, State};
+use super::restore::Restored;
 use super::signal::{Shutdown, watch_signals};
 use super::snapshots::Keeper;
 use super::store::Store;
 use super::{random, spawn_local, timer};
-use crate::effect::Batch;
 use crate::log;
-use crate::log::encode::encode;
 use crate::log::replay::{Commitment, Reached};
 use crate::message::{Message, Request};
 use crate::record::Revision;
 use crate::replica::{Leader, Replica};
-use crate::sequencer::Sequencer;
+use crate::restored::State;
 use crate::shard::Shard;
 use crate::shared::Shared;
 use crate::snapshot::policy::Pace;
@@ -125,8 +122,6 @@ pub(super) fn replay(
     // Those of the log are newer, if there are any behind the snapshot.
     let logged = log.replayed.hard_state;
     let promised = if logged.term > 0 { logged } else { restored.hard_state() };
-    let hard_state =
-        HardState { term: promised.term.max(reached.term), vote: promised.vote, commit: 0 };
     // Between one that ends before the log begins and the log something is missing: it is of as
     // little use as a damaged one.
     let begins_after = log.history.begins_after_index();
@@ -136,19 +131,9 @@ pub(super) fn replay(
     damaged.extend(cut_off.iter().map(|file| file.kept().index));
     let snapshots = SnapshotSeat { folder, pace: tuning.snapshots, kept, damaged, log_bytes };
     let State { shards, rest } = restored.state;
-    let node = Node::new(Config {
-        id: 1,
-        voters: vec![1],
-        hard_state,
-        last_index: reached.index,
-        last_term: reached.term,
-        ..Config::default()
-    });
     let shared = Shared::new(cores, reached.revision, rest.compacted, reached.index);
     shared.set_committed(reached.revision, reached.index, reached.term);
-    let sequencer =
-        Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
-    let mut leader = Leader::new(cores, sequencer, rest.leases, rest.documents, rest.compacted);
+    let mut leader = rest.into_leader(cores, promised, reached);
     let goes_on_behind = leader.skip_what_was_lost(reached.revision);
     shared.skip_to(goes_on_behind);
     if goes_on_behind > reached.revision {

@@ -307,6 +307,18 @@ impl Layout {
         Ok(())
     }
 
+    /// [`entries`](Self::entries) of a block that is read for this.
+    pub fn read_entries(
+        &self,
+        bytes: &impl SnapshotBytes,
+        number: usize,
+        visit: impl FnMut(Settled),
+    ) -> Result<(), SnapshotError> {
+        let block = &self.blocks[number];
+        let read = read(bytes, block.offset, block.bytes())?;
+        self.entries(number, &read, visit)
+    }
+
     fn record_rows<'a>(
         &self,
         number: usize,
