@@ -7,9 +7,9 @@ use mainstay_raft::{Config, HardState, Node};
 
 use crate::effect::{Batch, Control, Item};
 use crate::lease::LeaseTable;
+use crate::log;
 use crate::log::encode::encode;
 use crate::log::replay::Reached;
-use crate::log;
 use crate::placement;
 use crate::record::Revision;
 use crate::replica::Leader;

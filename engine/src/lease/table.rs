@@ -262,7 +262,10 @@ impl LeaseTable {
             .get(&id)
             .filter(|lease| lease.state != State::Granting)
             .ok_or(StoreError::LeaseNotFound(id))?;
-        Ok(Time { granted_ttl: lease.ttl, remaining_ttl: lease.remaining(now_ms) })
+        Ok(Time {
+            granted_ttl: lease.ttl,
+            remaining_ttl: (lease.remaining_ms(now_ms) / 1000) as i64,
+        })
     }
 
     /// The ids of all leases, in order.
@@ -312,7 +315,8 @@ impl LeaseTable {
             if long && now_ms.saturating_sub(lease.checkpoint_ms) >= interval_ms {
                 lease.checkpoint_ms = now_ms;
                 // From now on a renewal has to take it back.
-                lease.checkpoint = lease.remaining(now_ms);
+                // Rounded up, as in etcd: after a restart it must not run out early.
+                lease.checkpoint = lease.remaining_ms(now_ms).div_ceil(1000) as i64;
                 remaining.push((id, lease.checkpoint));
             }
         }
@@ -336,8 +340,8 @@ impl Lease {
         }
     }
 
-    fn remaining(&self, now_ms: u64) -> i64 {
-        (self.expires_ms.saturating_sub(now_ms) / 1000) as i64
+    fn remaining_ms(&self, now_ms: u64) -> u64 {
+        self.expires_ms.saturating_sub(now_ms)
     }
 }
 

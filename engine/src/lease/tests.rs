@@ -140,6 +140,18 @@ fn checkpoints_keep_the_time_that_was_left_over_a_restart() {
 }
 
 #[test]
+fn a_checkpoint_between_two_seconds_does_not_end_a_lease_early() {
+    let mut table = LeaseTable::default();
+    table.set_checkpoint_seconds(1);
+    grant(&mut table, 1, 60, 0);
+    let expected = Control::LeaseCheckpoint { remaining: vec![(1, 50)] };
+    assert_eq!(table.checkpoint_slice(10_700, 10), Some(expected));
+    table.restart(10_700, 0);
+    assert!(table.expired(59_999, 10).is_empty());
+    assert_eq!(table.time(1, 10_701), Ok(Time { granted_ttl: 60, remaining_ttl: 49 }));
+}
+
+#[test]
 fn a_renewal_takes_back_a_checkpoint_that_is_on_its_way() {
     let mut table = LeaseTable::default();
     table.set_checkpoint_seconds(10);

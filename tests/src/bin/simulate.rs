@@ -80,7 +80,8 @@ fn main() -> ExitCode {
         for bug in Bug::ALL {
             let caught = simulation::catch(bug, options.first, BUG_SEEDS, options.requests);
             missed += usize::from(caught.is_none());
-            let within = caught.map_or("NOT CAUGHT".to_owned(), |(seeds, _)| format!("{seeds} seeds"));
+            let within =
+                caught.map_or("NOT CAUGHT".to_owned(), |(seeds, _)| format!("{seeds} seeds"));
             println!("{:<36} {within:>12}", format!("planted: {}", bug.name()));
         }
     }

@@ -144,12 +144,8 @@ impl World {
         self.report.hashes += 1;
         let mut hasher = DefaultHasher::new();
         for record in self.model.range(&KeyRange::prefix(b""), answer.revision) {
-            let numbers = [
-                record.create_revision(),
-                record.mod_revision(),
-                record.version(),
-                record.lease(),
-            ];
+            let numbers =
+                [record.create_revision(), record.mod_revision(), record.version(), record.lease()];
             (record.key(), record.value(), numbers).hash(&mut hasher);
         }
         let before = *self.ledger.hashes.entry(hasher.finish()).or_insert(answer.hash);
@@ -181,7 +177,9 @@ impl World {
                 requested > current && *current >= asked.committed
             }
             StoreError::LeaseNotFound(id) => mentions(request, *id),
-            StoreError::LeaseExists(id) => matches!(request, Request::LeaseGrant { id: asked, .. } if asked == id),
+            StoreError::LeaseExists(id) => {
+                matches!(request, Request::LeaseGrant { id: asked, .. } if asked == id)
+            }
             StoreError::KeyNotFound => matches!(request, Request::Transact(_)),
             StoreError::NoSpace => {
                 self.shared.disk_is_full() || self.full_ms.is_some_and(|full| full >= asked.at_ms)
@@ -222,7 +220,12 @@ impl World {
         let revisions = self.ledger.started_at + 1..=self.model.revision;
         let strange = revisions.filter(|revision| {
             !self.ledger.explained.contains(revision)
-                && !self.model.effect(*revision).unwrap_or_default().iter().all(Record::is_tombstone)
+                && !self
+                    .model
+                    .effect(*revision)
+                    .unwrap_or_default()
+                    .iter()
+                    .all(Record::is_tombstone)
         });
         let strange: Vec<Revision> = strange.collect();
         assert!(strange.len() <= unknown, "nobody asked for the revisions {strange:?}");

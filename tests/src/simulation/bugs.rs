@@ -13,8 +13,8 @@ pub enum Bug {
     ReplaySkipsBatch,
     /// A key is missing in a snapshot.
     SnapshotMissesKey,
-    /// A snapshot counts before the log is durable up to its end.
-    SnapshotTooEarly,
+    /// The first slice of a snapshot is older than the snapshot's beginning.
+    SnapshotSliceOld,
     /// More of the log is released than the snapshots stand for.
     ReleaseTooMuch,
     /// Frames behind the end of the log are left where they are.
@@ -48,7 +48,7 @@ impl Bug {
         Bug::ChecksumIgnored,
         Bug::ReplaySkipsBatch,
         Bug::SnapshotMissesKey,
-        Bug::SnapshotTooEarly,
+        Bug::SnapshotSliceOld,
         Bug::ReleaseTooMuch,
         Bug::TailNotWiped,
         Bug::RevisionReused,

@@ -85,7 +85,8 @@ fn misdirect(disk: &Disk, random: &mut Random, faults: &mut Faults) {
         return;
     }
     let from = source.offset as usize;
-    let bytes = disk.segment(source.header.segment).expect("it was read")[from..from + length].to_vec();
+    let bytes =
+        disk.segment(source.header.segment).expect("it was read")[from..from + length].to_vec();
     let mut damaged = disk.clone();
     damaged.put(target.header.segment, target.offset as usize, &bytes);
     faults.misdirected += 1;

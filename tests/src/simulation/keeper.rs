@@ -3,6 +3,7 @@
 use mainstay_engine::Record;
 use mainstay_engine::Revision;
 use mainstay_engine::message::Request;
+use mainstay_engine::mvcc::SettledChunk;
 use mainstay_engine::snapshot::policy::{Kept, Retention};
 use mainstay_engine::snapshot::{Encoder, Header, Part, Slice, Step, Taking};
 
@@ -17,6 +18,7 @@ struct Draft {
     /// A slice was asked for.
     waiting: bool,
     run: u32,
+    entries: usize,
 }
 
 pub(super) struct Keeper {
@@ -24,14 +26,20 @@ pub(super) struct Keeper {
     /// By index.
     kept: Vec<Snapshot>,
     damaged: Vec<u64>,
-    base: Option<u64>,
     /// The log's bytes when the newest began.
     bytes_before: u64,
+    /// For a planted mistake: the only slice of an earlier snapshot's first run.
+    old_slice: Option<SettledChunk>,
 }
 
 impl Keeper {
     pub(super) fn new(kept: Vec<Snapshot>, damaged: Vec<u64>) -> Keeper {
-        Keeper { draft: None, kept, damaged, base: None, bytes_before: 0 }
+        Keeper { draft: None, kept, damaged, bytes_before: 0, old_slice: None }
+    }
+
+    fn retention(&self, compacted: Revision) -> Retention {
+        let kept: Vec<Kept> = self.kept.iter().map(Snapshot::kept).collect();
+        Retention::of(&kept, compacted)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -47,11 +55,7 @@ impl World {
         if draft.waiting {
             return;
         }
-        let durable = match self.bug {
-            Some(Bug::SnapshotTooEarly) => u64::MAX,
-            _ => self.log.durable_index(),
-        };
-        match draft.taking.step(durable) {
+        match draft.taking.step(self.log.durable_index()) {
             Step::Take(part) => {
                 draft.waiting = true;
                 if let Part::Entries { shard, .. } = &part {
@@ -102,7 +106,7 @@ impl World {
         self.keeper.bytes_before = self.log.bytes;
         let encoder = Encoder::new(SALT, &header);
         let taking = Taking::new(header);
-        self.keeper.draft = Some(Draft { taking, encoder, waiting: false, run: 0 });
+        self.keeper.draft = Some(Draft { taking, encoder, waiting: false, run: 0, entries: 0 });
     }
 
     /// A slice is here.
@@ -111,7 +115,13 @@ impl World {
         draft.waiting = false;
         draft.taking.took(&slice);
         match slice {
-            Slice::Entries(chunk) => {
+            Slice::Entries(mut chunk) => {
+                if self.bug == Some(Bug::SnapshotSliceOld) && draft.run == 0 {
+                    let only = draft.entries == 0 && chunk.resume_after.is_none();
+                    let old = self.keeper.old_slice.replace(chunk.clone());
+                    chunk = old.filter(|_| only).unwrap_or(chunk);
+                }
+                draft.entries += chunk.entries.len();
                 let skipped = match self.bug {
                     Some(Bug::SnapshotMissesKey) => chunk.entries.len() / 2,
                     _ => usize::MAX,
@@ -129,13 +139,11 @@ impl World {
 
     /// Gives up the snapshots and the log that nobody needs.
     fn retain(&mut self) {
-        let compacted = self.shared.compacted_revision();
-        let kept: Vec<Kept> = self.keeper.kept.iter().map(Snapshot::kept).collect();
-        let Retention { delete, mut base } = Retention::of(&kept, compacted);
+        let Retention { delete, mut base } =
+            self.keeper.retention(self.shared.compacted_revision());
         if self.bug == Some(Bug::ReleaseTooMuch) {
-            base = kept.last().map(|newest| newest.index);
+            base = self.keeper.kept.last().map(|newest| newest.kept().index);
         }
-        self.keeper.base = base;
         if let Some(base) = base {
             let released = self.log.places.release_before(base + 1, &mut self.disk);
             self.report.released += released;
@@ -150,11 +158,8 @@ impl World {
         if let Ok(found) = self.log.places.find(&self.disk, key, revision - wrong) {
             return found;
         }
-        if revision < self.shared.compacted_revision() {
-            // Whoever asked will be told so.
-            return None;
-        }
-        let base = self.keeper.kept.iter().find(|kept| Some(kept.kept().index) == self.keeper.base);
+        let base = self.keeper.retention(self.shared.compacted_revision()).base;
+        let base = self.keeper.kept.iter().find(|kept| Some(kept.kept().index) == base);
         let base = base.unwrap_or_else(|| {
             panic!("{key:?} at {revision} is needed, was released, and no snapshot stands for it")
         });

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use mainstay_engine::effect::SharedBatch;
 use mainstay_engine::log::HardState;
 use mainstay_engine::log::append::{Appender, EntryMeta, FrameMeta};
 use mainstay_engine::log::decode::{decode, visit_changes};
@@ -13,7 +14,6 @@ use mainstay_engine::log::frame::{
 use mainstay_engine::log::replay::{Place, Reached};
 use mainstay_engine::log::scan::LogEnd;
 use mainstay_engine::log::segment::{FORMAT_VERSION, SegmentStart};
-use mainstay_engine::effect::SharedBatch;
 use mainstay_engine::sequencer::Append;
 use mainstay_engine::{Record, Revision};
 
@@ -102,9 +102,8 @@ impl Places {
     ) -> Result<Option<Record>, Released> {
         let revisions = self.keys.get(key).map_or(&[][..], Vec::as_slice);
         let newest = revisions.iter().rev().find(|&&(at, _)| at <= revision);
-        let retained = newest.filter(|(_, number)| {
-            self.entries[*number].segment >= self.first_segment()
-        });
+        let retained =
+            newest.filter(|(_, number)| self.entries[*number].segment >= self.first_segment());
         let Some(&(at, number)) = retained else {
             return if self.first_segment() == 1 { Ok(None) } else { Err(Released) };
         };
@@ -129,6 +128,9 @@ impl Places {
     ) -> Result<Vec<SharedBatch>, Released> {
         let first = self.entries.partition_point(|place| place.revision_after < revision);
         let places = self.entries.iter().skip(first).take(max);
+        if places.clone().next().is_some_and(|place| place.revision_before >= revision) {
+            return Err(Released);
+        }
         let mut batches = Vec::new();
         for place in places {
             if place.segment < self.first_segment() {

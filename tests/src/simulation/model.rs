@@ -186,7 +186,10 @@ impl Model {
         self.effects.get(&revision).map(Vec::as_slice)
     }
 
-    pub(super) fn effects(&self, revisions: RangeInclusive<Revision>) -> impl Iterator<Item = &Record> {
+    pub(super) fn effects(
+        &self,
+        revisions: RangeInclusive<Revision>,
+    ) -> impl Iterator<Item = &Record> {
         let revisions = if revisions.is_empty() { 0..=0 } else { revisions };
         self.effects.range(revisions).flat_map(|(_, records)| records)
     }

@@ -175,13 +175,10 @@ impl Requests<'_> {
             0 | 1 => {
                 let range = self.range();
                 let previous = self.random.chance(50);
-                touch(&range)
-                    .then_some(Operation::DeleteRange(DeleteRange { range, previous }))
+                touch(&range).then_some(Operation::DeleteRange(DeleteRange { range, previous }))
             }
             2..=4 => Some(Operation::Range(self.read())),
-            5 if depth > 0 => {
-                Some(Operation::Transaction(self.transaction_of(depth - 1, touched)))
-            }
+            5 if depth > 0 => Some(Operation::Transaction(self.transaction_of(depth - 1, touched))),
             _ => {
                 let key = self.key();
                 touch(&KeyRange::Single(key.clone())).then(|| self.put_of(key))

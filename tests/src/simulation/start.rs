@@ -76,7 +76,8 @@ impl World {
         self.plant();
         let cores = self.random.between(1, self.swarm.cores_max);
         self.report.faults.resized += usize::from(cores != self.replicas.len());
-        self.true_ms += self.random.below(3000) as u64;
+        let off_ms = [1, 100, 3_000, 100_000][self.random.below(4)];
+        self.true_ms += self.random.below(off_ms) as u64;
         self.clock_offset_ms = self.random.below(1_000_000) as u64;
         let recovered = recovery::recover(&self.disk, cores, self.bug)
             .unwrap_or_else(|error| panic!("what a crash left is refused: {error}"));
@@ -88,8 +89,7 @@ impl World {
             check_state(&other.state, &self.model);
         }
         let now_ms = self.now_ms();
-        let machine =
-            boot(recovered, &mut self.disk, &self.swarm, cores, now_ms, self.bug);
+        let machine = boot(recovered, &mut self.disk, &self.swarm, cores, now_ms, self.bug);
         self.forget_unanswered();
         self.take_machine(machine);
         self.watch_again();

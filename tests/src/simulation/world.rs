@@ -346,8 +346,7 @@ impl World {
             self.drive(0, |replica, _, out| replica.pump(DEPTH, out));
         }
         if std::mem::take(&mut self.flags[core].compact) {
-            let more =
-                self.drive(core, |replica, now_ms, out| replica.compact_slice(now_ms, out));
+            let more = self.drive(core, |replica, now_ms, out| replica.compact_slice(now_ms, out));
             self.flags[core].compact |= more;
         }
         if std::mem::take(&mut self.flags[core].work) {
@@ -409,7 +408,7 @@ impl World {
     fn misfortune(&mut self) {
         let happens = |random: &mut Random, often| random.below(10_000) < often;
         if happens(&mut self.random, self.swarm.clock_jumps) {
-            self.true_ms += 1 + self.random.below(400_000) as u64;
+            self.true_ms += self.clock_jump_ms();
             self.report.faults.clock_jumps += 1;
             self.tick();
         }
@@ -425,6 +424,14 @@ impl World {
         if happens(&mut self.random, self.swarm.crashes) {
             self.crash();
         }
+    }
+
+    /// Anywhere, or to right before a lease may end.
+    fn clock_jump_ms(&mut self) -> u64 {
+        let anywhere = 1 + self.random.below(400_000) as u64;
+        let next = self.ledger.deadlines.values().filter(|&&at_ms| at_ms > self.true_ms).min();
+        let next = next.map(|at_ms| at_ms - self.true_ms).filter(|_| self.random.chance(60));
+        next.map_or(anywhere, |left| left.saturating_sub(1 + self.random.below(1_200) as u64))
     }
 
     /// Lets everything that is under way come to its end.
