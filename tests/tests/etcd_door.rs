@@ -155,7 +155,8 @@ fn about_the_server() {
     assert_eq!(etcdctl.ok(&["alarm", "list"]), "");
     assert!(etcdctl.ok(&["defrag"]).contains("Finished defragmenting"));
     assert_eq!(etcdctl.ok(&["user", "list"]), "");
-    assert!(etcdctl.fails(&["user", "add", "u:p"]).contains("no etcd users"));
+    assert_eq!(etcdctl.ok(&["user", "add", "u:p"]), "User u created\n");
+    assert_eq!(etcdctl.ok(&["user", "list"]), "u\n");
     assert!(etcdctl.fails(&["member", "remove", "77"]).contains("member not found"));
     assert!(etcdctl.fails(&["snapshot", "save", "/nonexistent/x"]).contains("x"));
 }
