@@ -67,13 +67,7 @@ fn keys_of_very_different_age_are_found() {
     }
     let revision = compacted + 4;
     let facts = Facts { revision, compacted, ..Facts::default() };
-    let contents = Contents::new(&facts, versions);
-    let plan = contents.plan();
-    let mut chunks = Chunks::new(contents.into(), plan);
-    let mut file = Vec::new();
-    while let Some(chunk) = chunks.next_chunk(1 << 20) {
-        file.extend_from_slice(&chunk);
-    }
+    let file = database(&facts, versions);
     let work = Directory::new();
     let path = |name: &str| text(&work.path().join(name)).to_owned();
     std::fs::write(path("old.db"), &file).expect("written");
@@ -113,6 +107,65 @@ fn keys_of_very_different_age_are_found() {
         });
         assert!(server.stop().success());
     }
+}
+
+/// An etcd that was restored with `--bump-revision`: an entry without a value says where it goes on
+/// from, and all before is compacted.
+#[test]
+fn a_store_whose_revision_was_raised_goes_on_from_there() {
+    // Near, and further than a segment of the log may span.
+    for raised_by in [1_000, 10_000_000_000] {
+        let version = |key: &'static str, revision: i64| {
+            Version(KeyValue {
+                key: key.into(),
+                create_revision: revision,
+                mod_revision: revision,
+                version: 1,
+                value: "kept".into(),
+                lease: 0,
+            })
+        };
+        let revision = 7 + raised_by;
+        let raised = Version(KeyValue { mod_revision: revision, ..KeyValue::default() });
+        let facts = Facts { revision, compacted: revision, ..Facts::default() };
+        let file = database(&facts, vec![version("a", 3), version("b", 7), raised]);
+        let work = Directory::new();
+        let path = |name: &str| text(&work.path().join(name)).to_owned();
+        std::fs::write(path("raised.db"), &file).expect("written");
+        let said = tool(&["import", "--from", &path("raised.db"), "--data-dir", &path("data")]);
+        let expected = format!("revision {revision}, compacted up to {revision}; 2 versions,");
+        assert!(said.contains(&expected), "{said}");
+        let verified = tool(&["log", "verify", "--data-dir", &path("data")]);
+        assert!(verified.contains("the log is intact"), "{verified}");
+        for deleted in ["a", "b"] {
+            let server = Mainstay::store(Path::new(&path("data")), &["--cores=2"]);
+            block_on(async {
+                let client = Client::connect(&server.etcd).await;
+                let seen = look(&client).await;
+                let (more, left) = if deleted == "a" { (0, 2) } else { (1, 1) };
+                assert_eq!((seen.revision, seen.keys.len()), (revision + more, left));
+                let older = keys_at(&client, revision - 1).await.expect_err("compacted");
+                assert!(older.message.contains("has been compacted"), "{older:?}");
+                delete(&client, deleted, "").await;
+                assert_eq!(look(&client).await.revision, revision + more + 1);
+                let read = keys_at(&client, revision).await.expect("not compacted");
+                assert_eq!(read.kvs.len(), 2);
+            });
+            assert!(server.stop().success());
+        }
+    }
+}
+
+/// A database file that is made by hand.
+fn database(facts: &Facts, versions: Vec<Version>) -> Vec<u8> {
+    let contents = Contents::new(facts, versions);
+    let plan = contents.plan();
+    let mut chunks = Chunks::new(contents.into(), plan);
+    let mut file = Vec::new();
+    while let Some(chunk) = chunks.next_chunk(1 << 20) {
+        file.extend_from_slice(&chunk);
+    }
+    file
 }
 
 fn text_of(bytes: &[u8]) -> String {

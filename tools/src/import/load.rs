@@ -87,7 +87,9 @@ pub(super) fn load(
     }
     transaction.write(&mut filling)?;
     loaded.compacted = facts.compacted;
-    loaded.revision = filling.revision().max(facts.compacted);
+    loaded.revision = versions.revision().max(facts.compacted);
+    // First: a store is not compacted to a revision that it has not reached.
+    filling.advance(loaded.revision)?;
     if facts.compacted > 0 {
         filling.control(Control::Compact { revision: facts.compacted })?;
     }

@@ -88,36 +88,49 @@ pub fn versions<'a, S: Source + ?Sized>(
 ) -> Result<Versions<'a, S>, Error> {
     let bucket = database.bucket(bucket::KEY.as_bytes())?;
     let bucket = bucket.ok_or(Error::MissingBucket { name: bucket::KEY })?;
-    Ok(Versions { entries: Entries { cursor: database.cursor(&bucket)? } })
+    Ok(Versions { entries: Entries { cursor: database.cursor(&bucket)? }, revision: FIRST_REVISION })
 }
 
 /// The walk of [`versions`].
 #[derive(Debug)]
 pub struct Versions<'a, S: ?Sized> {
     entries: Entries<'a, S>,
+    revision: i64,
 }
 
 impl<S: Source + ?Sized> Versions<'_, S> {
     /// The next version; `None` at the end.
     #[allow(clippy::should_implement_trait)] // it can fail
     pub fn next(&mut self) -> Result<Option<Version>, Error> {
-        let Some((key, value)) = self.entries.next()? else { return Ok(None) };
-        let wrong = |reason: &str| content(bucket::KEY, key, reason);
-        let place = RevisionKey::decode(key).ok_or_else(|| wrong("the key is no revision"))?;
-        let kv: KeyValue = message(bucket::KEY, key, value)?;
-        if kv.key.is_empty() {
-            return Err(wrong("a version of the empty key"));
+        while let Some((key, value)) = self.entries.next()? {
+            let wrong = |reason: &str| content(bucket::KEY, key, reason);
+            let place = RevisionKey::decode(key).ok_or_else(|| wrong("the key is no revision"))?;
+            if place.main <= FIRST_REVISION {
+                return Err(wrong("a store begins at revision 1, its first change is 2"));
+            }
+            self.revision = self.revision.max(place.main);
+            // `etcdutl snapshot restore --bump-revision` notes the revision to go on from so.
+            if value.is_empty() {
+                continue;
+            }
+            let kv: KeyValue = message(bucket::KEY, key, value)?;
+            if kv.key.is_empty() {
+                return Err(wrong("a version of the empty key"));
+            }
+            let fits = kv.mod_revision == place.main
+                && (1..=kv.mod_revision).contains(&kv.create_revision)
+                && kv.version > 0;
+            if !place.tombstone && !fits {
+                return Err(wrong("its value tells another revision, or no version"));
+            }
+            return Ok(Some(Version { place, kv }));
         }
-        let fits = kv.mod_revision == place.main
-            && (1..=kv.mod_revision).contains(&kv.create_revision)
-            && kv.version > 0;
-        if !place.tombstone && !fits {
-            return Err(wrong("its value tells another revision, or no version"));
-        }
-        if place.main <= FIRST_REVISION {
-            return Err(wrong("a store begins at revision 1, its first change is 2"));
-        }
-        Ok(Some(Version { place, kv }))
+        Ok(None)
+    }
+
+    /// The revision that was reached so far: that of the newest entry, with a version or without.
+    pub fn revision(&self) -> i64 {
+        self.revision
     }
 
     /// Pages that were not read yet: for a progress bar.

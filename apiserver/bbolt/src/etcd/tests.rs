@@ -147,6 +147,20 @@ fn facts_and_versions_read_back() {
 }
 
 #[test]
+fn an_entry_without_a_value_is_a_revision_without_a_version() {
+    // As a restore with a higher revision leaves it, whose last change was a deletion.
+    let bump = Stored(KeyValue { mod_revision: 1_000_000_090, ..KeyValue::default() });
+    let file = write(&facts(), vec![stored("a", b"x", 90, 1), bump], 1);
+    let database = Database::open(&file[..]).expect("a database");
+    let mut versions = read::versions(&database).expect("a bucket");
+    assert_eq!(versions.revision(), 1);
+    let first = versions.next().expect("intact").expect("a version");
+    assert_eq!((first.place.main, versions.revision()), (90, 90));
+    assert_eq!(versions.next().expect("intact"), None);
+    assert_eq!(versions.revision(), 1_000_000_090);
+}
+
+#[test]
 fn users_and_roles_survive_the_way_through_the_store() {
     let auth = facts().auth;
     let document = document::encode(&auth).expect("good names");

@@ -85,10 +85,17 @@ impl Filling {
         self.flush_if_large()
     }
 
+    /// Brings the store to `revision` without a change (or leaves it where it is).
+    pub fn advance(&mut self, revision: Revision) -> Result<(), DiskError> {
+        let revision = revision.max(self.revision);
+        self.reach(revision)?;
+        self.revision = revision;
+        Ok(())
+    }
+
     /// Makes everything durable, and brings the store to `revision` (or leaves it where it is).
     pub fn finish(mut self, revision: Revision) -> Result<(), DiskError> {
-        self.reach(revision.max(self.revision))?;
-        self.revision = self.revision.max(revision);
+        self.advance(revision)?;
         self.flush()?;
         self.wait(self.appended)?;
         block_on(self.writer.close())
