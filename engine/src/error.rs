@@ -28,6 +28,9 @@ pub enum StoreError {
     /// compacting stay possible.
     #[error("the disk or the quota is full: free space, delete keys or compact")]
     NoSpace,
+    /// Somebody found out that the data is not what it should be: nothing is written any more.
+    #[error("the data is said to be corrupt: the alarm CORRUPT keeps every write away")]
+    Corrupt,
     /// A document is not (any more) what the one who changes it takes it for.
     #[error("the document has changed meanwhile; read it again")]
     DocumentChanged,

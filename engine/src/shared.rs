@@ -26,6 +26,7 @@ pub struct Shared {
     disk_is_full: AtomicBool,
     /// Bytes of live keys and values from which on nothing may be added; 0 for no limit.
     quota_bytes: AtomicU64,
+    is_corrupt: AtomicBool,
     /// How long batches take from being handed to the log until they are durable.
     log_times: Durations,
     /// Bytes of batches handed to the log.
@@ -66,6 +67,7 @@ impl Shared {
             uncommitted_bytes: AtomicUsize::new(0),
             disk_is_full: AtomicBool::new(false),
             quota_bytes: AtomicU64::new(0),
+            is_corrupt: AtomicBool::new(false),
             log_times: Durations::new(),
             logged_bytes: AtomicU64::new(0),
             interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
@@ -165,6 +167,15 @@ impl Shared {
 
     pub fn set_quota_bytes(&self, bytes: u64) {
         self.quota_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether nothing may be written, because the data is said not to be what it should be.
+    pub fn is_corrupt(&self) -> bool {
+        self.is_corrupt.load(Ordering::Relaxed)
+    }
+
+    pub fn set_corrupt(&self, corrupt: bool) {
+        self.is_corrupt.store(corrupt, Ordering::Relaxed);
     }
 
     /// Bytes of live keys and values, committed or not, on all cores.

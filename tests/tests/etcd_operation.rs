@@ -9,9 +9,11 @@ use mainstay_proto::kv::*;
 use mainstay_proto::lease::{LeaseGrantRequest, LeaseGrantResponse};
 use mainstay_proto::maintenance::*;
 use mainstay_tests::grpc::{Client, Failure, Stream, block_on};
-use mainstay_tests::http::get;
+use mainstay_tests::http::{get, post};
+use mainstay_tests::kubectl::{self, Kubectl};
 use mainstay_tests::process::{Directory, Mainstay};
 use prost::Message;
+use serde_json::json;
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const STREAM: &str = "/etcdserverpb.KV/RangeStream";
@@ -309,6 +311,151 @@ fn a_quota_refuses_growth_and_nothing_else() {
         assert_eq!(status(&client).await.errors, [""; 0]);
     });
     assert!(server.stderr().contains("writes are taken again"), "{}", server.stderr());
+}
+
+/// Who asks for locks and leadership writes keys, too.
+#[test]
+fn alarms_and_bounds_hold_for_locks_and_elections() {
+    use AlarmAction::{Activate, Deactivate};
+    use AlarmType::{Corrupt, NoSpace};
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2", "--max-request-bytes=10000"]);
+    let ask = |path: &str, body: serde_json::Value| -> String {
+        let answer = post(&server.etcd, path, &body.to_string());
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        answer["message"].as_str().unwrap_or("").to_owned()
+    };
+    let raise = |action, kind| {
+        block_on(async { alarm(&Client::connect(&server.etcd).await, action, 1, kind).await });
+    };
+    let campaign = |value: &str| {
+        post(
+            &server.etcd,
+            "/v3/election/campaign",
+            &json!({ "name": "bg==", "value": value }).to_string(),
+        )
+    };
+    let led: serde_json::Value = serde_json::from_str(&campaign("YQ==").body).expect("JSON");
+    let leader = led["leader"].clone();
+    assert!(leader["key"].is_string(), "{led}");
+    let proclaim =
+        |value: &str| ask("/v3/election/proclaim", json!({ "leader": leader, "value": value }));
+    let resign = || ask("/v3/election/resign", json!({ "leader": leader }));
+    let lock = || ask("/v3/lock/lock", json!({ "name": "bG9jaw==" }));
+    let stand =
+        |value: &str| ask("/v3/election/campaign", json!({ "name": "bQ==", "value": value }));
+    assert_eq!(proclaim("Yg=="), "");
+
+    let large = "AAAA".repeat(4000);
+    for said in [proclaim(&large), stand(&large)] {
+        assert_eq!(said, "etcdserver: request is too large");
+    }
+    raise(Activate, NoSpace);
+    for said in [proclaim("Yg=="), stand("Yg=="), lock()] {
+        assert_eq!(said, "etcdserver: mvcc: database space exceeded");
+    }
+    raise(Deactivate, NoSpace);
+    raise(Activate, Corrupt);
+    for said in [proclaim("Yg=="), stand("Yg=="), lock(), resign()] {
+        assert_eq!(said, "etcdserver: corrupt cluster");
+    }
+    raise(Deactivate, Corrupt);
+    assert_eq!((proclaim("Yg=="), resign()), (String::new(), String::new()));
+
+    for leader in [json!({ "rev": "2" }), json!({ "key": "", "name": "bg==" })] {
+        let body = json!({ "leader": leader });
+        for path in ["/v3/election/proclaim", "/v3/election/resign"] {
+            assert_eq!(ask(path, body.clone()), "etcdserver: key is not provided", "{path}");
+        }
+    }
+}
+
+#[test]
+fn an_alarm_of_a_quota_goes_with_the_quota() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=1", "--quota-backend-bytes=100000"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        put(&client, "k", 90_000).await.expect("below the quota");
+        assert_eq!(put(&client, "l", 20_000).await, Err(no_space()));
+        assert_eq!(status(&client).await.errors.len(), 1);
+    });
+    server.stop();
+    let server = Mainstay::store(directory.path(), &["--cores=1"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        put(&client, "l", 20_000).await.expect("there is no quota any more");
+        assert_eq!(status(&client).await.errors, [""; 0]);
+    });
+}
+
+/// What other doors write is seen, too.
+#[test]
+fn a_quota_that_the_kubernetes_door_reaches_raises_the_alarm() {
+    let directory = Directory::new();
+    let flags = ["--cores=2", "--quota-backend-bytes=1500"];
+    let server = Mainstay::serve(directory.path(), &flags);
+    let begun = Instant::now();
+    let page = loop {
+        let page = get(&server.etcd, "/metrics").body;
+        if page.contains("alarm_type=\"NOSPACE\"") && page.contains("mainstay_store_no_space 1") {
+            let alarms = page.lines().find(|line| line.contains("alarm_type=\"NOSPACE\""));
+            if alarms.is_some_and(|line| line.ends_with(" 1")) {
+                break page;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "no alarm: {page}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(page.contains("etcd_server_quota_backend_bytes 1500"), "{page}");
+    if !kubectl::is_present() {
+        return kubectl::skipped("what a Kubernetes client hears of a full quota");
+    }
+    let kubectl = Kubectl::new(directory.path());
+    let said = kubectl.run_with(&["create", "namespace", "one-more"], "");
+    assert!(!said.success, "{said:?}");
+    assert!(said.stderr.contains("etcdserver: mvcc: database space exceeded"), "{said:?}");
+    assert!(kubectl.run_with(&["get", "namespaces"], "").success, "reads go on");
+}
+
+#[test]
+fn the_alarm_corrupt_ends_the_kubernetes_doors_writes() {
+    if !kubectl::is_present() {
+        return kubectl::skipped("the alarm CORRUPT at the Kubernetes door");
+    }
+    let directory = Directory::new();
+    let server = Mainstay::serve(directory.path(), &["--cores=2"]);
+    let kubectl = Kubectl::new(directory.path());
+    kubectl.ok(&["create", "namespace", "before"]);
+    let raise = |action| {
+        block_on(async {
+            alarm(&Client::connect(&server.etcd).await, action, 1, AlarmType::Corrupt).await
+        });
+    };
+    raise(AlarmAction::Activate);
+    for arguments in [["create", "namespace", "during"], ["delete", "namespace", "before"]] {
+        let said = kubectl.run_with(&arguments, "");
+        assert!(!said.success, "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains("etcdserver: corrupt cluster"), "{said:?}");
+    }
+    assert!(kubectl.run_with(&["get", "namespaces", "before"], "").success, "reads go on");
+    raise(AlarmAction::Deactivate);
+    kubectl.ok(&["create", "namespace", "afterwards"]);
+}
+
+/// A check that nobody asked for did not fail.
+#[test]
+fn checks_are_told_once_they_were_made() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=1"]);
+    let told = || {
+        let page = get(&server.etcd, "/metrics").body;
+        let is_check = |line: &&str| line.starts_with("etcd_server_healthcheck{");
+        page.lines().filter(is_check).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told(), [""; 0]);
+    assert_eq!(get(&server.etcd, "/livez").status, 200);
+    assert_eq!(told(), ["etcd_server_healthcheck{name=\"serializable_read\",type=\"livez\"} 1"]);
 }
 
 #[test]

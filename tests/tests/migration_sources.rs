@@ -158,7 +158,7 @@ fn a_store_whose_revision_was_raised_goes_on_from_there() {
 
 /// A database file that is made by hand.
 fn database(facts: &Facts, versions: Vec<Version>) -> Vec<u8> {
-    let contents = Contents::new(facts, versions);
+    let contents = Contents::new(facts, versions).expect("all of it fits");
     let plan = contents.plan();
     let mut chunks = Chunks::new(contents.into(), plan);
     let mut file = Vec::new();

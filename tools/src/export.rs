@@ -57,6 +57,7 @@ fn write(directory: &Path, to: &Path) -> Result<(), Failure> {
     let state = State::read(directory)?;
     let facts = facts(&state)?;
     let contents = Contents::new(&facts, state.into_records().map(Version).collect());
+    let contents = contents.map_err(Failure::other)?;
     let keys = contents.version_count();
     let bytes = files::write_database(to, Arc::new(contents))?;
     println!(

@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let revision = keys + 1;
 
     let started = Instant::now();
-    let contents = Arc::new(Contents::new(&Facts { revision, ..Facts::default() }, versions));
+    let contents = Arc::new(Contents::new(&Facts { revision, ..Facts::default() }, versions)?);
     let plan = contents.plan();
     println!("plan: {:.3} s", started.elapsed().as_secs_f64());
     let mut output = File::create(file)?;

@@ -16,6 +16,9 @@ pub enum Error {
     /// The pages are well, but what is in them is not what etcd writes.
     #[error("bucket {bucket:?} holds what etcd does not write, at key {key}: {reason}")]
     Content { bucket: &'static str, key: String, reason: String },
+    /// It does not fit in a database as etcd has it.
+    #[error("a database can't hold {what}: {reason}")]
+    Unwritable { what: String, reason: String },
     /// There is no such bucket.
     #[error("the database has no bucket {name:?}: it was not written by etcd v3")]
     MissingBucket { name: &'static str },

@@ -15,8 +15,10 @@ use mainstay_engine::request::{
 };
 use mainstay_engine::runtime::spawn_local;
 use mainstay_engine::{LeaseId, Record, Revision, StoreError};
+use mainstay_proto::kv::PutRequest;
+use prost::Message;
 
-use super::{Door, errors, limits};
+use super::{Door, alarm, errors, limits, validate};
 use crate::net::grpc::{Code, Status};
 
 /// A place in line. Dropped before it is [`kept`](Candidate::keep), it is given up: whoever stops
@@ -43,6 +45,9 @@ impl Candidate {
         lease: LeaseId,
         value: Bytes,
     ) -> Result<Candidate, Status> {
+        let cost = if lease == 0 { alarm::lease_cost() } else { 0 };
+        let longest = key_of(prefix, LeaseId::MIN);
+        check_put(door, longest, &value, cost).await?;
         let lease = match lease {
             0 => {
                 let granted = door.store.lease_grant(limits::CANDIDATE_TTL, 0).await;
@@ -139,6 +144,7 @@ pub(super) async fn remove(
     key: &Bytes,
     created: Revision,
 ) -> Result<Revision, Status> {
+    door.check_write(0).await.map_err(|error| unknown(error.into()))?;
     let range = KeyRange::Single(key.clone());
     let deletion = Operation::DeleteRange(DeleteRange { range, previous: false });
     let transaction = guarded(key, created, deletion);
@@ -153,8 +159,20 @@ pub(super) async fn rewrite(
     value: Bytes,
     lease: LeaseId,
 ) -> Result<TransactionResponse, Status> {
+    check_put(door, key.clone(), &value, 0).await?;
     let transaction = guarded(key, created, put(key.clone(), value, lease));
     door.store.transact(transaction).await.map_err(from_store)
+}
+
+/// Whether a candidate's key may be written: as if its client had put it, with all that is asked of
+/// a put. `cost` bytes more are taken for it.
+async fn check_put(door: &Door, key: Bytes, value: &Bytes, cost: u64) -> Result<(), Status> {
+    let request = PutRequest { key, value: value.clone(), ..PutRequest::default() };
+    let checked = async {
+        validate::size(request.encoded_len(), door.options.request_bytes)?;
+        door.check_write(alarm::put_cost(&request) + cost).await
+    };
+    checked.await.map_err(|error| unknown(error.into()))
 }
 
 /// The oldest candidate below `prefix`: at most one record.

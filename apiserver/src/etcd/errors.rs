@@ -128,6 +128,12 @@ pub(super) const AUTH_TOO_LARGE: EtcdError = EtcdError(
     "etcdserver: too many users, roles and permissions: delete some that are not needed",
 );
 
+/// In etcd these end the server: its database takes no such names.
+pub(super) const USER_NAME_TOO_LONG: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: user name is longer than 32768 bytes");
+pub(super) const ROLE_NAME_TOO_LONG: EtcdError =
+    EtcdError(InvalidArgument, "etcdserver: role name is longer than 32768 bytes");
+
 pub(super) const SESSION_EXPIRED: EtcdError = EtcdError(Unknown, "mutex: session is expired");
 pub(super) const NOT_LEADER: EtcdError = EtcdError(Unknown, "election: not leader");
 pub(super) const NO_LEADER: EtcdError = EtcdError(Unknown, "election: no leader");
@@ -168,7 +174,12 @@ pub(super) fn from_store(error: StoreError) -> Status {
         StoreError::TooLarge => REQUEST_TOO_LARGE.into(),
         StoreError::NoSpace => NO_SPACE.into(),
         StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
+        StoreError::Corrupt => CORRUPT.into(),
         StoreError::Stopped => STOPPED.into(),
+        // It names file and place: for an operator, and nothing that a client can mend.
+        StoreError::HistoryUnreadable(why) => {
+            Status::new(Code::Internal, format!("etcdserver: {why}"))
+        }
         other => Status::new(Unknown, format!("etcdserver: {other}")),
     }
 }
@@ -196,7 +207,13 @@ mod tests {
             (StoreError::KeyNotFound, InvalidArgument, "etcdserver: key not found"),
             (StoreError::NoSpace, ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (StoreError::TooManyRequests, ResourceExhausted, "etcdserver: too many requests"),
+            (StoreError::Corrupt, DataLoss, "etcdserver: corrupt cluster"),
             (StoreError::Stopped, Unavailable, "etcdserver: server stopped"),
+            (
+                StoreError::HistoryUnreadable("FILE at byte 7: damaged".to_owned()),
+                Code::Internal,
+                "etcdserver: FILE at byte 7: damaged",
+            ),
         ] {
             assert_eq!(from_store(error), Status::new(code, text));
         }

@@ -85,6 +85,10 @@ const _: () = assert!(SNAPSHOT_MESSAGE_BYTES < 4 << 20);
 /// all of them anew, as one entry of the log.
 pub(super) const AUTH_DOCUMENT_BYTES: usize = 1 << 20;
 
+/// Bytes of a user's or role's name: what etcd's database has room for. A longer one would be in no
+/// snapshot.
+pub(super) const AUTH_NAME_BYTES: usize = mainstay_bbolt::writer::KEY_BYTES_MAX;
+
 /// Changes of users and roles that may come between another one's reading and writing before it is
 /// given up, and how long it waits each time: some 2 seconds of others' changes.
 pub(super) const AUTH_CHANGE_ATTEMPTS: usize = 1_000;

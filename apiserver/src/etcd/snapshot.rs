@@ -64,7 +64,8 @@ async fn prepare(door: &Door, body: RequestBody) -> Result<(Place, File), Status
     grpc::request::<_, SnapshotRequest>(body, limits::MESSAGE_BYTES).await?;
     let place = Place::take()?;
     let (facts, records) = collect(door).await?;
-    Ok((place, blocking(move || File::new(&facts, records)).await))
+    let file = blocking(move || File::new(&facts, records)).await?;
+    Ok((place, file))
 }
 
 /// One of the places for snapshots that are sent at the same time.
@@ -173,16 +174,19 @@ struct File {
 }
 
 impl File {
-    fn new(facts: &Facts, records: Vec<Record>) -> File {
+    fn new(facts: &Facts, records: Vec<Record>) -> Result<File, Status> {
         let facts = Facts { leases: with_ended(&facts.leases, &records), ..facts.clone() };
         let contents = Contents::new(&facts, records.into_iter().map(Version).collect());
+        let contents = contents.map_err(|error| {
+            Status::new(Code::FailedPrecondition, format!("etcdserver: no snapshot: {error}"))
+        })?;
         let plan = contents.plan();
-        File {
+        Ok(File {
             chunks: Chunks::new(Arc::new(contents), plan),
             digest: digest::Context::new(&digest::SHA256),
             left: plan.file_bytes(),
             ended: false,
-        }
+        })
     }
 
     /// The next piece, and what comes behind it; the checksum is the last one.

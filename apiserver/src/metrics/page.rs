@@ -116,6 +116,11 @@ fn store(page: &mut Page, status: &StoreStatus, serving: bool) {
             "Bytes of live keys and values.",
             status.live_bytes as f64,
         ),
+        (
+            "mainstay_store_no_space",
+            "Whether writes that add something are refused: the quota is reached or the disk full.",
+            f64::from(u8::from(status.no_space)),
+        ),
         ("mainstay_store_leases", "Leases that exist.", status.leases as f64),
         ("mainstay_store_watchers", "Watchers of all doors.", status.watchers as f64),
     ] {
@@ -199,7 +204,8 @@ fn checks(page: &mut Page) {
     let checks = || CHECKS.into_iter().zip(&server().checks);
     let name = "etcd_server_healthcheck";
     page.head(name, "gauge", "The result of each kind of healthcheck.");
-    for (check, metrics) in checks() {
+    // One that nobody asked for has no result, and 0 would say that it failed.
+    for (check, metrics) in checks().filter(|(_, metrics)| metrics.has_result()) {
         page.line(name, &format!("{{{}}}", labels(check)), metrics.last_succeeded.get() as f64);
     }
     let name = "etcd_server_healthchecks_total";

@@ -38,6 +38,11 @@ pub(super) struct CheckMetrics {
 }
 
 impl CheckMetrics {
+    /// Whether it was made at all.
+    pub(super) fn has_result(&self) -> bool {
+        self.successes.get() + self.failures.get() > 0
+    }
+
     const fn new() -> CheckMetrics {
         CheckMetrics {
             last_succeeded: Value(AtomicU64::new(0)),

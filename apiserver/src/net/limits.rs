@@ -86,6 +86,9 @@ pub const LINGER_BYTES: usize = 1 << 20;
 /// How long a TLS handshake may take: a client that connects and says nothing holds a slot.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of the largest message that is sent, as in etcd: what is longer has to be asked for in parts.
+pub const SENT_MESSAGE_BYTES: usize = i32::MAX as usize;
+
 /// How often handshakes look for new certificate files, milliseconds: a look is a system call for
 /// each file.
 pub const FILE_LOOK_MS: u64 = 1000;

@@ -263,6 +263,11 @@ impl Leader {
             Request::LeaseKeepAlive { .. } if self.controls_are_full() => (true, false),
             _ => (false, false),
         };
+        let keeps_on =
+            matches!(request, Request::PutDocument { .. } | Request::LeaseKeepAlive { .. });
+        if writes && !keeps_on && shared.is_corrupt() {
+            return Some(StoreError::Corrupt);
+        }
         if writes && (shared.is_overloaded() || self.controls_are_full()) {
             return Some(StoreError::TooManyRequests);
         }

@@ -484,6 +484,9 @@ impl Replica {
             let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
             return self.finish(ticket, refused, out);
         }
+        if self.shared.is_corrupt() && owner::writes(&transaction) {
+            return self.finish(ticket, shard::Outcome::Refused(StoreError::Corrupt), out);
+        }
         if self.shared.no_space() && owner::adds(&transaction) {
             return self.finish(ticket, shard::Outcome::Refused(StoreError::NoSpace), out);
         }

@@ -184,6 +184,12 @@ impl Store {
         self.core().shared().set_quota_bytes(bytes);
     }
 
+    /// Whether clients' writes are refused with `Corrupt`, whoever asks for them. Documents are
+    /// written on. Holds for the whole store, until it stops.
+    pub fn set_corrupt(&self, corrupt: bool) {
+        self.core().shared().set_corrupt(corrupt);
+    }
+
     /// Bytes of live keys and values, committed or not, on all cores.
     pub fn live_bytes(&self) -> u64 {
         self.core().shared().live_bytes()

@@ -39,7 +39,8 @@ pub(super) async fn fetch(client: &Client, path: &Path) -> Result<String, Failur
         leases: leases.into_values().collect(),
         ..Facts::default()
     };
-    files::write_database(path, Arc::new(Contents::new(&facts, versions)))?;
+    let contents = Contents::new(&facts, versions).map_err(Failure::other)?;
+    files::write_database(path, Arc::new(contents))?;
     let mut note = "the server has no snapshots: the newest versions were listed, without older \
                     ones, users and roles"
         .to_owned();

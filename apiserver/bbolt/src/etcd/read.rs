@@ -88,7 +88,10 @@ pub fn versions<'a, S: Source + ?Sized>(
 ) -> Result<Versions<'a, S>, Error> {
     let bucket = database.bucket(bucket::KEY.as_bytes())?;
     let bucket = bucket.ok_or(Error::MissingBucket { name: bucket::KEY })?;
-    Ok(Versions { entries: Entries { cursor: database.cursor(&bucket)? }, revision: FIRST_REVISION })
+    Ok(Versions {
+        entries: Entries { cursor: database.cursor(&bucket)? },
+        revision: FIRST_REVISION,
+    })
 }
 
 /// The walk of [`versions`].

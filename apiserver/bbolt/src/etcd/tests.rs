@@ -14,6 +14,7 @@ use super::read::{self, Version};
 use super::write::{Chunks, Contents, Facts, KeyVersion};
 use super::{Auth, Lease, Member, RevisionKey};
 use crate::reader::{Database, Source};
+use crate::writer::KEY_BYTES_MAX;
 
 #[derive(Debug, Clone, PartialEq)]
 struct Stored(KeyValue);
@@ -81,7 +82,7 @@ fn facts() -> Facts {
 }
 
 fn write(facts: &Facts, versions: Vec<Stored>, chunk_bytes: usize) -> Vec<u8> {
-    let contents = Arc::new(Contents::new(facts, versions));
+    let contents = Arc::new(Contents::new(facts, versions).expect("all of it fits"));
     let plan = contents.plan();
     let mut chunks = Chunks::new(contents, plan);
     let mut file = Vec::new();
@@ -158,6 +159,32 @@ fn an_entry_without_a_value_is_a_revision_without_a_version() {
     assert_eq!((first.place.main, versions.revision()), (90, 90));
     assert_eq!(versions.next().expect("intact"), None);
     assert_eq!(versions.revision(), 1_000_000_090);
+}
+
+#[test]
+fn names_that_no_database_holds_are_refused() {
+    let user = |name: &str| User { name: name.to_owned().into(), ..User::default() };
+    let role = |name: &str| Role { name: name.to_owned().into(), ..Role::default() };
+    let long = "n".repeat(KEY_BYTES_MAX);
+    for (users, roles, expected) in [
+        (vec![user(&long)], vec![role(&long)], None),
+        (
+            vec![user("a"), user(&format!("{long}n"))],
+            vec![],
+            Some("has 32769 bytes, at most 32768"),
+        ),
+        (vec![], vec![role(&format!("{long}n"))], Some("the role nnnn")),
+        (vec![user("")], vec![], Some("it has no name")),
+        (vec![user("a"), user("b"), user("a")], vec![], Some("the user a: it is there twice")),
+    ] {
+        let auth = Auth { users, roles, ..Auth::default() };
+        let facts = Facts { auth, ..Facts::default() };
+        match (Contents::new(&facts, Vec::<Stored>::new()), expected) {
+            (Ok(contents), None) => assert!(contents.plan().file_bytes() > 0),
+            (Err(error), Some(text)) => assert!(error.to_string().contains(text), "{error}"),
+            (made, expected) => panic!("{} and not {expected:?}", made.is_ok()),
+        }
+    }
 }
 
 #[test]

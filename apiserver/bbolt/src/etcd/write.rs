@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::message::StoredLease;
 use super::{Auth, FIRST_REVISION, Lease, Member, RevisionKey, bucket, name};
-use crate::writer::{Plan, Writer};
+use crate::error::Error;
+use crate::writer::{KEY_BYTES_MAX, Plan, Writer};
 
 /// The layout of the database, as etcd numbers it. etcd before 3.6 does not look at it.
 pub const STORAGE_VERSION: &str = "3.6.0";
@@ -50,7 +51,10 @@ pub struct Contents<V> {
 
 impl<V: KeyVersion> Contents<V> {
     /// Sorts `versions` by revision; the order of those of one revision is kept.
-    pub fn new(facts: &Facts, mut versions: Vec<V>) -> Contents<V> {
+    ///
+    /// # Errors
+    /// When a database can't hold a name of a user or role, or what is there once is there twice.
+    pub fn new(facts: &Facts, mut versions: Vec<V>) -> Result<Contents<V>, Error> {
         versions.sort_by_key(KeyVersion::mod_revision);
         let Facts { auth, .. } = facts;
         let mut users: Entries =
@@ -59,7 +63,14 @@ impl<V: KeyVersion> Contents<V> {
             auth.roles.iter().map(|role| (role.name.to_vec(), role.encode_to_vec())).collect();
         users.sort();
         roles.sort();
-        Contents {
+        let leases = lease_entries(&facts.leases);
+        let members = member_entries(&facts.members);
+        for (what, entries) in
+            [("user", &users), ("role", &roles), ("lease", &leases), ("member", &members)]
+        {
+            check_keys(what, entries)?;
+        }
+        Ok(Contents {
             before: vec![
                 (bucket::ALARM, Vec::new()),
                 (bucket::AUTH, auth_entries(auth)),
@@ -70,12 +81,12 @@ impl<V: KeyVersion> Contents<V> {
             ],
             versions,
             after: vec![
-                (bucket::LEASE, lease_entries(&facts.leases)),
-                (bucket::MEMBERS, member_entries(&facts.members)),
+                (bucket::LEASE, leases),
+                (bucket::MEMBERS, members),
                 (bucket::MEMBERS_REMOVED, Vec::new()),
                 (bucket::META, meta_entries(facts)),
             ],
-        }
+        })
     }
 
     /// How many versions there are.
@@ -169,6 +180,28 @@ impl Pass {
                 self.writer.put(key, value.len(), |out| out.extend_from_slice(value));
             }
         }
+    }
+}
+
+/// Whether the writer takes these keys, which are sorted.
+fn check_keys(what: &str, entries: &Entries) -> Result<(), Error> {
+    let wrong = |key: &[u8], reason: String| {
+        let shown = key[..key.len().min(64)].escape_ascii();
+        Err(Error::Unwritable { what: format!("the {what} {shown}"), reason })
+    };
+    for (key, _) in entries {
+        match key.len() {
+            0 => return wrong(key, "it has no name".to_owned()),
+            1..=KEY_BYTES_MAX => {}
+            bytes => {
+                let reason = format!("its name has {bytes} bytes, at most {KEY_BYTES_MAX} fit");
+                return wrong(key, reason);
+            }
+        }
+    }
+    match entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => wrong(&pair[0].0, "it is there twice".to_owned()),
+        None => Ok(()),
     }
 }
 

@@ -71,7 +71,7 @@ impl Alarms {
             log::write(LogLevel::Error, format_args!("the alarms can't be read: {error}"));
             AlarmSet::default()
         });
-        self.change(|state| {
+        self.change(store, |state| {
             if !std::mem::replace(&mut state.loaded, true) {
                 state.set = set;
             }
@@ -93,7 +93,7 @@ impl Alarms {
         store: &Store,
         alarm: AlarmMember,
     ) -> Result<(), StoreError> {
-        if !self.change(|state| state.set.raise(alarm, false)) {
+        if !self.change(store, |state| state.set.raise(alarm, false)) {
             return Err(StoreError::TooManyRequests);
         }
         self.save(store).await
@@ -105,7 +105,7 @@ impl Alarms {
         store: &Store,
         alarm: AlarmMember,
     ) -> Result<bool, StoreError> {
-        if !self.change(|state| state.set.lower(alarm)) {
+        if !self.change(store, |state| state.set.lower(alarm)) {
             return Ok(false);
         }
         self.save(store).await?;
@@ -139,7 +139,7 @@ impl Alarms {
     async fn exceeded(&self, store: &Store) {
         let status = store.status();
         let alarm = AlarmMember { member_id: status.member_id, alarm: AlarmType::NoSpace.into() };
-        let new = self.change(|state| {
+        let new = self.change(store, |state| {
             state.set.list(AlarmType::NoSpace).is_empty() && state.set.raise(alarm, true)
         });
         if !new {
@@ -167,7 +167,7 @@ impl Alarms {
         if self.quota.verdict(used) != Verdict::Recovered {
             return;
         }
-        if self.change(|state| state.set.lower_automatic()) {
+        if self.change(store, |state| state.set.lower_automatic()) {
             log::write(
                 LogLevel::Warn,
                 format_args!("{used} bytes are in use: writes are taken again"),
@@ -176,20 +176,27 @@ impl Alarms {
         }
     }
 
-    /// Looks now and then whether there is space again. On one core, until shutdown.
+    /// Looks now and then whether there is space again, or none any more: what other doors write
+    /// is refused by the store, and raises no alarm. On one core, until shutdown.
     pub async fn watch_quota(&self, store: &Store, shutdown: &Shutdown) {
         while timer::timeout(RECOVERY_INTERVAL, shutdown.requested()).await.is_none() {
             self.recover(store).await;
+            if !self.quota.allows(store.live_bytes(), 0) {
+                self.exceeded(store).await;
+            }
         }
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    fn change<R>(&self, store: &Store, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock().expect("no panic while held");
         let result = change(&mut state);
         state.version += 1;
         let is_raised = |kind| !state.set.list(kind).is_empty();
         self.no_space.store(is_raised(AlarmType::NoSpace), Ordering::Relaxed);
-        self.corrupt.store(is_raised(AlarmType::Corrupt), Ordering::Relaxed);
+        let corrupt = is_raised(AlarmType::Corrupt);
+        self.corrupt.store(corrupt, Ordering::Relaxed);
+        // Other doors' writes end there.
+        store.set_corrupt(corrupt);
         metrics::server().set_alarms(&state.set.list(AlarmType::None));
         result
     }

@@ -41,7 +41,8 @@ impl Quota {
     /// A twentieth of the quota lies between no space and space again, so that a store at its limit
     /// does not raise an alarm and take it back with every write.
     pub(super) fn verdict(self, used: u64) -> Verdict {
-        if self.is_set() && used < self.0 - self.0 / 20 {
+        // Without a quota there is none that its alarm could be for: it was another run's.
+        if !self.is_set() || used < self.0 - self.0 / 20 {
             Verdict::Recovered
         } else {
             Verdict::Tight
@@ -113,10 +114,13 @@ mod tests {
         ] {
             assert_eq!(Quota::of_flag(flag).allows(used, cost), allowed, "{flag} {used} {cost}");
         }
-        for (used, expected) in
-            [(0, Verdict::Recovered), (949, Verdict::Recovered), (950, Verdict::Tight)]
-        {
-            assert_eq!(Quota::of_flag(1000).verdict(used), expected, "{used}");
+        for (flag, used, expected) in [
+            (1000, 0, Verdict::Recovered),
+            (1000, 949, Verdict::Recovered),
+            (1000, 950, Verdict::Tight),
+            (0, u64::MAX, Verdict::Recovered),
+        ] {
+            assert_eq!(Quota::of_flag(flag).verdict(used), expected, "{flag} {used}");
         }
     }
 }

@@ -10,6 +10,7 @@ use mainstay_proto::auth::{Permission, PermissionType};
 
 use super::permission;
 use crate::etcd::errors::{self, EtcdError};
+use crate::etcd::limits;
 
 /// The user without whom authentication can't be on, and the role that may do everything.
 pub(super) const ROOT: &str = "root";
@@ -98,6 +99,9 @@ impl AuthState {
         if name.is_empty() {
             return Err(errors::USER_EMPTY);
         }
+        if name.len() > limits::AUTH_NAME_BYTES {
+            return Err(errors::USER_NAME_TOO_LONG);
+        }
         if self.users.contains_key(name) {
             return Err(errors::USER_EXISTS);
         }
@@ -164,6 +168,9 @@ impl AuthState {
     pub(super) fn add_role(&mut self, name: &str) -> Result<(), EtcdError> {
         if name.is_empty() {
             return Err(errors::ROLE_EMPTY);
+        }
+        if name.len() > limits::AUTH_NAME_BYTES {
+            return Err(errors::ROLE_NAME_TOO_LONG);
         }
         if self.roles.contains_key(name) {
             return Err(errors::ROLE_EXISTS);

@@ -58,10 +58,14 @@ fn decide(view: &View, user: &str, need: &Need) -> Result<bool, EtcdError> {
 fn every_change_counts_once_and_errors_are_etcds() {
     type Change = fn(&mut AuthState) -> Result<(), EtcdError>;
     let before = state();
-    let cases: [(&str, Change, Result<u64, EtcdError>); 26] = [
+    let cases: [(&str, Change, Result<u64, EtcdError>); 30] = [
         ("add", |s| s.add_user("new", None), Ok(1)),
         ("no name", |s| s.add_user("", None), Err(errors::USER_EMPTY)),
         ("twice", |s| s.add_user("reader", None), Err(errors::USER_EXISTS)),
+        ("long", |s| s.add_user(&"n".repeat(32_768), None), Ok(1)),
+        ("too long", |s| s.add_user(&"n".repeat(32_769), None), Err(errors::USER_NAME_TOO_LONG)),
+        ("long role", |s| s.add_role(&"n".repeat(32_768)), Ok(1)),
+        ("too long role", |s| s.add_role(&"n".repeat(32_769)), Err(errors::ROLE_NAME_TOO_LONG)),
         ("delete", |s| s.delete_user("reader"), Ok(1)),
         ("delete nobody", |s| s.delete_user("x"), Err(errors::USER_NOT_FOUND)),
         ("delete root", |s| s.delete_user("root"), Err(errors::INVALID_AUTH_MANAGEMENT)),

@@ -221,6 +221,11 @@ fn refusal(error: StoreError) -> StorageError {
             StorageError::Future { requested, current }
         }
         StoreError::TooManyRequests => StorageError::Busy,
+        // In the words that operators of an API server with an etcd know.
+        StoreError::NoSpace => {
+            StorageError::Unavailable("etcdserver: mvcc: database space exceeded".to_owned())
+        }
+        StoreError::Corrupt => StorageError::Unavailable("etcdserver: corrupt cluster".to_owned()),
         other => StorageError::Unavailable(other.to_string()),
     }
 }

@@ -175,9 +175,22 @@ pub fn answer<A: Message>(result: Result<A, Status>) -> Response<BoxedBody> {
         {
             refuse(&too_busy())
         }
-        Ok(message) => respond(BoxedBody::with_trailers(encode(&message), Status::ok_trailers())),
+        Ok(message) => match check_sent(message.encoded_len()) {
+            Err(status) => refuse(&status),
+            Ok(()) => respond(BoxedBody::with_trailers(encode(&message), Status::ok_trailers())),
+        },
         Err(status) => refuse(&status),
     }
+}
+
+/// Whether a message of so many bytes can be an answer. In grpc-go's words.
+fn check_sent(bytes: usize) -> Result<(), Status> {
+    let most = limits::SENT_MESSAGE_BYTES;
+    if bytes <= most {
+        return Ok(());
+    }
+    let text = format!("grpc: trying to send message larger than max ({bytes} vs. {most})");
+    Err(Status::new(Code::ResourceExhausted, text))
 }
 
 /// A response of many messages, already encoded with [`encode`]. The stream's end is success, an
@@ -295,6 +308,19 @@ mod tests {
             assert_eq!(response.status(), http_status, "{method} {path} {headers:?}");
             let status = response.headers().get("grpc-status").map(|value| value.as_bytes());
             assert_eq!(status, grpc_status.map(str::as_bytes), "{method} {path} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_larger_than_clients_of_etcd_know_them() {
+        for (bytes, text) in [
+            (0, ""),
+            (2_147_483_647, ""),
+            (2_147_483_648, "larger than max (2147483648 vs. 2147483647)"),
+            (5 << 30, "larger than max (5368709120 vs. 2147483647)"),
+        ] {
+            let refused = check_sent(bytes).err().map_or(String::new(), |status| status.message);
+            assert!(refused.ends_with(text) && refused.is_empty() == text.is_empty(), "{refused}");
         }
     }
 

@@ -23,7 +23,7 @@ pub fn encode(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + length);
     buffer.put_u8(0);
-    // A message beyond 4 GiB can't be made of what fits in one request or one range.
+    // Single answers are checked before, and messages of streams are made to a size.
     buffer.put_u32(u32::try_from(length).expect("a message is smaller than 4 GiB"));
     message.encode_raw(&mut buffer);
     buffer.freeze()

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mainstay_engine::runtime::timer;
 use rustls::ServerConfig;
@@ -56,8 +56,11 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 /// What tells that a file is another one, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
-    /// `None` when there is no such file just now.
+    /// Device, number and length; `None` when there is no such file just now.
     file: Option<(u64, u64, u64)>,
+    /// When its content changed, as far as its writer lets us know.
+    written: Option<SystemTime>,
+    /// When anything of it changed, which no writer can choose: its rights, its name, its content.
     changed: Option<SystemTime>,
 }
 
@@ -67,15 +70,24 @@ impl Stamp {
         let found = fs::metadata(path).ok();
         Stamp {
             file: found.as_ref().map(|file| (file.dev(), file.ino(), file.len())),
-            changed: found.and_then(|file| file.modified().ok()),
+            written: found.as_ref().and_then(|file| file.modified().ok()),
+            changed: found.as_ref().and_then(changed),
         }
     }
 
     /// A file that was written this moment may be written again without its time changing.
     fn is_fresh(&self, now: SystemTime) -> bool {
-        let age = self.changed.and_then(|changed| now.duration_since(changed).ok());
-        age.is_none_or(|age| age < limits::FILE_TIME_GRAIN)
+        [self.written, self.changed].into_iter().any(|time| {
+            let age = time.and_then(|time| now.duration_since(time).ok());
+            age.is_none_or(|age| age < limits::FILE_TIME_GRAIN)
+        })
     }
+}
+
+fn changed(file: &fs::Metadata) -> Option<SystemTime> {
+    let seconds = Duration::from_secs(u64::try_from(file.ctime()).ok()?);
+    let rest = Duration::from_nanos(u64::try_from(file.ctime_nsec()).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(seconds + rest)
 }
 
 /// The TLS configuration of a door, as its files have it now.
@@ -93,8 +105,11 @@ struct State {
     config: Arc<ServerConfig>,
     /// What was read last, usable or not; `None` when something could not be read.
     material: Option<Material>,
+    /// What the last look found while somebody may still have been writing: half of a bundle of
+    /// authorities, or of a list, looks like a whole one.
+    unsure: Option<Material>,
     stamps: Vec<Stamp>,
-    /// Some file was so young that the next look reads it anyway.
+    /// Some file was so young, or could not be read, that the next look reads all of them anyway.
     unsettled: bool,
     looked_at_ms: u64,
     /// What was said of files that can't be used; not said again.
@@ -109,6 +124,7 @@ impl Reloading {
         let state = State {
             config: server_config(&material, &rules)?,
             material: Some(material),
+            unsure: None,
             stamps,
             unsettled: true,
             looked_at_ms: timer::monotonic_ms(),
@@ -142,8 +158,13 @@ impl Reloading {
         }
         state.unsettled = stamps.iter().any(|stamp| stamp.is_fresh(now));
         state.stamps = stamps;
+        let unsure = state.unsure.take();
         match self.files.read() {
             Ok(material) if state.material.as_ref() == Some(&material) => {}
+            // Taken when it has settled, or is the same at the next look.
+            Ok(material) if state.unsettled && unsure.as_ref() != Some(&material) => {
+                state.unsure = Some(material);
+            }
             Ok(material) => {
                 let made = server_config(&material, &self.rules);
                 state.material = Some(material);
@@ -160,6 +181,8 @@ impl Reloading {
             }
             Err(error) => {
                 state.material = None;
+                // What keeps it from being read may go without the file changing.
+                state.unsettled = true;
                 self.keep(state, &error);
             }
         }
@@ -187,7 +210,6 @@ impl Reloading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     struct Directory(PathBuf);
 
@@ -262,6 +284,62 @@ mod tests {
         assert_eq!(source.lock().looked_at_ms, looked, "not more than once a second");
         assert!(Arc::ptr_eq(&early, &source.lock().config));
         assert!(changes());
+    }
+
+    #[test]
+    fn what_is_being_written_is_taken_when_two_looks_agree() {
+        let directory = Directory::new("half");
+        let (certificate, key) = pair();
+        let (one, other) = (pair().0, pair().0);
+        let authorities = directory.write("ca.crt", &one);
+        let files = Files {
+            certificate: directory.write("tls.crt", &certificate),
+            key: directory.write("tls.key", &key),
+            client_authorities: vec![authorities],
+            revoked: None,
+        };
+        let source = Reloading::new("test", files, Rules::default()).unwrap();
+        let start = timer::monotonic_ms();
+        let mut looks = 0;
+        let mut last = source.current();
+        // A look that takes place just after the writing.
+        let mut changes = || {
+            looks += 1;
+            let config = source.at(start + looks * 1000, SystemTime::now());
+            !Arc::ptr_eq(&config, &std::mem::replace(&mut last, config.clone()))
+        };
+        assert!(!changes());
+        directory.write("ca.crt", "");
+        assert!(!changes(), "cut short, to be written anew");
+        directory.write("ca.crt", &other);
+        assert!(!changes(), "half of it");
+        directory.write("ca.crt", &format!("{other}{one}"));
+        assert!(!changes(), "seen once");
+        assert!(changes(), "seen twice");
+        assert!(!changes() && source.lock().unsure.is_none());
+        assert!(source.lock().said.is_none(), "no half was taken for the whole");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again() {
+        let directory = Directory::new("again");
+        let (certificate, key) = pair();
+        let files = Files {
+            certificate: directory.write("tls.crt", &certificate),
+            key: directory.write("tls.key", &key),
+            client_authorities: Vec::new(),
+            revoked: None,
+        };
+        let source = Reloading::new("test", files, Rules::default()).unwrap();
+        let start = timer::monotonic_ms();
+        let much_later = SystemTime::now() + Duration::from_secs(3600);
+        source.at(start + 1000, much_later);
+        assert!(!source.lock().unsettled, "nothing is new");
+        // Something that is there and can't be read.
+        fs::remove_file(directory.0.join("tls.key")).unwrap();
+        fs::create_dir(directory.0.join("tls.key")).unwrap();
+        source.at(start + 2000, much_later);
+        assert!(source.lock().said.is_some() && source.lock().unsettled);
     }
 
     #[test]
