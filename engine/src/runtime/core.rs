@@ -15,6 +15,7 @@ use super::disk::{HistoryError, HistoryReader};
 use super::journal::Journal;
 use super::local::{AbortOnPanic, Flag};
 use super::mesh::Mesh;
+use super::pacing::Pacing;
 use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
 use super::{spawn_local, yield_now};
@@ -244,16 +245,23 @@ impl CoreState {
     async fn resume_work(self: Rc<Self>) {
         loop {
             self.resume.lowered().await;
-            yield_now().await;
-            self.drive(|replica, out| replica.resume(monotonic_ms(), out));
+            let mut pacing = Pacing::begin();
+            loop {
+                pacing.pause().await;
+                self.drive(|replica, out| replica.resume(monotonic_ms(), out));
+                if !self.resume.lower() {
+                    break;
+                }
+            }
         }
     }
 
     async fn work(self: Rc<Self>) {
         loop {
             self.work.lowered().await;
+            let mut pacing = Pacing::begin();
             while self.drive(|replica, out| replica.work_slice(monotonic_ms(), out)) {
-                yield_now().await;
+                pacing.pause().await;
             }
         }
     }
@@ -274,8 +282,9 @@ impl CoreState {
     async fn compact(self: Rc<Self>) {
         loop {
             self.compact.lowered().await;
+            let mut pacing = Pacing::begin();
             while self.drive(|replica, out| replica.compact_slice(monotonic_ms(), out)) {
-                yield_now().await;
+                pacing.pause().await;
             }
         }
     }

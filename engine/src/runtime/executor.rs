@@ -24,11 +24,6 @@ const IO_MEMORY_BYTES: usize = 256 << 10;
 /// costs nothing. A single core has nobody to look out for.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
 
-/// How long a core that always has something to do (a slice of a large read follows another) may
-/// go on without looking for what came over sockets and from the log. Left alone, glommio looks
-/// every 100 milliseconds.
-const LOOK_AT_IO_EVERY: Duration = Duration::from_micros(500);
-
 /// What a store needs to know to start.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -142,7 +137,6 @@ impl Opened {
             let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
                 .name(&format!("mainstay-{number}"))
                 .io_memory(IO_MEMORY_BYTES)
-                .preempt_timer(LOOK_AT_IO_EVERY)
                 .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
                 .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
                 .spawn(move || async move {

@@ -19,6 +19,11 @@ impl Flag {
         }
     }
 
+    /// Takes the flag down. Gives whether it was up.
+    pub(super) fn lower(&self) -> bool {
+        self.raised.replace(false)
+    }
+
     /// Resolves when the flag is up, and takes it down.
     pub(super) async fn lowered(&self) {
         poll_fn(|context| {

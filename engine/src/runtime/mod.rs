@@ -9,6 +9,7 @@ mod journal;
 mod local;
 mod mesh;
 pub mod net;
+mod pacing;
 mod restore;
 pub mod signal;
 mod snapshots;
