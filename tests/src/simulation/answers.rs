@@ -239,12 +239,19 @@ impl World {
         let mut versions = 0;
         let mut allowed = self.model.keys();
         let mut floor = Revision::MAX;
+        let mut told = Vec::new();
         for replica in &mut self.replicas {
             versions += replica.shard().mvcc().usage().versions;
             floor = floor.min(replica.hub().ring_begins_after());
+            told.push((replica.shard().mvcc().floor(), replica.hub().ring_begins_after()));
         }
         allowed += self.model.effects(floor + 1..=Revision::MAX).count();
-        assert!(versions <= allowed, "{versions} versions in memory, for {allowed} changes");
+        let revision = self.model.revision;
+        assert!(
+            versions <= allowed,
+            "{versions} versions in memory, for {allowed} changes, at {revision} with floors and \
+             rings that begin at {told:?}"
+        );
     }
 }
 
