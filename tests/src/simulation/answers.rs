@@ -237,7 +237,9 @@ impl World {
     /// What no read at the floor or later sees has left memory.
     fn check_memory(&mut self) {
         let mut versions = 0;
-        let mut allowed = self.model.keys();
+        // Tombstones of a deletion are made while others write: they wait for these neighbours in
+        // the journal of what is to be evicted.
+        let mut allowed = self.model.keys() + self.model.deleted_keys;
         let mut floor = Revision::MAX;
         let mut told = Vec::new();
         for replica in &mut self.replicas {

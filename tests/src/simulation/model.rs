@@ -48,6 +48,8 @@ pub(super) struct Model {
     /// Revisions that ended a lease's keys.
     pub(super) ended: BTreeSet<Revision>,
     pub(super) deletions: usize,
+    /// Keys that deletions of very many keys ended.
+    pub(super) deleted_keys: usize,
 }
 
 impl Model {
@@ -61,6 +63,7 @@ impl Model {
             match item {
                 Item::Deletion(deletion) => {
                     self.deletions += 1;
+                    self.deleted_keys += deletion.deleted.records().len();
                     for record in deletion.deleted.records() {
                         let newest = self.newest(record.key());
                         assert_eq!(newest, Some(record), "what was deleted is not what lived");
