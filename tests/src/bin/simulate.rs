@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use mainstay_tests::simulation::{self, Bug, Failure, Report};
 
 /// Within so many seeds each planted mistake has to be caught.
-const BUG_SEEDS: u64 = 60;
+const BUG_SEEDS: u64 = 400;
 
 struct Options {
     first: u64,
