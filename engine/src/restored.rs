@@ -1,20 +1,22 @@
 //! What was in a store when it stopped, as a snapshot and the log behind it tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_raft::{Config, HardState, Node};
 
-use crate::effect::{Batch, Control, Item};
+use crate::effect::{Batch, Control};
 use crate::lease::LeaseTable;
 use crate::log;
 use crate::log::encode::encode;
+use crate::log::raw::RawBatch;
 use crate::log::replay::Reached;
 use crate::placement;
 use crate::record::Revision;
 use crate::replica::Leader;
 use crate::sequencer::Sequencer;
-use crate::shard::Shard;
+use crate::shard::{Restoring, Shard};
 use crate::snapshot::{Layout, SnapshotBytes, SnapshotError};
 
 /// The state of a store.
@@ -75,8 +77,8 @@ impl State {
 
 impl Rest {
     /// Applies what a batch of the log says of it.
-    pub fn follow_batch(&mut self, batch: &Batch) {
-        batch.items.iter().filter_map(control_of).for_each(|control| self.follow(control));
+    pub fn follow_batch(&mut self, batch: &RawBatch) {
+        batch.controls().for_each(|control| self.follow(control));
     }
 
     fn follow(&mut self, control: &Control) {
@@ -110,29 +112,19 @@ impl Rest {
     }
 }
 
-/// Applies what a batch of the log is for shard `number` of `count`.
-pub fn follow(shard: &mut Shard, (number, count): (usize, usize), batch: &Batch) {
-    for item in &batch.items {
-        let Item::Effect(effect) = item else {
-            control_of(item).into_iter().for_each(|control| shard.apply_control(control));
-            continue;
-        };
-        for change in &effect.changes {
-            let hash = placement::hash(change.record.key());
-            if placement::shard_of(hash, count) == number {
-                shard.install_again(change.record.clone());
-            }
-        }
-    }
-    shard.settle(batch.revision_after);
-    // Nobody reads yet, and the log has what was.
-    shard.evict(batch.revision_after, usize::MAX);
-}
+/// Batches in order, as they are in the log.
+pub type Portion = Arc<Vec<RawBatch>>;
 
-fn control_of(item: &Item) -> Option<&Control> {
-    match item {
-        Item::Effect(_) => None,
-        Item::Deletion(_) => unreachable!("the log gives deletions as effects"),
-        Item::Control(control) => Some(control),
+/// Installs in shard `number` of `count` what the log has for it.
+pub fn follow(
+    shard: &mut Shard,
+    (number, count): (usize, usize),
+    portions: impl IntoIterator<Item = Portion>,
+) {
+    let mut restoring = Restoring::new(std::mem::take(shard));
+    let mine = |hash| placement::shard_of(hash, count) == number;
+    for portion in portions {
+        portion.iter().for_each(|batch| restoring.follow(batch, mine));
     }
+    *shard = restoring.finish();
 }

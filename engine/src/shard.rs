@@ -3,6 +3,7 @@
 mod ending;
 mod footprint;
 mod freeze;
+mod restoring;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use ending::Ending;
 pub use footprint::Footprint;
 use footprint::Held;
 use freeze::{Gate, Waiting};
+pub use restoring::Restoring;
 
 /// The caller's name for a request that may have to wait.
 pub type RequestId = u64;
@@ -143,15 +145,6 @@ impl Shard {
         (!before.is_tombstone()).then_some(before)
     }
 
-    /// [`install`](Shard::install) for records of the log behind a snapshot, which may hold later
-    /// ones already.
-    pub fn install_again(&mut self, record: Record) {
-        let (installed, before) = self.mvcc.install_again(record.clone());
-        if installed {
-            self.attachments.follow(record.key(), before.as_ref(), Some(&record));
-        }
-    }
-
     /// Puts a key back as a snapshot holds it; see [`Mvcc::restore`].
     pub fn restore(&mut self, record: Record, previous: Revision) {
         self.attachments.follow(record.key(), None, Some(&record));
@@ -172,11 +165,9 @@ impl Shard {
     /// Follows a control that was committed. A lease's freeze may be released after its revocation
     /// was applied here, not before.
     pub fn apply_control(&mut self, control: &Control) {
-        match control {
-            Control::LeaseGrant { id, .. } => self.attachments.set_known(*id, true),
-            Control::LeaseRevoke { id } => self.attachments.set_known(*id, false),
-            Control::Compact { revision } => self.mvcc.compact(*revision),
-            Control::LeaseCheckpoint { .. } | Control::Document { .. } => {}
+        self.attachments.apply_control(control);
+        if let Control::Compact { revision } = control {
+            self.mvcc.compact(*revision);
         }
     }
 

@@ -67,6 +67,11 @@ impl<T> Slab<T> {
         slots.filter_map(|(thing, number)| Some((number, thing.as_ref()?)))
     }
 
+    /// Whether the things have the numbers from 0 on, and the next one gets the number behind them.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// How many things there are.
     pub(crate) fn len(&self) -> usize {
         let full = self.chunks.len().saturating_sub(1) * CHUNK;

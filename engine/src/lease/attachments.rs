@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
+use crate::effect::Control;
 use crate::record::{LeaseId, Record};
 use crate::request::KeyRange;
 
@@ -20,6 +21,17 @@ impl Attachments {
             self.known.insert(lease);
         } else {
             self.known.remove(&lease);
+        }
+    }
+
+    /// Follows a control that was committed.
+    pub fn apply_control(&mut self, control: &Control) {
+        match control {
+            Control::LeaseGrant { id, .. } => self.set_known(*id, true),
+            Control::LeaseRevoke { id } => self.set_known(*id, false),
+            Control::LeaseCheckpoint { .. }
+            | Control::Compact { .. }
+            | Control::Document { .. } => {}
         }
     }
 

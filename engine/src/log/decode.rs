@@ -22,19 +22,21 @@ pub struct DecodeError {
 
 /// Decodes the payload of an entry frame.
 pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, DecodeError> {
-    let mut reader = Reader { bytes: payload, offset: 0 };
-    if header.revision_before < 0 || header.revision_before > header.revision_after {
-        return Err(reader.expected("a header with ascending revisions"));
-    }
-    let count = reader.count("a number of items", 2)?;
-    let mut items = Vec::with_capacity(count.min(payload.len() / 16));
-    let mut revision = header.revision_before;
-    for _ in 0..count {
-        items.push(item(&mut reader, &mut revision, header.revision_after)?);
-    }
-    if reader.offset != payload.len() {
-        return Err(reader.expected("the end of the payload"));
-    }
+    let mut items = Vec::new();
+    walk(header, payload, |walked| match walked {
+        // The smallest change takes two bytes, a decoded one far more: let the vector grow.
+        Walked::Effect { revision, changes } => items.push(Item::Effect(Effect {
+            revision,
+            changes: Vec::with_capacity(changes.min(1024)),
+        })),
+        Walked::Change { change, .. } => {
+            let Some(Item::Effect(effect)) = items.last_mut() else {
+                unreachable!("changes follow their effect")
+            };
+            effect.changes.push(Change { record: change.to_record(), previous: None });
+        }
+        Walked::Control(control) => items.push(Item::Control(control)),
+    })?;
     Ok(Batch {
         index: header.index,
         term: header.term,
@@ -42,6 +44,71 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, DecodeError
         revision_after: header.revision_after,
         items,
     })
+}
+
+/// What comes next in a payload.
+pub(super) enum Walked<'a> {
+    /// So many changes of this revision follow.
+    Effect {
+        revision: Revision,
+        changes: usize,
+    },
+    Change {
+        /// Bytes from the start of the payload, for [`change_at`].
+        offset: usize,
+        change: RawChange<'a>,
+    },
+    Control(Control),
+}
+
+/// Shows everything that is in the payload of an entry frame, in order.
+pub(super) fn walk<'a>(
+    header: &FrameHeader,
+    payload: &'a [u8],
+    visit: impl FnMut(Walked<'a>),
+) -> Result<(), DecodeError> {
+    let mut reader = Reader { bytes: payload, offset: 0 };
+    if header.revision_before < 0 || header.revision_before > header.revision_after {
+        return Err(reader.expected("a header with ascending revisions"));
+    }
+    walk_items(&mut reader, header.revision_before, header.revision_after, visit)?;
+    if reader.offset != payload.len() {
+        return Err(reader.expected("the end of the payload"));
+    }
+    Ok(())
+}
+
+fn walk_items<'a>(
+    reader: &mut Reader<'a>,
+    revision_before: Revision,
+    revision_after: Revision,
+    mut visit: impl FnMut(Walked<'a>),
+) -> Result<(), DecodeError> {
+    let count = reader.count("a number of items", 2)?;
+    let mut revision = revision_before;
+    for _ in 0..count {
+        if reader.bytes.get(reader.offset) != Some(&ITEM_EFFECT) {
+            visit(Walked::Control(control(reader)?));
+            continue;
+        }
+        reader.offset += 1;
+        let changes = effect_header(reader, &mut revision, revision_after)?;
+        visit(Walked::Effect { revision, changes });
+        for _ in 0..changes {
+            let offset = reader.offset;
+            visit(Walked::Change { offset, change: change(reader, revision)? });
+        }
+    }
+    Ok(())
+}
+
+/// The change of this revision at a place in a payload.
+pub(super) fn change_at(
+    payload: &[u8],
+    offset: usize,
+    revision: Revision,
+) -> Result<RawChange<'_>, DecodeError> {
+    change(&mut Reader { bytes: payload, offset }, revision)
 }
 
 /// One change as it is in a payload: nothing is copied.
@@ -85,19 +152,11 @@ pub fn visit_changes<'a>(
     mut visit: impl FnMut(RawChange<'a>),
 ) -> Result<(), DecodeError> {
     let mut reader = Reader { bytes: payload, offset: 0 };
-    let count = reader.count("a number of items", 2)?;
-    let mut revision = revision_before;
-    for _ in 0..count {
-        if payload.get(reader.offset) != Some(&ITEM_EFFECT) {
-            item(&mut reader, &mut revision, revision_after)?;
-            continue;
+    walk_items(&mut reader, revision_before, revision_after, |walked| {
+        if let Walked::Change { change, .. } = walked {
+            visit(change);
         }
-        reader.offset += 1;
-        for _ in 0..effect_header(&mut reader, &mut revision, revision_after)? {
-            visit(change(&mut reader, revision)?);
-        }
-    }
-    Ok(())
+    })
 }
 
 /// Decodes the payload of a hard state frame.
@@ -112,13 +171,8 @@ pub fn decode_hard_state(payload: &[u8]) -> Result<HardState, DecodeError> {
     })
 }
 
-fn item(
-    reader: &mut Reader<'_>,
-    revision: &mut Revision,
-    revision_max: Revision,
-) -> Result<Item, DecodeError> {
+fn control(reader: &mut Reader<'_>) -> Result<Control, DecodeError> {
     let control = match reader.byte("an item")? {
-        ITEM_EFFECT => return effect(reader, revision, revision_max).map(Item::Effect),
         ITEM_LEASE_GRANT => Control::LeaseGrant {
             id: reader.signed("a lease id")?,
             ttl: reader.signed("a lease's seconds")?,
@@ -142,22 +196,7 @@ fn item(
             return Err(reader.expected("a known kind of item"));
         }
     };
-    Ok(Item::Control(control))
-}
-
-fn effect(
-    reader: &mut Reader<'_>,
-    revision: &mut Revision,
-    revision_max: Revision,
-) -> Result<Effect, DecodeError> {
-    let count = effect_header(reader, revision, revision_max)?;
-    // The smallest change takes two bytes, a decoded one far more: let the vector grow.
-    let mut changes = Vec::with_capacity(count.min(1024));
-    for _ in 0..count {
-        let record = change(reader, *revision)?.to_record();
-        changes.push(Change { record, previous: None });
-    }
-    Ok(Effect { revision: *revision, changes })
+    Ok(control)
 }
 
 /// Moves `revision` on to the effect's, and gives its number of changes.

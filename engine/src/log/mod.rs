@@ -9,6 +9,7 @@ pub mod error;
 pub mod frame;
 pub mod key_index;
 pub mod outline;
+pub mod raw;
 pub mod replay;
 pub mod scan;
 pub mod segment;

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::decode::{decode, decode_hard_state};
+use super::decode::decode_hard_state;
 use super::encode::HardState;
 use super::error::LogError;
 use super::frame::{FrameKind, frame_bytes};
+use super::raw::RawBatch;
 use super::scan::{CutTail, LogEnd, ScannedFrame, Scanner};
 use super::segment::SegmentBytes;
 use crate::effect::Batch;
@@ -66,7 +67,7 @@ pub struct Replay<S> {
     scanner: Scanner<S>,
     commitment: Commitment,
     hard_state: HardState,
-    pending: VecDeque<Batch>,
+    pending: VecDeque<RawBatch>,
     begins_after: Option<Reached>,
     behind: Behind,
     /// Of the newest entry.
@@ -95,16 +96,21 @@ impl<S: SegmentBytes> Replay<S> {
 
     /// The next committed batch, in order; `None` at the end.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, LogError> {
+        Ok(self.next_raw()?.map(|raw| raw.to_batch()))
+    }
+
+    /// [`next_batch`](Replay::next_batch) without copying anything out of its payload.
+    pub fn next_raw(&mut self) -> Result<Option<RawBatch>, LogError> {
         loop {
             let committed = match self.commitment {
                 Commitment::EveryEntry => u64::MAX,
                 Commitment::HardState => self.hard_state.commit,
             };
-            if self.pending.front().is_some_and(|batch| batch.index <= committed) {
+            if self.pending.front().is_some_and(|batch| batch.index() <= committed) {
                 return Ok(self.pending.pop_front());
             }
             match self.scanner.next_frame()? {
-                Some(frame) => self.take(&frame)?,
+                Some(frame) => self.take(frame)?,
                 None => return Ok(None),
             }
         }
@@ -136,24 +142,24 @@ impl<S: SegmentBytes> Replay<S> {
             hard_state: self.hard_state,
             reached: self.reached,
             begins_after: self.begins_after.unwrap_or_default(),
-            pending: self.pending.into(),
+            pending: self.pending.iter().map(RawBatch::to_batch).collect(),
             end: self.scanner.end(),
             cut: self.scanner.cut().cloned(),
         }
     }
 
-    fn take(&mut self, frame: &ScannedFrame) -> Result<(), LogError> {
-        let header = &frame.header;
+    fn take(&mut self, frame: ScannedFrame) -> Result<(), LogError> {
+        let ScannedFrame { header, payload, offset } = frame;
         let inconsistent = |reason: String| LogError::Inconsistent {
             file: super::segment::file_name(header.segment),
-            offset: frame.offset,
+            offset,
             reason,
         };
         self.places.push(Place {
             kind: header.kind,
             segment: header.segment,
-            offset: frame.offset,
-            end: frame.offset + frame_bytes(frame.payload.len()) as u64,
+            offset,
+            end: offset + frame_bytes(payload.len()) as u64,
             index: header.index,
             revision_before: header.revision_before,
             revision_after: header.revision_after,
@@ -172,8 +178,8 @@ impl<S: SegmentBytes> Replay<S> {
                 }
             }
             FrameKind::HardState => {
-                self.hard_state = decode_hard_state(&frame.payload)
-                    .map_err(|error| inconsistent(error.to_string()))?;
+                self.hard_state =
+                    decode_hard_state(&payload).map_err(|error| inconsistent(error.to_string()))?;
             }
             FrameKind::Entry if header.index <= self.behind.index => {
                 if let Some(reason) = self.misfit(header.index, header.revision_before) {
@@ -184,10 +190,10 @@ impl<S: SegmentBytes> Replay<S> {
                 self.check_behind().map_err(inconsistent)?;
             }
             FrameKind::Entry => {
-                let batch = decode(header, &frame.payload)
+                let batch = RawBatch::read(header, payload)
                     .map_err(|error| inconsistent(error.to_string()))?;
-                self.truncate_from(batch.index);
-                if let Some(reason) = self.misfit(batch.index, batch.revision_before) {
+                self.truncate_from(batch.index());
+                if let Some(reason) = self.misfit(batch.index(), batch.revision_before()) {
                     return Err(inconsistent(reason));
                 }
                 self.reached = reached_by(&batch);
@@ -199,11 +205,11 @@ impl<S: SegmentBytes> Replay<S> {
 
     /// A newer leader's entry replaces those of its index and after. Committed ones can't be.
     fn truncate_from(&mut self, index: u64) {
-        while let Some(last) = self.pending.pop_back_if(|batch| batch.index >= index) {
+        while let Some(last) = self.pending.pop_back_if(|batch| batch.index() >= index) {
             self.reached = Reached {
-                index: last.index - 1,
-                term: self.pending.back().map_or(last.term, |batch| batch.term),
-                revision: last.revision_before,
+                index: last.index() - 1,
+                term: self.pending.back().map_or(last.term(), RawBatch::term),
+                revision: last.revision_before(),
             };
         }
     }
@@ -240,6 +246,6 @@ impl<S: SegmentBytes> Replay<S> {
     }
 }
 
-fn reached_by(batch: &Batch) -> Reached {
-    Reached { index: batch.index, term: batch.term, revision: batch.revision_after }
+fn reached_by(batch: &RawBatch) -> Reached {
+    Reached { index: batch.index(), term: batch.term(), revision: batch.revision_after() }
 }

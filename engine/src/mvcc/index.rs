@@ -86,7 +86,7 @@ impl Mvcc {
         Some(self.entries.get(self.handle_of(key, placement::hash(key))?))
     }
 
-    fn handle_of(&self, key: &[u8], hash: u64) -> Option<Handle> {
+    pub(super) fn handle_of(&self, key: &[u8], hash: u64) -> Option<Handle> {
         self.hashes.find(hash, |handle| self.entries.get(handle).key() == key)
     }
 
@@ -99,7 +99,7 @@ impl Mvcc {
         self.count_in(&record);
         let hash = placement::hash(record.key());
         let Some(handle) = self.handle_of(record.key(), hash) else {
-            let handle = self.add_key(hash, record, 0);
+            let handle = self.add_key(hash, record, 0, hash_of);
             self.order.insert(&self.entries, handle, !tombstone, revision);
             self.note_change(revision, handle, tombstone);
             return None;
@@ -122,19 +122,6 @@ impl Mvcc {
         Some(before)
     }
 
-    /// Installs a record of the log again, unless the key is at a later revision already: what a
-    /// snapshot holds may be newer than the entries that follow it. Gives whether it was installed,
-    /// and what was there before.
-    pub fn install_again(&mut self, record: Record) -> (bool, Option<Record>) {
-        let known = self.newest_or_tombstone(record.key()).map(Record::mod_revision);
-        if known.is_some_and(|known| known > record.mod_revision()) {
-            return (false, None);
-        }
-        // One of the same revision replaces what is there: a key that a transaction deleted and
-        // put ends as the last of its records, however often they are installed.
-        (true, self.install(record))
-    }
-
     /// Puts a key back as a snapshot holds it: its newest version or tombstone, and the revision of
     /// the version before (0 if there was none). Fastest in key order. The key must be new.
     pub fn restore(&mut self, record: Record, previous: Revision) {
@@ -143,8 +130,7 @@ impl Mvcc {
 
     /// Makes room for so many keys at once, rather than bit by bit.
     pub(crate) fn reserve(&mut self, keys: usize) {
-        let hash_of = |handle| placement::hash(self.entries.get(handle).key());
-        self.hashes.reserve(keys, hash_of);
+        self.hashes.reserve(keys, |handle| hash_of(&self.entries, handle));
     }
 
     /// [`restore`](Mvcc::restore), for a key whose hash is known.
@@ -152,7 +138,7 @@ impl Mvcc {
         let (revision, tombstone) = (record.mod_revision(), record.is_tombstone());
         assert!(previous < revision && self.handle_of(record.key(), hash).is_none());
         self.count_in(&record);
-        let handle = self.add_key(hash, record, previous);
+        let handle = self.add_key(hash, record, previous, hash_of);
         self.order.append_or_insert(&self.entries, handle, !tombstone, revision);
         if tombstone {
             self.tombstones.insert((revision, handle));
@@ -162,10 +148,16 @@ impl Mvcc {
     }
 
     /// The key's place in the indexes by number and by hash; that by order is up to the caller.
-    fn add_key(&mut self, hash: u64, record: Record, previous: Revision) -> Handle {
+    /// `hash_of` gives the hash of other keys.
+    pub(super) fn add_key(
+        &mut self,
+        hash: u64,
+        record: Record,
+        previous: Revision,
+        hash_of: impl Fn(&Entries, Handle) -> u64,
+    ) -> Handle {
         let handle = self.entries.insert(Versions::new(record, previous));
-        let hash_of = |handle| placement::hash(self.entries.get(handle).key());
-        self.hashes.insert(hash, handle, hash_of);
+        self.hashes.insert(hash, handle, |other| hash_of(&self.entries, other));
         handle
     }
 
@@ -184,6 +176,12 @@ impl Mvcc {
         while self.unsettled.front().is_some_and(|&(revision, _)| revision <= committed) {
             self.unsettled.pop_front();
         }
+    }
+
+    /// Whether nothing can be rolled back, and no key has more than its newest version that a later
+    /// floor would let go of.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty() && !self.superseded.has_upto(Revision::MAX)
     }
 
     /// Removes every version newer than `revision`, which must not be less than what is settled.
@@ -233,7 +231,7 @@ impl Mvcc {
         self.entries.remove(handle);
     }
 
-    fn count_in(&mut self, record: &Record) {
+    pub(super) fn count_in(&mut self, record: &Record) {
         self.usage.versions += 1;
         self.usage.version_bytes += bytes(record);
         self.count_newest(record);
@@ -246,7 +244,7 @@ impl Mvcc {
         }
     }
 
-    fn count_superseded(&mut self, record: &Record) {
+    pub(super) fn count_superseded(&mut self, record: &Record) {
         if !record.is_tombstone() {
             self.usage.live_keys -= 1;
             self.usage.live_bytes -= bytes(record);
@@ -270,6 +268,11 @@ pub fn check_revision(
         return Err(StoreError::Compacted { requested: revision, compacted });
     }
     Ok(())
+}
+
+/// The hash of a key that is there.
+fn hash_of(entries: &Entries, handle: Handle) -> u64 {
+    placement::hash(entries.get(handle).key())
 }
 
 fn bytes(record: &Record) -> usize {

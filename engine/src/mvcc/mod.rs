@@ -8,11 +8,14 @@ mod index;
 mod journal;
 mod order;
 pub mod range;
+mod restoring;
+mod sorting;
 pub mod transaction;
 mod version;
 
 pub use index::{Mvcc, Usage, check_revision};
 pub use range::{Chunk, CountChunk, Lookup, Settled, SettledChunk};
+pub use restoring::Restoring;
 pub use transaction::{Evaluation, Gathered, View, evaluate, fill_in_past, past_ranges};
 pub use version::Seen;
 

@@ -14,6 +14,8 @@ use crate::request::KeyRange;
 const LEAF: usize = if cfg!(test) { 8 } else { 128 };
 /// A leaf this small is joined with the next one when the two fill at most half a leaf.
 const SMALL: usize = LEAF / 8;
+/// Handles in a leaf that is built at once: with some room, or every leaf would split soon.
+const BUILT: usize = LEAF * 3 / 4;
 
 #[derive(Debug)]
 pub(super) struct Order {
@@ -32,6 +34,18 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    fn built(entries: &Entries, handles: Vec<Handle>) -> Leaf {
+        let (mut live, mut settled) = (0, 0);
+        for &handle in &handles {
+            let newest = entries.get(handle).newest();
+            let tombstone = newest.is_tombstone();
+            live += usize::from(!tombstone);
+            let since = if tombstone { newest.mod_revision() } else { newest.create_revision() };
+            settled = settled.max(since);
+        }
+        Leaf { handles, live, settled }
+    }
+
     /// How many keys live at `revision`, if that can be told without looking at each.
     pub(super) fn live_at(&self, revision: Revision) -> Option<usize> {
         (self.settled <= revision).then_some(self.live)
@@ -98,6 +112,35 @@ impl Order {
         leaf.handles.push(handle);
         leaf.live += usize::from(live);
         leaf.settled = leaf.settled.max(revision);
+    }
+
+    /// The same order with new keys, which come sorted, among the others: all leaves are made anew.
+    pub(super) fn rebuilt_with(
+        &self,
+        entries: &Entries,
+        new: impl ExactSizeIterator<Item = Handle>,
+    ) -> Order {
+        let old = self.leaves.values().flat_map(|leaf| leaf.handles.iter().copied());
+        let key = |handle: &Handle| entries.get(*handle).key();
+        let (mut old, mut new) = (old.peekable(), new.peekable());
+        let mut merged = std::iter::from_fn(|| match (old.peek(), new.peek()) {
+            (Some(left), Some(right)) if key(left) < key(right) => old.next(),
+            (_, Some(_)) => new.next(),
+            (_, None) => old.next(),
+        });
+        let mut leaves: Vec<(Box<[u8]>, Leaf)> = Vec::new();
+        let mut last: Option<Handle> = None;
+        loop {
+            let handles: Vec<Handle> = merged.by_ref().take(BUILT).collect();
+            let Some(first) = handles.first() else { break };
+            let bound = last.map_or(&[][..], |last| shortest_between(key(&last), key(first)));
+            last = handles.last().copied();
+            leaves.push((bound.into(), Leaf::built(entries, handles)));
+        }
+        if leaves.is_empty() {
+            return Order::default();
+        }
+        Order { leaves: leaves.into_iter().collect() }
     }
 
     /// Notes that a key began or ceased to live at `revision`.

@@ -120,6 +120,16 @@ impl Versions {
         Superseded::Kept(before)
     }
 
+    /// Makes `record`, which is not older, the only version and gives the one before. The versions
+    /// that are lost are in the log.
+    pub(super) fn replace(&mut self, record: Record) -> Record {
+        assert!(self.older.is_none() && self.newest.mod_revision() <= record.mod_revision());
+        if self.newest.mod_revision() < record.mod_revision() {
+            self.previous = self.newest.mod_revision();
+        }
+        std::mem::replace(&mut self.newest, record)
+    }
+
     /// Removes the versions newer than `revision`, passing each to `removed`.
     pub(super) fn rollback(
         &mut self,

@@ -3,18 +3,21 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::disk::{DiskError, Recovery, SnapshotFile, SnapshotFolder, load};
-use crate::effect::Batch;
 use crate::log::HardState;
+use crate::log::raw::RawBatch;
 use crate::log::replay::Behind;
-use crate::restored::{State, follow};
+use crate::restored::{Portion, State, follow};
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
-/// Batches of the log that wait for a shard.
-const BATCHES_READY: usize = 16;
+/// Bytes of batches that are handed over at once: small batches aren't worth waking anybody.
+const PORTION_BYTES: usize = 512 << 10;
+
+/// Portions of the log that wait for a shard.
+const PORTIONS_READY: usize = 8;
 
 /// What the snapshots gave.
 pub(super) struct Restored {
@@ -91,21 +94,24 @@ impl Restored {
         std::thread::scope(|scope| -> Result<(), DiskError> {
             let mut followers = Vec::with_capacity(count);
             for (number, shard) in shards.iter_mut().enumerate() {
-                let (sender, batches) = sync_channel::<Arc<Batch>>(BATCHES_READY);
-                scope.spawn(move || {
-                    batches.iter().for_each(|batch| follow(shard, (number, count), &batch));
-                });
+                let (sender, portions) = sync_channel::<Portion>(PORTIONS_READY);
+                scope.spawn(move || follow(shard, (number, count), portions));
                 followers.push(sender);
             }
-            while let Some(batch) = recovery.next_batch()? {
+            let mut portion = Vec::new();
+            let mut portion_bytes = 0;
+            while let Some(batch) = recovery.next_raw()? {
                 check_beginning(recovery, behind, problems)?;
                 progress.show(recovery);
-                let batch = Arc::new(batch);
                 rest.follow_batch(&batch);
-                for follower in &followers {
-                    follower.send(Arc::clone(&batch)).expect("a follower ends after this");
+                portion_bytes += batch.bytes();
+                portion.push(batch);
+                if portion_bytes >= PORTION_BYTES {
+                    portion_bytes = 0;
+                    hand_over(&followers, std::mem::take(&mut portion));
                 }
             }
+            hand_over(&followers, portion);
             Ok(())
         })?;
         progress.end();
@@ -133,6 +139,13 @@ fn check_beginning(
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let reason = if problems.is_empty() { "there is none".to_owned() } else { problems.join("; ") };
     Err(DiskError::NoSnapshot { log_begins_after: begins_after, reason })
+}
+
+fn hand_over(followers: &[SyncSender<Portion>], batches: Vec<RawBatch>) {
+    let portion = Arc::new(batches);
+    for follower in followers {
+        follower.send(Arc::clone(&portion)).expect("a follower ends after this");
+    }
 }
 
 /// Tells a person who waits how far the replay is.

@@ -1,5 +1,7 @@
 //! A start: the newest whole snapshot and the log behind it, by the engine's own code.
 
+use std::sync::Arc;
+
 use mainstay_engine::effect::Batch;
 use mainstay_engine::log::HardState;
 use mainstay_engine::log::frame::BLOCK_BYTES;
@@ -88,15 +90,18 @@ pub(super) fn recover(disk: &Disk, cores: usize, bug: Option<Bug>) -> Result<Rec
     all.take_places().into_iter().for_each(|place| places.add(place, disk));
     let mut replay = Replay::new(scanner()?, Commitment::EveryEntry).behind(behind);
     let mut number = 0;
-    while let Some(batch) = replay.next_batch().map_err(|error| error.to_string())? {
+    let mut portion = Vec::new();
+    while let Some(batch) = replay.next_raw().map_err(|error| error.to_string())? {
         number += 1;
         if bug == Some(Bug::ReplaySkipsBatch) && number == 3 {
             continue;
         }
         state.rest.follow_batch(&batch);
-        for (number, shard) in state.shards.iter_mut().enumerate() {
-            follow(shard, (number, cores), &batch);
-        }
+        portion.push(batch);
+    }
+    let portion = Arc::new(portion);
+    for (number, shard) in state.shards.iter_mut().enumerate() {
+        follow(shard, (number, cores), [Arc::clone(&portion)]);
     }
     let begins_after = replay.begins_after().map_or(0, |reached| reached.index);
     if begins_after > behind.index {

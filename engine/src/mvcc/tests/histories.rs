@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::model::Model;
 use super::{Random, range_at, with_past};
-use crate::mvcc::{Lookup, Mvcc, Seen, Settled, Usage, evaluate};
+use crate::mvcc::{Lookup, Mvcc, Restoring, Seen, Settled, Usage, evaluate};
+use crate::placement;
 use crate::record::{Record, Revision};
 use crate::request::*;
 
@@ -216,13 +217,17 @@ impl Pair {
                 break;
             }
         }
-        for key in self.mvcc.newest_in(&KeyRange::From(Bytes::new())) {
-            let old = Record::tombstone(key.key(), 1);
-            if restored.newest_or_tombstone(key.key()).is_some() {
-                assert!(!restored.install_again(old).0, "seed {}", self.seed);
-            }
+        let known = |key| restored.newest_or_tombstone(key).is_some();
+        let everything = KeyRange::From(Bytes::new());
+        let all = self.mvcc.newest_in(&everything).map(Record::key);
+        let known: Vec<&[u8]> = all.filter(|key| known(key)).collect();
+        let mut restoring = Restoring::new(restored);
+        for key in known {
+            let old = Record::tombstone(key, 1);
+            let installed = restoring.install(placement::hash(key), old);
+            assert!(installed.is_none(), "seed {}", self.seed);
         }
-        self.mvcc = restored;
+        self.mvcc = restoring.finish();
         self.model.rollback(self.committed);
     }
 

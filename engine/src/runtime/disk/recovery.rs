@@ -26,6 +26,7 @@ use crate::limits;
 use crate::log::LogError;
 use crate::log::frame::{BLOCK_BYTES, FrameKind};
 use crate::log::outline::{damaged, read_start};
+use crate::log::raw::RawBatch;
 use crate::log::replay::{Behind, Commitment, Reached, Replay, Replayed};
 use crate::log::scan::{CutTail, LogEnd, Scanner};
 use crate::log::segment::{SegmentBytes, file_name};
@@ -89,7 +90,12 @@ impl Recovery {
 
     /// The next committed batch; `None` at the end.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, DiskError> {
-        let batch = self.replay.next_batch();
+        Ok(self.next_raw()?.map(|raw| raw.to_batch()))
+    }
+
+    /// [`next_batch`](Recovery::next_batch) without copying anything out of its payload.
+    pub fn next_raw(&mut self) -> Result<Option<RawBatch>, DiskError> {
+        let batch = self.replay.next_raw();
         for place in self.replay.take_places() {
             if place.kind == FrameKind::Entry && place.index > self.behind_index {
                 self.bytes_behind += place.end - place.offset;
@@ -123,7 +129,7 @@ impl Recovery {
     /// yet, cuts an unfinished tail off, and makes the rest durable.
     pub fn start(mut self, options: LogOptions) -> Result<Log, DiskError> {
         assert!((1..=limits::LOG_FRAMES_IN_FLIGHT).contains(&options.depth));
-        while self.next_batch()?.is_some() {}
+        while self.next_raw()?.is_some() {}
         let mut replayed = self.replay.finish();
         let wal = self.directory.wal();
         let failed = DiskError::directory(wal, "preparing the log");
