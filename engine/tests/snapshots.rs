@@ -315,13 +315,20 @@ fn idle_snapshot(name: &str) -> Scratch {
             for number in 0..200 {
                 put(&store, &format!("/keys/{:03}", number % 20), value(number), 0).await;
             }
-            let index = store.status().raft_index;
-            let newest = directory.0.join("member/snap").join(format!("{index:016x}.snap"));
+            let newest = |store: &Store| {
+                let name = format!("{:016x}.snap", store.status().raft_index);
+                directory.0.join("member/snap").join(name)
+            };
+            // The last one may have begun a moment ago: then there is too little behind it.
             let mut more = 0;
-            while !newest.exists() && more < 200 {
-                // Idle for a while: another is taken, if the last one was long enough ago.
-                timer::sleep(Duration::from_millis(100)).await;
+            while !newest(&store).exists() {
                 more += 1;
+                assert!(more < 100, "no snapshot begins with the newest entry");
+                for number in 0..20 {
+                    put(&store, "/more", value(number), 0).await;
+                }
+                // As long as it takes to be idle, and for a snapshot.
+                timer::sleep(Duration::from_millis(1_000)).await;
             }
             std::mem::forget(directory);
         }
@@ -330,7 +337,7 @@ fn idle_snapshot(name: &str) -> Scratch {
     directory
 }
 
-/// Overwrites the last block of the log that is not zero: the newest entry's end.
+/// Overwrites the last block of the log that is not zero: the end of the newest entry.
 fn lose_the_last_entry(directory: &Scratch) {
     for segment in directory.segments().into_iter().rev() {
         let mut bytes = fs::read(&segment).expect("it can be read");
