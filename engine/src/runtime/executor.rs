@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use glommio::PoolPlacement;
@@ -9,7 +10,7 @@ use glommio::PoolPlacement;
 use super::disk::{DataDirectory, LogOptions};
 use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
-use super::start;
+use super::start::{self, Seat};
 use super::store::Store;
 use crate::durability::Classes;
 use crate::limits::BLOCKING_THREADS;
@@ -23,6 +24,11 @@ const IO_MEMORY_BYTES: usize = 256 << 10;
 /// Waking it again costs about as much, so a busy exchange of messages stays awake and an idle one
 /// costs nothing. A single core has nobody to look out for.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(20);
+
+/// How long to wait for an executor to begin before another one is started: twice that at first,
+/// then longer each time; and how many there may be.
+const BEGIN_PATIENCE: Duration = Duration::from_millis(100);
+const BEGIN_ATTEMPTS: usize = 8;
 
 /// What a store needs to know to start.
 #[derive(Debug, Clone, Default)]
@@ -131,8 +137,7 @@ impl Opened {
         let mut seats = start::replay(directory, cpus.len(), &tuning)?;
         seats.iter_mut().for_each(|seat| seat.configure(&settings));
         let cores = seats.len();
-        let mut executors = Vec::with_capacity(cores);
-        for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {
+        let start = |number: usize, cpu: usize, begun: Arc<Begun<Seat>>, attempt: usize| {
             let (door, shutdown) = (door.clone(), shutdown.clone());
             let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
                 .name(&format!("mainstay-{number}"))
@@ -140,6 +145,8 @@ impl Opened {
                 .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
                 .spin_before_park(if cores > 1 { SPIN_BEFORE_PARK } else { Duration::ZERO })
                 .spawn(move || async move {
+                    // Another one has begun in its place.
+                    let Some(seat) = begun.begin(attempt) else { return Ok(()) };
                     // A task that panics unwinds through its executor: the other cores can't go on
                     // without this one.
                     let _guard = AbortOnPanic;
@@ -152,7 +159,31 @@ impl Opened {
                     core: number,
                     reason: error.to_string(),
                 })?;
-            executors.push(executor);
+            Ok::<_, StartError>(executor)
+        };
+        let mut attempts = Vec::with_capacity(cores);
+        for (number, (seat, cpu)) in seats.into_iter().zip(cpus).enumerate() {
+            let begun = Arc::new(Begun::new(seat));
+            let first = start(number, cpu, Arc::clone(&begun), 0)?;
+            attempts.push((number, cpu, begun, vec![first]));
+        }
+        let mut executors = Vec::with_capacity(cores);
+        for (number, cpu, begun, mut started) in attempts {
+            let attempt = loop {
+                let patience = BEGIN_PATIENCE * (1 << started.len());
+                match begun.wait(patience) {
+                    Some(attempt) => break attempt,
+                    None if started.len() < BEGIN_ATTEMPTS => {
+                        let again = start(number, cpu, Arc::clone(&begun), started.len())?;
+                        started.push(again);
+                    }
+                    None => {
+                        let reason = "it does not begin: the machine is too busy".to_owned();
+                        return Err(StartError::Executor { core: number, reason });
+                    }
+                }
+            };
+            executors.push(started.swap_remove(attempt));
         }
         let mut result = Ok(());
         for (core, executor) in executors.into_iter().enumerate() {
@@ -163,6 +194,39 @@ impl Opened {
             result = result.and(ended);
         }
         result
+    }
+}
+
+/// What the first executor that begins is to have.
+///
+/// One that is kept from its processor before it has run anything, for so long that glommio's timer
+/// for taking turns runs out, takes that for a sign that there is nothing to do, and sleeps for ever:
+/// nothing can wake it yet. So another one is started when one does not begin.
+struct Begun<T> {
+    state: Mutex<(Option<T>, Option<usize>)>,
+    changed: Condvar,
+}
+
+impl<T> Begun<T> {
+    fn new(seat: T) -> Begun<T> {
+        Begun { state: Mutex::new((Some(seat), None)), changed: Condvar::new() }
+    }
+
+    /// `None` when another attempt was first.
+    fn begin(&self, attempt: usize) -> Option<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let seat = state.0.take()?;
+        state.1 = Some(attempt);
+        self.changed.notify_all();
+        Some(seat)
+    }
+
+    /// Which attempt has begun, if one does in time.
+    fn wait(&self, patience: Duration) -> Option<usize> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let nobody = |state: &mut (Option<T>, Option<usize>)| state.1.is_none();
+        let waited = self.changed.wait_timeout_while(state, patience, nobody);
+        waited.unwrap_or_else(PoisonError::into_inner).0.1
     }
 }
 
@@ -190,4 +254,18 @@ pub fn spawn_local<F: Future<Output = ()> + 'static>(future: F) {
 /// Lets other tasks of this core run.
 pub async fn yield_now() {
     glommio::executor().yield_task_queue_now().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_executor_that_begins_gets_the_seat() {
+        let begun = Arc::new(Begun::new("seat"));
+        assert_eq!(begun.wait(Duration::from_millis(1)), None, "nobody begins");
+        assert_eq!(begun.begin(1), Some("seat"));
+        assert_eq!(begun.begin(0), None, "the first attempt wakes up late");
+        assert_eq!(begun.wait(Duration::ZERO), Some(1));
+    }
 }
