@@ -116,6 +116,9 @@ pub(super) fn change_at(
 pub struct RawChange<'a> {
     pub key: &'a [u8],
     pub revision: Revision,
+    /// Its bytes in the payload.
+    pub start: usize,
+    pub end: usize,
     /// `None` for a deletion.
     put: Option<RawPut<'a>>,
 }
@@ -129,6 +132,10 @@ struct RawPut<'a> {
 }
 
 impl RawChange<'_> {
+    pub fn is_deletion(&self) -> bool {
+        self.put.is_none()
+    }
+
     pub fn to_record(&self) -> Record {
         match &self.put {
             None => Record::tombstone(self.key, self.revision),
@@ -157,6 +164,23 @@ pub fn visit_changes<'a>(
             visit(change);
         }
     })
+}
+
+/// Shows the keys of deletions that follow each other in a payload: `bytes` are theirs alone.
+pub fn visit_deletions<'a>(
+    bytes: &'a [u8],
+    mut visit: impl FnMut(&'a [u8]),
+) -> Result<(), DecodeError> {
+    let mut reader = Reader { bytes, offset: 0 };
+    while reader.remaining() > 0 {
+        let start = reader.offset;
+        let change = change(&mut reader, 0)?;
+        if !change.is_deletion() {
+            return Err(DecodeError { offset: start, expected: "a deletion" });
+        }
+        visit(change.key);
+    }
+    Ok(())
 }
 
 /// Decodes the payload of a hard state frame.
@@ -218,7 +242,10 @@ fn effect_header(
 fn change<'a>(reader: &mut Reader<'a>, revision: Revision) -> Result<RawChange<'a>, DecodeError> {
     let start = reader.offset;
     match reader.byte("a change")? {
-        CHANGE_DELETE => Ok(RawChange { key: reader.bytes("a key")?, revision, put: None }),
+        CHANGE_DELETE => {
+            let key = reader.bytes("a key")?;
+            Ok(RawChange { key, revision, start, end: reader.offset, put: None })
+        }
         CHANGE_PUT => {
             let key = reader.bytes("a key")?;
             let age = reader.varint("a create revision")?;
@@ -234,7 +261,7 @@ fn change<'a>(reader: &mut Reader<'a>, revision: Revision) -> Result<RawChange<'
             }
             let create_revision = revision - age as i64;
             let put = RawPut { create_revision, version, lease, value };
-            Ok(RawChange { key, revision, put: Some(put) })
+            Ok(RawChange { key, revision, start, end: reader.offset, put: Some(put) })
         }
         _ => Err(DecodeError { offset: start, expected: "a put or a delete" }),
     }

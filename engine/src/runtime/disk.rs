@@ -46,6 +46,7 @@
 //! pages), so the process must stop and recover from what is on the disk.
 
 mod buffer;
+mod deleted_keys;
 mod directory;
 mod error;
 mod file;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::deleted_keys::DeletedKeys;
 use super::file::SegmentFile;
 use super::history::HistoryError;
 use super::keys::{ChangedKey, OpenKeys};
@@ -15,6 +16,9 @@ use crate::record::Revision;
 /// Bytes of the log between two points of the index.
 const POINT_BYTES: u64 = 256 << 10;
 
+/// Large deletions whose keys are remembered: each takes some thousandth of its frame.
+const LOOKED_INTO: usize = 4;
+
 /// Where revisions are on the disk.
 #[derive(Debug, Default)]
 pub(super) struct HistoryIndex {
@@ -23,6 +27,8 @@ pub(super) struct HistoryIndex {
     pub(super) files: BTreeMap<u64, Arc<SegmentFile>>,
     /// The revision before the oldest entry.
     pub(super) begins_after: Revision,
+    /// Large deletions that were looked into last.
+    deletions: VecDeque<Arc<DeletedKeys>>,
     /// What holds older versions.
     pub(super) base: Option<Arc<dyn Base>>,
     /// The revision of the newest entry.
@@ -184,7 +190,22 @@ impl HistoryIndex {
             }
             self.begins_after = self.segments[0].revision_before;
         }
+        let files = &self.files;
+        self.deletions.retain(|keys| files.contains_key(&keys.segment()));
         released
+    }
+
+    /// What is known of a large deletion's keys.
+    pub(super) fn deleted_keys(&self, segment: u64, offset: u64) -> Option<Arc<DeletedKeys>> {
+        self.deletions.iter().find(|keys| keys.is_at(segment, offset)).cloned()
+    }
+
+    /// Keeps what was found out about a large deletion, and forgets what is older.
+    pub(super) fn add_deleted_keys(&mut self, keys: Arc<DeletedKeys>) {
+        if self.files.contains_key(&keys.segment()) {
+            self.deletions.truncate(LOOKED_INTO - 1);
+            self.deletions.push_front(keys);
+        }
     }
 
     /// The stretch of the log in which to look for `revision` first.

@@ -4,21 +4,23 @@
 //! snapshot that holds what was before the oldest segment. Key indexes say in which frame a key
 //! may be; the frame says whether it is.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::AlignedBuffer;
+use super::deleted_keys::{DeletedKeys, LARGE_BYTES};
 use super::file::SegmentFile;
 use super::frames::read_frame;
 use super::history::{HistoryError, HistoryReader};
-use super::history_index::{Keys, SegmentIndex, Stretch};
+use super::history_index::{HistoryIndex, Keys, SegmentIndex, Stretch};
 use super::keys::{KeyFile, KeySource, Unusable, key_file, scan, write};
 use super::recovery::FIRST_REVISION;
-use crate::log::decode::{RawChange, visit_changes};
-use crate::log::frame::{BLOCK_BYTES, FrameKind};
+use crate::log::decode::{DecodeError, RawChange, visit_changes};
+use crate::log::frame::{BLOCK_BYTES, FrameHeader, FrameKind};
 use crate::log::key_index::{Header, KeyPlace};
 use crate::mvcc::Lookup;
 use crate::placement;
@@ -73,6 +75,7 @@ enum ViewOfKeys {
 }
 
 /// Where one of the wanted versions may be.
+#[derive(Debug, Clone, Copy)]
 struct Candidate {
     /// Of the lookup.
     wanted: usize,
@@ -82,7 +85,17 @@ struct Candidate {
     place: KeyPlace,
 }
 
+impl Candidate {
+    fn revision(&self, view: &View) -> Revision {
+        view.base + i64::from(self.place.age)
+    }
+}
+
 impl HistoryReader {
+    fn lock_index(&self) -> MutexGuard<'_, HistoryIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The newest version, or tombstone, of each key at or before its revision; `None` where there
     /// was none. Revisions must not be compacted. Runs on the executor's blocking threads.
     pub async fn look_up(&self, lookups: Vec<Lookup>) -> Result<Vec<Option<Record>>, HistoryError> {
@@ -92,7 +105,7 @@ impl HistoryReader {
 
     /// Says what holds the versions from before the segments that are going to be released.
     pub fn set_base(&self, base: Option<Arc<dyn Base>>) {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).base = base;
+        self.lock_index().base = base;
     }
 
     /// [`look_up`](HistoryReader::look_up) for callers that may block.
@@ -138,7 +151,7 @@ impl HistoryReader {
     }
 
     fn views(&self) -> (Vec<View>, Option<Arc<dyn Base>>, Revision) {
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.lock_index();
         let mut views: Vec<View> =
             index.segments().map(|(segment, file)| View::of(segment, file)).collect();
         for number in 1..views.len() {
@@ -192,40 +205,32 @@ impl HistoryReader {
         Ok(())
     }
 
-    /// Reads the frame in which some candidates are and gives those that are not in it.
-    fn read_candidates<'a>(
+    /// Looks some candidates up in the frame in which they may be; gives those that are not there.
+    fn read_candidates(
         &self,
         view: &View,
         end: u64,
-        candidates: &'a [Candidate],
+        candidates: &[Candidate],
         search: &mut Search<'_>,
-    ) -> Result<impl Iterator<Item = Candidate> + 'a, HistoryError> {
+    ) -> Result<Vec<Candidate>, HistoryError> {
         let offset = u64::from(candidates[0].place.block) * BLOCK_BYTES as u64;
+        let known = self.lock_index().deleted_keys(view.file.sequence, offset);
+        if let Some(deleted) = known {
+            return search.find_deleted(view, &deleted, candidates);
+        }
         let mut buffer = AlignedBuffer::default();
         let stretch = Stretch::of(&view.file, offset, end);
         let (header, payload) = read_frame(&stretch, self.salt, &mut buffer)?;
-        let mut found: Vec<Option<RawChange<'_>>> = vec![None; candidates.len()];
-        if header.kind == FrameKind::Entry {
-            let (before, after) = (header.revision_before, header.revision_after);
-            let visited = visit_changes(before, after, payload, |change| {
-                for (candidate, found) in candidates.iter().zip(&mut found) {
-                    let revision = view.base + i64::from(candidate.place.age);
-                    let key = &search.lookups[candidate.wanted].key;
-                    if change.revision == revision && change.key == &key[..] {
-                        *found = Some(change);
-                    }
-                }
-            });
-            visited.map_err(|error| stretch.damaged(offset, error.to_string()))?;
+        if header.kind != FrameKind::Entry {
+            return Ok(candidates.to_vec());
         }
-        let mut others = Vec::new();
-        for (candidate, found) in candidates.iter().zip(found) {
-            match found {
-                Some(change) => search.found[candidate.wanted] = Some(change.to_record()),
-                None => others.push(Candidate { ..*candidate }),
-            }
+        if payload.len() >= LARGE_BYTES
+            && let Some(deleted) = DeletedKeys::of(offset, &header, payload)
+        {
+            self.lock_index().add_deleted_keys(Arc::new(deleted));
         }
-        Ok(others.into_iter())
+        let found = search.find_in(view, &header, payload, candidates);
+        found.map_err(|error| stretch.damaged(offset, error.to_string()))
     }
 
     /// Where to look the `wanted` up.
@@ -276,7 +281,7 @@ impl HistoryReader {
             places.sort_unstable();
             self.write_file(&view, end, &places);
         }
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.lock_index();
         index.keys_are_in_file(sequence);
     }
 
@@ -292,7 +297,7 @@ impl HistoryReader {
         let _ = write(&view.file.path, &header, places, self.salt);
         // First a segment is given up, and then its file is removed. If that is over the file must
         // not stay behind.
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.lock_index();
         if !index.files.contains_key(&view.file.sequence) {
             let _ = fs::remove_file(key_file(&view.file.path));
         }
@@ -302,7 +307,7 @@ impl HistoryReader {
     fn early(&self, view: &View, from: u64) -> Result<Arc<Vec<KeyPlace>>, HistoryError> {
         let stretch = Stretch::of(&view.file, 0, from);
         let places = Arc::new(scan(&stretch, view.base, self.salt)?);
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.lock_index();
         index.set_early(view.file.sequence, &places);
         Ok(places)
     }
@@ -399,6 +404,63 @@ impl Search<'_> {
             }));
         }
         Ok(candidates)
+    }
+
+    /// Looks candidates up in a frame's payload; gives those that are not in it.
+    fn find_in(
+        &mut self,
+        view: &View,
+        header: &FrameHeader,
+        payload: &[u8],
+        candidates: &[Candidate],
+    ) -> Result<Vec<Candidate>, DecodeError> {
+        let lookups = self.lookups;
+        // A large frame is gone through once, however many are looked for.
+        let mut sought: HashMap<(Revision, &[u8]), Option<RawChange<'_>>> = HashMap::new();
+        let name =
+            |candidate: &Candidate| (candidate.revision(view), &lookups[candidate.wanted].key[..]);
+        sought.extend(candidates.iter().map(|candidate| (name(candidate), None)));
+        let (before, after) = (header.revision_before, header.revision_after);
+        visit_changes(before, after, payload, |change| {
+            // The last change of a revision counts.
+            if let Some(found) = sought.get_mut(&(change.revision, change.key)) {
+                *found = Some(change);
+            }
+        })?;
+        let mut others = Vec::new();
+        for candidate in candidates {
+            match &sought[&name(candidate)] {
+                Some(change) => self.found[candidate.wanted] = Some(change.to_record()),
+                None => others.push(*candidate),
+            }
+        }
+        Ok(others)
+    }
+
+    /// The same in a large deletion that was read before.
+    fn find_deleted(
+        &mut self,
+        view: &View,
+        deleted: &DeletedKeys,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Candidate>, HistoryError> {
+        let lookups = self.lookups;
+        let key = |candidate: &Candidate| &lookups[candidate.wanted].key[..];
+        let mut sorted = candidates.to_vec();
+        sorted.sort_unstable_by_key(key);
+        let keys: Vec<&[u8]> = sorted.iter().map(key).collect();
+        let contained = deleted.contain(&view.file, &keys)?;
+        let mut others = Vec::new();
+        for (candidate, contained) in sorted.iter().zip(contained) {
+            let revision = deleted.revision();
+            if contained && candidate.revision(view) == revision {
+                let tombstone = Record::tombstone(key(candidate), revision);
+                self.found[candidate.wanted] = Some(tombstone);
+            } else {
+                others.push(*candidate);
+            }
+        }
+        Ok(others)
     }
 
     fn forget_found(&mut self) {

@@ -288,3 +288,57 @@ fn damage_is_told_with_its_place() {
         written.check(&log, &mut random);
     }
 }
+
+#[test]
+fn the_keys_of_a_large_deletion_are_found_in_pieces_of_its_frame() {
+    const KEYS: usize = 20_000;
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    let key = |number: usize| format!("/keys/of/some/length/{number:06}").into_bytes();
+    let mut put = |index: u64, revision: Revision, changes: Vec<Record>| {
+        let change = |record| Change { record, previous: None };
+        let changes = changes.into_iter().map(change).collect();
+        let items = vec![Item::Effect(Effect { revision, changes })];
+        let (revision_before, revision_after) = (revision - 1, revision);
+        let batch = Batch { index, term: 1, revision_before, revision_after, items };
+        let number = log.writer.append(encode(&batch)).unwrap();
+        block_on(log.writer.durable(number - 1)).unwrap();
+    };
+    let even = (0..KEYS).map(|number| Record::new(&key(2 * number), b"value", 2, 2, 1, 0));
+    put(1, 2, even.collect());
+    put(2, 3, (0..KEYS).map(|number| Record::tombstone(&key(2 * number), 3)).collect());
+    put(3, 4, vec![Record::new(&key(0), b"again", 4, 4, 1, 0)]);
+    let look_up = |numbers: &[usize], revision| {
+        let lookup = |&number: &usize| Lookup { key: Bytes::from(key(number)), revision };
+        log.history.look_up_blocking(&numbers.iter().map(lookup).collect::<Vec<_>>())
+    };
+    // The first round reads the frame, the others pieces of it.
+    let mut random = Random(1);
+    for _ in 0..4 {
+        let mut numbers: Vec<usize> = (0..500).map(|_| random.below(2 * KEYS)).collect();
+        numbers.extend([0, 2 * KEYS - 2, 2 * KEYS - 1, 0]);
+        for (number, found) in numbers.iter().zip(look_up(&numbers, 3).unwrap()) {
+            let expected = number.is_multiple_of(2).then(|| Record::tombstone(&key(*number), 3));
+            assert_eq!(found, expected, "{number}");
+        }
+        let put_before = look_up(&numbers, 2).unwrap();
+        assert!(
+            numbers.iter().zip(put_before).all(|(n, found)| n % 2 == usize::from(found.is_none()))
+        );
+    }
+    // Damage to what is read in pieces is noticed as damage to all of the frame is.
+    let name = key(2 * KEYS - 2);
+    let place_in = |bytes: &[u8]| bytes.windows(name.len()).rposition(|window| window == name);
+    let files = directory.segments().into_iter().rev().map(|number| directory.segment(number));
+    let mut holding = files.filter(|file| place_in(&fs::read(file).unwrap()).is_some());
+    let segment = holding.next().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let place = place_in(&bytes).unwrap();
+    bytes[place + 3] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    assert!(look_up(&[4], 3).unwrap()[0].is_some());
+    let error = look_up(&[2 * KEYS - 2], 3).unwrap_err();
+    let HistoryError::Damaged { file, offset, .. } = &error else { panic!("{error}") };
+    assert_eq!(*file, segment.display().to_string());
+    assert!(*offset <= place as u64 && *offset + 32_768 > place as u64, "{error}");
+}
