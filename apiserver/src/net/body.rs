@@ -18,6 +18,11 @@ use super::pace::Pace;
 /// What a body that breaks off says.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// In the extensions of an answer: it is to a request that may have changed something. Whoever has no
+/// room for it must not say that the request can be made again.
+#[derive(Debug, Clone, Copy)]
+pub struct Effective;
+
 /// The body of an answer.
 ///
 /// It need not be `Send`: a connection never leaves its core. A streamed body is polled only while

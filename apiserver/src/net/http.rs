@@ -41,6 +41,8 @@ pub struct ConnectionInfo {
     pub peer_certificates: Vec<CertificateDer<'static>>,
     /// Which protocol was negotiated by ALPN, if any.
     pub protocol: Option<Protocol>,
+    /// How many watchers its streams have, where a door counts them.
+    pub watchers: Cell<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -128,7 +128,8 @@ pub const CONTINUATION_FRAMES: u32 = 64;
 pub const CONTROL_FRAMES: u32 = 10_000;
 
 /// Frames of data shorter than this, but a body's last, count among them: they cost as much
-/// as others and bring next to nothing. Short messages are excused by their answers.
+/// as others and bring next to nothing. Those with the end of a gRPC message are none: a client may
+/// renew all its leases at once.
 pub const TINY_DATA_BYTES: usize = 64;
 
 /// Frames of data shorter than this that nobody reads are kept as one piece, and not each with an overhead.

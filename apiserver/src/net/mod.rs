@@ -16,6 +16,6 @@ mod refuse;
 mod rt;
 pub mod tls;
 
-pub use body::{BoxError, BoxedBody, RequestBody};
+pub use body::{BoxError, BoxedBody, Effective, RequestBody};
 pub use bounds::Bounds;
 pub use http::{ConnectionInfo, Server};

@@ -6,15 +6,16 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::User;
 use crate::kube::status::ApiError;
+use crate::net::tls::common_name;
 
 pub(super) fn user(certificate: &CertificateDer<'_>) -> Result<User, ApiError> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| ApiError::unauthorized())?;
     let subject = parsed.subject();
-    let name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
-    let name = name.filter(|name| !name.is_empty()).ok_or_else(ApiError::unauthorized)?;
+    let name = common_name(certificate).filter(|name| !name.is_empty());
+    let name = name.ok_or_else(ApiError::unauthorized)?;
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
-    Ok(User { name: name.to_owned(), groups: groups.map(str::to_owned).collect() })
+    Ok(User { name, groups: groups.map(str::to_owned).collect() })
 }
 
 #[cfg(test)]

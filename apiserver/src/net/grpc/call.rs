@@ -12,10 +12,10 @@ use http_body::{Body, Frame};
 use mainstay_engine::runtime::timer;
 use prost::Message;
 
-use super::frame::{Messages, encode, too_busy};
+use super::frame::{Messages, encode, too_busy, unknown_outcome};
 use super::status::{Code, Status};
 use crate::net::held::{self, Pressure};
-use crate::net::{BoxError, BoxedBody, limits};
+use crate::net::{BoxError, BoxedBody, Effective, limits};
 
 const GRPC: &str = "application/grpc";
 
@@ -166,14 +166,29 @@ pub fn decode<Q: Message + Default>(bytes: Bytes) -> Result<Q, Status> {
     })
 }
 
-/// The response of a unary call.
+/// The response of a unary call that changes nothing: it may be told to come again.
 pub fn answer<A: Message>(result: Result<A, Status>) -> Response<BoxedBody> {
+    whole(result, held::pressure(), &too_busy())
+}
+
+/// The response of a unary call that may have changed something. Where there is no room for it, it must
+/// not sound as if nothing had happened: see [`Effective`].
+pub fn answer_change<A: Message>(result: Result<A, Status>) -> Response<BoxedBody> {
+    let mut response = whole(result, held::pressure(), &unknown_outcome());
+    response.extensions_mut().insert(Effective);
+    response
+}
+
+fn whole<A: Message>(
+    result: Result<A, Status>,
+    pressure: Pressure,
+    no_room: &Status,
+) -> Response<BoxedBody> {
     match result {
         Ok(message)
-            if held::pressure() == Pressure::Over
-                && message.encoded_len() > limits::PENDING_BYTES_FREE =>
+            if pressure == Pressure::Over && message.encoded_len() > limits::PENDING_BYTES_FREE =>
         {
-            refuse(&too_busy())
+            refuse(no_room)
         }
         Ok(message) => match check_sent(message.encoded_len()) {
             Err(status) => refuse(&status),
@@ -322,6 +337,27 @@ mod tests {
             let refused = check_sent(bytes).err().map_or(String::new(), |status| status.message);
             assert!(refused.ends_with(text) && refused.is_empty() == text.is_empty(), "{refused}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_room_says_what_the_caller_gave_for_it() {
+        let status = |response: &Response<BoxedBody>| Status::read_from(response.headers());
+        let (much, little) = (limits::PENDING_BYTES_FREE + 1, 1);
+        for (pressure, bytes, refused) in [
+            (Pressure::Over, much, true),
+            (Pressure::Over, little, false),
+            (Pressure::High, much, false),
+        ] {
+            for no_room in [too_busy(), unknown_outcome()] {
+                let response = whole(Ok(vec![7u8; bytes]), pressure, &no_room);
+                assert_eq!(status(&response), refused.then_some(no_room), "{pressure:?}, {bytes}");
+            }
+        }
+        let marked =
+            |response: Response<BoxedBody>| response.extensions().get::<Effective>().is_some();
+        assert!(marked(answer_change(Ok(vec![7u8]))));
+        assert!(marked(answer_change::<Vec<u8>>(Err(too_busy()))));
+        assert!(!marked(answer(Ok(vec![7u8]))));
     }
 
     #[test]

@@ -183,6 +183,12 @@ pub fn too_busy() -> Status {
     Status::new(Code::ResourceExhausted, "etcdserver: too many requests")
 }
 
+/// There is no room for the answer, and what it tells of may have happened. etcd's words for a write
+/// that it does not know the end of: clients must not take it for one that failed.
+pub fn unknown_outcome() -> Status {
+    Status::new(Code::Unavailable, "etcdserver: request timed out")
+}
+
 fn too_slow() -> Status {
     Status::new(Code::DeadlineExceeded, "grpc: the request comes too slowly")
 }

@@ -9,9 +9,9 @@ mod replies;
 mod status;
 
 pub use call::{
-    Head, answer, decode, is_grpc, method_not_allowed, parse_timeout, refuse, request, stream,
-    unary,
+    Head, answer, answer_change, decode, is_grpc, method_not_allowed, parse_timeout, refuse,
+    request, stream, unary,
 };
-pub use frame::{Messages, encode, frame, too_busy};
+pub use frame::{Messages, encode, frame, too_busy, unknown_outcome};
 pub use replies::Replies;
 pub use status::{Code, Status};

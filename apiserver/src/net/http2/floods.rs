@@ -39,6 +39,12 @@ impl Floods {
         self.control_frames = (self.control_frames + EARNED).min(limits::CONTROL_FRAMES);
     }
 
+    /// A short message is complete. It is as good as a request, and pays for a frame before it that had
+    /// the rest; more of them and it was cut into too many.
+    pub(super) fn message(&mut self) {
+        self.control_frames = (self.control_frames + 1).min(limits::CONTROL_FRAMES);
+    }
+
     /// A frame that neither asks for anything nor brings anything.
     pub(super) fn control_frame(&mut self) -> Result<(), Fault> {
         match self.control_frames.checked_sub(1) {

@@ -10,6 +10,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// The common name of a certificate's subject. The last one where there are several, as in Go: who is
+/// let in by a name has to be the one of that name.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().last()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
 /// Names of which a client's certificate must have one. Empty: any name will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedNames {
@@ -29,11 +37,8 @@ impl AllowedNames {
     }
 
     fn allow_common_name(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
-        // Go takes the last one for the name, too, where there are several.
-        let name = certificate.subject().iter_common_name().last();
-        let name = name.and_then(|name| name.as_str().ok());
-        name.is_some_and(|name| self.common_names.iter().any(|allowed| allowed == name))
+        let name = common_name(certificate);
+        name.is_some_and(|name| self.common_names.contains(&name))
     }
 
     fn allow_host_name(&self, certificate: &CertificateDer<'_>) -> bool {
@@ -106,6 +111,35 @@ impl ClientCertVerifier for NameVerifier {
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, DnType, KeyPair};
+
+    #[test]
+    fn the_last_common_name_is_the_name() {
+        let key = KeyPair::generate().expect("a key");
+        // The same kind of name by its number, so that there can be several.
+        let by_number = || DnType::CustomDnType(vec![2, 5, 4, 3]);
+        for (names, expected) in [
+            (&[][..], None),
+            (&[(DnType::CommonName, "one")], Some("one")),
+            (&[(DnType::CommonName, "root"), (by_number(), "app")], Some("app")),
+            (&[(by_number(), "app"), (DnType::CommonName, "root")], Some("root")),
+        ] {
+            let mut parameters = CertificateParams::default();
+            parameters.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, name) in names {
+                parameters.distinguished_name.push(kind.clone(), *name);
+            }
+            let made = parameters.self_signed(&key).expect("a certificate");
+            assert_eq!(common_name(made.der()).as_deref(), expected, "{names:?}");
+            let allowed = |name: &str| {
+                let common_names = vec![name.to_owned()];
+                AllowedNames { common_names, ..Default::default() }.allow(made.der())
+            };
+            for (_, name) in names {
+                assert_eq!(allowed(name), Some(*name) == expected, "{names:?}, {name}");
+            }
+        }
+        assert_eq!(common_name(&CertificateDer::from(vec![1, 2, 3])), None);
+    }
 
     #[test]
     fn a_certificate_needs_one_of_the_names() {

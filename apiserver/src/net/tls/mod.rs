@@ -20,7 +20,7 @@ use mainstay_engine::runtime::timer;
 use super::http::{ConnectionInfo, Protocol};
 use super::limits;
 
-pub use allow::AllowedNames;
+pub use allow::{AllowedNames, common_name};
 pub use config::{Material, Rules, certificates, server_config};
 pub use policy::{CipherName, TlsPolicy, Version};
 pub use reload::{Files, Reloading};

@@ -10,7 +10,7 @@ use super::{Closed, Connection, ErrorCode, Event, Fault, Leaving, StreamKey};
 use crate::net::http2::frame::{self, Head, flag};
 use crate::net::http2::hpack::DecodeError;
 use crate::net::http2::request::{Collector, Outcome};
-use crate::net::http2::stream::{Progress, Room, Stream};
+use crate::net::http2::stream::{Position, Progress, Room, Stream};
 use crate::net::http2::window::{ReceiveWindow, SendWindow};
 use crate::net::limits;
 
@@ -123,6 +123,7 @@ impl Connection {
             receive_window: ReceiveWindow::new(limits::STREAM_WINDOW_BYTES),
             receive_ended: block.end_stream,
             content_left,
+            position: Position::default(),
             send_window: SendWindow::new(self.client.initial_window_size),
             pending: Default::default(),
             ending: None,

@@ -122,12 +122,17 @@ impl Connection {
             Fault::new(ErrorCode::FLOW_CONTROL_ERROR, "more data than the connection's window")
         })?;
         let end = head.has(flag::END_STREAM);
-        if data.len() < limits::TINY_DATA_BYTES && !end {
-            self.floods.control_frame()?;
-        } else {
+        let stream = self.streams.find(head.stream);
+        let open = stream.and_then(|stream| self.streams.get(stream));
+        let completes = open.is_some_and(|stream| stream.position.advance(data));
+        if data.len() >= limits::TINY_DATA_BYTES || end {
             self.floods.earn();
+        } else if completes {
+            self.floods.message();
+        } else {
+            self.floods.control_frame()?;
         }
-        let Some(key) = self.streams.find(head.stream) else {
+        let Some(key) = stream else {
             self.consume_of_connection(length);
             return match self.recently_closed.find(head.stream) {
                 Some(Closed::ResetByUs) => self.floods.control_frame().map(|()| None),

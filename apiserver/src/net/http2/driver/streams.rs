@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::{Driver, STREAMS};
-use crate::net::body::{BoxedBody, RequestBody};
+use crate::net::body::{BoxedBody, Effective, RequestBody};
 use crate::net::grpc;
 use crate::net::http2::body::{self, BodyError};
 use crate::net::http2::connection::{Event, Extra};
@@ -34,6 +34,8 @@ pub(super) struct Slot<F> {
     body: Option<body::Sender>,
     /// HEAD: the answer's body is not sent.
     head_only: bool,
+    /// By its method the request may change something, as far as plain HTTP goes.
+    changes: bool,
     waker: Waker,
 }
 
@@ -72,6 +74,7 @@ where
 
     fn request(&mut self, key: StreamKey, request: Request<()>, end: bool) {
         let head_only = request.method() == Method::HEAD;
+        let changes = !request.method().is_safe();
         let (sender, body) = if end {
             (None, RequestBody::Empty)
         } else {
@@ -87,6 +90,7 @@ where
                 work: Work::Nothing,
                 body: None,
                 head_only: false,
+                changes: false,
                 waker: ready::waker(&self.ready, number),
             });
         }
@@ -96,6 +100,7 @@ where
         slot.work = Work::Handler(handler);
         slot.body = sender;
         slot.head_only = head_only;
+        slot.changes = changes;
         self.fresh.push(key.slot);
     }
 
@@ -132,7 +137,7 @@ where
     }
 
     fn respond(&mut self, at: u32, response: Response<BoxedBody>) {
-        let response = self.shed(response);
+        let response = self.shed(at, response);
         let (head, body) = response.into_parts();
         let date = if is_grpc(&head.headers) { None } else { self.date.get((self.wall_clock)()) };
         let slot = &mut self.slots[at as usize];
@@ -157,11 +162,11 @@ where
     }
 
     /// An answer, or why there is none: more than a little can't be kept for this client.
-    fn shed(&self, response: Response<BoxedBody>) -> Response<BoxedBody> {
+    fn shed(&self, at: u32, response: Response<BoxedBody>) -> Response<BoxedBody> {
         if self.connection.keeps(response.body().kept_bytes()) {
             return response;
         }
-        too_busy(is_grpc(response.headers()))
+        no_room(&response, self.slots[at as usize].changes)
     }
 
     /// Sends what there is of an answer's body, as far as there is room.
@@ -197,10 +202,21 @@ where
     }
 }
 
-/// The answer to one that has too much waiting already.
-fn too_busy(is_grpc: bool) -> Response<BoxedBody> {
-    if is_grpc {
-        return grpc::refuse(&grpc::too_busy());
+/// The answer to one that has too much waiting already. What has been done is not told to be done again:
+/// `changes` says so of plain HTTP, and [`Effective`] of gRPC, whose every call is a POST.
+fn no_room(response: &Response<BoxedBody>, changes: bool) -> Response<BoxedBody> {
+    let effective = response.extensions().get::<Effective>().is_some();
+    match is_grpc(response.headers()) {
+        true if effective => return grpc::refuse(&grpc::unknown_outcome()),
+        true => return grpc::refuse(&grpc::too_busy()),
+        false if changes && !response.status().is_client_error() => {
+            let text =
+                "the request may have been carried out, and there is no room for its answer\n";
+            let mut answer = Response::new(BoxedBody::full(text));
+            *answer.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+            return answer;
+        }
+        false => {}
     }
     let mut answer = Response::new(BoxedBody::full("too many requests, try again later\n"));
     *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -215,4 +231,39 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_not_told_to_be_done_again() {
+        let plain = |status: StatusCode| {
+            let mut response = Response::new(BoxedBody::empty());
+            *response.status_mut() = status;
+            response
+        };
+        let call = |effective: bool| {
+            let mut response = grpc::refuse(&grpc::too_busy());
+            if effective {
+                response.extensions_mut().insert(Effective);
+            }
+            response
+        };
+        for (name, response, changes, status, grpc_status) in [
+            ("a call that reads", call(false), true, 200, Some("8")),
+            ("a call that writes", call(true), true, 200, Some("14")),
+            ("GET", plain(StatusCode::OK), false, 429, None),
+            ("POST", plain(StatusCode::CREATED), true, 504, None),
+            ("a POST that was refused", plain(StatusCode::CONFLICT), true, 429, None),
+            ("a POST that went wrong", plain(StatusCode::INTERNAL_SERVER_ERROR), true, 504, None),
+        ] {
+            let told = no_room(&response, changes);
+            assert_eq!(told.status(), status, "{name}");
+            let code = told.headers().get("grpc-status").map(|value| value.as_bytes());
+            assert_eq!(code, grpc_status.map(str::as_bytes), "{name}");
+            assert_eq!(told.headers().contains_key(RETRY_AFTER), status == 429, "{name}");
+        }
+    }
 }

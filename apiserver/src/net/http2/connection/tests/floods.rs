@@ -34,6 +34,38 @@ fn frames_that_bring_nothing_are_limited() {
 }
 
 #[test]
+fn short_messages_are_no_flood() {
+    // As LeaseKeepAlive has them.
+    let message = [0, 0, 0, 0, 3, 8, 0x80, 1];
+    let mut connection = connected();
+    receive(&mut connection, &post(1));
+    for cut in [8, 8, 8, 5, 3] {
+        for _ in 0..limits::CONTROL_FRAMES {
+            let (head, tail) = message.split_at(cut);
+            let mut input = frame(kind::DATA, 0, 1, head);
+            if !tail.is_empty() {
+                input.extend(frame(kind::DATA, 0, 1, tail));
+            }
+            let events = receive(&mut connection, &input);
+            assert!(events.iter().all(|event| !event.starts_with("fault")), "{events:?}");
+            connection.output().clear();
+        }
+    }
+    // Nor are they a way around the limit.
+    for (name, frames) in [
+        ("without anything in them", vec![&[0; 5][..]]),
+        ("a byte at a time", message.chunks(1).collect()),
+    ] {
+        let mut connection = connected();
+        receive(&mut connection, &post(1));
+        let bytes = |at: u32| frame(kind::DATA, 0, 1, frames[at as usize % frames.len()]);
+        let (count, fault) = flood(&mut connection, bytes);
+        assert_eq!(fault, "fault ENHANCE_YOUR_CALM", "{name}");
+        assert!(count < 2 * limits::CONTROL_FRAMES, "{name}: {count}");
+    }
+}
+
+#[test]
 fn resets_are_limited_until_the_allowance_is_renewed() {
     // CVE-2023-44487: begin and reset.
     let rapid = |at: u32| {
