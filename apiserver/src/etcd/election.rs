@@ -99,7 +99,7 @@ async fn current(door: &Door, prefix: &[u8]) -> Result<(Revision, Option<LeaderR
 /// faster than they are read are passed over: the last one is always told.
 pub(super) async fn observe(
     door: Rc<Door>,
-    caller: Caller,
+    caller: Rc<Caller>,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
@@ -128,7 +128,7 @@ pub(super) async fn observe(
 
 async fn may_observe(
     door: &Door,
-    caller: &Caller,
+    caller: &Rc<Caller>,
     body: RequestBody,
 ) -> Result<(Vec<u8>, Permit), Status> {
     let request: LeaderRequest = grpc::request(body, limits::MESSAGE_BYTES).await?;

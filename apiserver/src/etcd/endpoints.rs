@@ -1,6 +1,8 @@
 //! The plain HTTP endpoints beside gRPC: health, version, metrics.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -13,7 +15,7 @@ use super::auth::{Caller, Need, Who};
 use super::{Door, ETCD_CLUSTER_VERSION, ETCD_VERSION, errors, limits};
 use crate::metrics;
 use crate::net::BoxedBody;
-use crate::net::grpc::method_not_allowed;
+use crate::net::grpc::{Status, method_not_allowed};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -107,10 +109,15 @@ impl Door {
 
     /// Which prefixes take most: `?depth=` levels, `?top=` of them. Mainstay's own page, for root
     /// alone once there are users: it shows names of keys.
-    pub(super) async fn usage(&self, caller: &Caller, query: &str) -> Response<BoxedBody> {
-        if let Err(status) = self.auth.permit(caller, Need::who(Who::Root)).await {
-            return respond(StatusCode::FORBIDDEN, PLAIN, format!("{}\n", status.message));
-        }
+    pub(super) async fn usage(&self, caller: &Rc<Caller>, query: &str) -> Response<BoxedBody> {
+        let refuse = |code, status: Status| respond(code, PLAIN, format!("{}\n", status.message));
+        let permit = match self.auth.permit(caller, Need::who(Who::Root)).await {
+            Ok(permit) => permit,
+            Err(status) => return refuse(StatusCode::FORBIDDEN, status),
+        };
+        let Some(_scan) = Scan::begin() else {
+            return refuse(StatusCode::TOO_MANY_REQUESTS, errors::TOO_MANY_REQUESTS.into());
+        };
         let number = |name, default: usize, most: usize| {
             let given = values(query, name).next().and_then(|value| value.parse::<usize>().ok());
             given.unwrap_or(default).clamp(1, most)
@@ -119,6 +126,10 @@ impl Door {
         let top = number("top", 50, limits::USAGE_PREFIXES);
         match self.store.usage_by_prefix(depth, top).await {
             Ok(usage) => {
+                // It may have taken long.
+                if let Err(status) = self.auth.renew(&permit).await {
+                    return refuse(StatusCode::FORBIDDEN, status);
+                }
                 let prefix = |usage: PrefixUsage| {
                     let prefix = String::from_utf8_lossy(&usage.prefix).into_owned();
                     json!({ "prefix": prefix, "keys": usage.keys, "bytes": usage.bytes })
@@ -131,10 +142,7 @@ impl Door {
                 });
                 respond(StatusCode::OK, JSON, format!("{body}\n"))
             }
-            Err(error) => {
-                let text = format!("{}\n", errors::from_store(error).message);
-                respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
-            }
+            Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, errors::from_store(error)),
         }
     }
 
@@ -198,6 +206,23 @@ impl Door {
     }
 }
 
+/// The one look at all keys that there may be at a time, on all cores.
+struct Scan;
+
+static SCANNING: AtomicBool = AtomicBool::new(false);
+
+impl Scan {
+    fn begin() -> Option<Scan> {
+        (!SCANNING.swap(true, Ordering::AcqRel)).then(|| Scan)
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        SCANNING.store(false, Ordering::Release);
+    }
+}
+
 /// The values of `name` in a query, in order; `name` alone is an empty one. No value that is looked
 /// for here has letters that a URL writes in another way.
 fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -239,4 +264,18 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
         headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_scan_at_a_time() {
+        let first = Scan::begin();
+        assert!(first.is_some() && Scan::begin().is_none() && Scan::begin().is_none());
+        drop(first);
+        assert!(Scan::begin().is_some());
+        assert!(Scan::begin().is_some(), "whoever was refused holds nothing");
+    }
 }

@@ -33,9 +33,20 @@ pub(super) const GATEWAY_SHOWN_BYTES: usize = 256;
 /// Keys in the first answer of a range stream, so that it comes at once: etcd's figure.
 pub(super) const STREAM_FIRST_KEYS: usize = 10;
 
-/// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred; each costs
-/// about two kilobytes.
+/// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred.
 pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
+
+/// Watchers of all streams of a connection: some 400 MB of them, more than a large cluster's clients
+/// have all together.
+pub(super) const WATCHERS_PER_CONNECTION: usize = 2 * WATCHERS_PER_STREAM;
+
+/// What a watcher costs beside its range, bytes, about: at the door, at the store, and the allocators'
+/// part.
+pub(super) const WATCHER_BYTES: usize = 2 << 10;
+
+/// Bytes of watchers that a stream may have however much the process holds: who has few is not the one
+/// to refuse.
+pub(super) const WATCHER_BYTES_ALWAYS: usize = 16 << 10;
 
 /// Bytes of events taken from a watcher at a time, and so about the most that waits for a client
 /// that reads slowly. Events of one revision stay together and may exceed it.
@@ -98,15 +109,26 @@ pub(super) const AUTH_CHANGE_WAIT: Duration = Duration::from_millis(2);
 /// before the next one.
 pub(super) const AUTH_CHANGE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The longest token that can be a good one, bytes: signed by the longest key with a long name in it.
+/// A caller's is kept as long as its streams are.
+pub(super) const AUTH_TOKEN_BYTES: usize = 4 << 10;
+
 /// Tokens that are remembered; beyond it the one that was not used for longest goes. About 150 bytes
 /// each. A client has one for each connection.
 pub(super) const AUTH_TOKENS: usize = 65_536;
 
-/// Passwords that are hashed at a time, each on a thread of its own and for about 50 ms: a flood of
+/// Passwords that are compared at a time, each on a thread of its own and for about 50 ms: a flood of
 /// logins must leave processors to others.
-pub(super) const PASSWORDS_AT_ONCE: usize = 4;
+pub(super) const LOGINS_AT_ONCE: usize = 3;
 
-/// Passwords that may wait for that, and how long each looks for its turn.
-pub(super) const PASSWORDS_WAITING: usize = 512;
+/// Logins that may wait for that, first come first served: so many that the last one has its turn in
+/// time.
+pub(super) const LOGINS_WAITING: usize = 256;
+
+/// The same for new passwords, beside all logins: an administrator may have to lock somebody out.
+pub(super) const NEW_PASSWORDS_AT_ONCE: usize = 1;
+pub(super) const NEW_PASSWORDS_WAITING: usize = 64;
+
+/// How long one who waits looks for its turn: 10 s.
 pub(super) const PASSWORD_WAIT: Duration = Duration::from_millis(10);
 pub(super) const PASSWORD_WAITS: usize = 1_000;

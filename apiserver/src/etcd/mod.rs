@@ -133,7 +133,7 @@ impl Door {
     ) -> Response<BoxedBody> {
         let is_grpc = grpc::is_grpc(request.headers());
         let at_gateway = !is_grpc && gateway::is_path(request.uri().path());
-        let caller = Caller::new(request.headers(), connection, at_gateway);
+        let caller = Rc::new(Caller::new(request.headers(), connection, at_gateway));
         if at_gateway {
             return gateway::handle(self, caller, request).await;
         }
@@ -162,20 +162,20 @@ impl Door {
     async fn call(
         self: Rc<Door>,
         method: Method,
-        caller: Caller,
+        caller: Rc<Caller>,
         timeout: Option<Duration>,
         body: RequestBody,
     ) -> Response<BoxedBody> {
         let call = self.metrics.call(method);
         match method {
             Method::Watch => watch::serve(self, caller, body, call),
-            Method::LeaseKeepAlive => lease::keep_alive(self, caller, body, call),
+            Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
             Method::RangeStream => range_stream::serve(self, caller, body, call).await,
             Method::Observe => election::observe(self, caller, body, call).await,
             Method::HealthWatch => health::watch(self, body, call).await,
             Method::Snapshot => {
                 match self.auth.permit(&caller, auth::Need::who(auth::Who::Root)).await {
-                    Ok(_) => snapshot::serve(self, body, call).await,
+                    Ok(permit) => snapshot::serve(self, permit, body, call).await,
                     Err(status) => {
                         call.end(status.code);
                         grpc::refuse(&status)
@@ -189,12 +189,12 @@ impl Door {
     async fn unary(
         self: Rc<Door>,
         method: Method,
-        caller: Caller,
+        caller: Rc<Caller>,
         timeout: Option<Duration>,
         body: RequestBody,
         call: CallGuard,
     ) -> Response<BoxedBody> {
-        let call = Unary { door: self, caller: Rc::new(caller), timeout, body, call };
+        let call = Unary { door: self, caller, timeout, body, call };
         match method {
             Method::Range => call.run(kv::range).await,
             Method::Put => call.run_write(kv::put).await,
@@ -311,6 +311,11 @@ impl Unary {
         let answer = async move |request: Q, size: usize| {
             received.received(size);
             validate::size(size, limit).map_err(Status::from)?;
+            if Q::WAITS {
+                let permit = door.auth.permit(&caller, request.need()?).await?;
+                let waiting = handle(door.clone(), request);
+                return Box::pin(door.auth.while_permitted(&permit, waiting)).await;
+            }
             let permit = door.auth.admit(&caller, &request).await?;
             let answer = handle(door.clone(), request).await?;
             if let (true, Some(permit)) = (Q::READS, permit) {
@@ -325,7 +330,7 @@ impl Unary {
             Err(_) => call.sent(0),
         }
         call.end(result.as_ref().map_or_else(|status| status.code, |_| Code::Ok));
-        grpc::answer(result)
+        if Q::READS { grpc::answer(result) } else { grpc::answer_change(result) }
     }
 }
 

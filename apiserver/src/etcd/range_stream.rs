@@ -23,7 +23,7 @@ use crate::net::{BoxedBody, RequestBody};
 /// Answers with a stream of [`RangeStreamResponse`].
 pub(super) async fn serve(
     door: Rc<Door>,
-    caller: Caller,
+    caller: Rc<Caller>,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
@@ -77,7 +77,7 @@ struct Streamed {
 impl Streamed {
     async fn begin(
         door: Rc<Door>,
-        caller: &Caller,
+        caller: &Rc<Caller>,
         request: RangeRequest,
     ) -> Result<Streamed, Status> {
         validate::range_stream(&request)?;

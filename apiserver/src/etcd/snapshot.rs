@@ -20,6 +20,7 @@ use mainstay_engine::runtime::{blocking, spawn_local};
 use mainstay_engine::{LeaseId, Record, StoreError};
 use mainstay_proto::maintenance::{SnapshotRequest, SnapshotResponse};
 
+use super::auth::Permit;
 use super::{Door, errors, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Status};
@@ -30,6 +31,7 @@ static SENDING: AtomicUsize = AtomicUsize::new(0);
 
 pub(super) async fn serve(
     door: Rc<Door>,
+    permit: Permit,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
@@ -40,7 +42,8 @@ pub(super) async fn serve(
             return grpc::refuse(&status);
         }
     };
-    let sender = Sender { door, file: Some(file), piece: Bytes::new(), call, _place: place };
+    let (file, piece) = (Some(file), Bytes::new());
+    let sender = Sender { door, permit, file, piece, call, _place: place };
     grpc::stream(stream::unfold(Some(sender), |sender| async {
         let mut sender = sender?;
         match sender.next().await {
@@ -218,6 +221,8 @@ fn with_ended(leases: &[Lease], records: &[Record]) -> Vec<Lease> {
 
 struct Sender {
     door: Rc<Door>,
+    /// It may have begun before there were users.
+    permit: Permit,
     /// Always there, but while a piece is made.
     file: Option<File>,
     /// What is made and not sent yet.
@@ -240,6 +245,7 @@ impl Sender {
         if self.door.shutdown.is_requested() {
             return Err(errors::STOPPED.into());
         }
+        self.door.auth.renew(&self.permit).await?;
         if self.piece.is_empty() {
             let Some(file) = self.file.take() else { return Ok(None) };
             let Some((file, piece)) = blocking(move || file.next()).await else { return Ok(None) };

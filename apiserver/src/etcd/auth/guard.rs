@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::etcd::limits;
 use crate::metrics;
 use crate::net::ConnectionInfo;
 use crate::net::grpc::{Code, Status};
+use crate::net::tls::common_name;
 
 /// What a request says about who sends it.
 #[derive(Debug, Clone)]
@@ -43,27 +44,36 @@ impl Caller {
     ) -> Caller {
         let first = if gateway { "grpc-metadata-token" } else { "token" };
         let token = headers.get(first).or_else(|| headers.get("authorization"));
-        // What is no text is no token that was ever made; it must not count as none.
+        // What is no text, or too long, is no token that was ever made; it must not count as none.
         let token = token.map(|value| {
             let text = value.to_str().unwrap_or_default();
-            Box::from(text.strip_prefix("Bearer ").unwrap_or(text))
+            let text = text.strip_prefix("Bearer ").unwrap_or(text);
+            Box::from(if text.len() <= limits::AUTH_TOKEN_BYTES { text } else { "" })
         });
         Caller { token, connection, gateway }
+    }
+
+    /// The token, if one was shown: good or not, and empty if it can't be.
+    pub(super) fn shown_token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Watchers that streams of the caller's connection have.
+    pub(in crate::etcd) fn watchers(&self) -> &Cell<usize> {
+        &self.connection.watchers
     }
 
     /// The name in the client's certificate.
     fn common_name(&self) -> Option<Arc<str>> {
         let leaf = self.connection.peer_certificates.first()?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-        let name = certificate.subject().iter_common_name().next()?;
-        name.as_str().ok().map(Arc::from)
+        common_name(leaf).map(Arc::from)
     }
 }
 
 /// The leave to do something, for as long as that takes.
 #[derive(Debug)]
 pub(in crate::etcd) struct Permit {
-    caller: Caller,
+    caller: Rc<Caller>,
     need: Need,
     /// Whom the caller turned out to be; a token that runs out later changes nothing.
     identity: RefCell<Option<Identity>>,
@@ -72,7 +82,7 @@ pub(in crate::etcd) struct Permit {
 }
 
 impl Permit {
-    fn new(caller: &Caller, need: Need, version: u64) -> Permit {
+    fn new(caller: &Rc<Caller>, need: Need, version: u64) -> Permit {
         let (identity, version) = (RefCell::new(None), Cell::new(version));
         Permit { caller: caller.clone(), need, identity, version }
     }
@@ -153,7 +163,7 @@ impl Auth {
         view: &View,
     ) -> Result<Option<Identity>, EtcdError> {
         let state = &view.state;
-        let Some(token) = &caller.token else {
+        let Some(token) = caller.shown_token() else {
             if !self.options.client_cert_auth || caller.gateway {
                 return Ok(None);
             }
@@ -161,8 +171,7 @@ impl Auth {
             return Ok(caller.common_name().map(identity));
         };
         let shown = self.options.tokens.find(token).ok_or(errors::INVALID_AUTH_TOKEN)?;
-        let since = state.users.get(&*shown.user).map_or(0, |user| user.password_revision);
-        if shown.made_at < since.max(state.tokens_since) {
+        if !state.is_token_good(&shown.user, shown.made_at) {
             return Err(errors::INVALID_AUTH_TOKEN);
         }
         let revision = if shown.speaks_for_now { state.revision } else { shown.made_at };
@@ -172,7 +181,7 @@ impl Auth {
     /// Lets a unary request pass, or not. `None` while authentication is off.
     pub(in crate::etcd) async fn admit<Q: Guarded>(
         &self,
-        caller: &Caller,
+        caller: &Rc<Caller>,
         request: &Q,
     ) -> Result<Option<Permit>, Status> {
         // From before anything is looked at, so that no change is missed.
@@ -189,7 +198,7 @@ impl Auth {
     /// Lets something that takes its time begin, or not; to be [`renewed`](Auth::renew).
     pub(in crate::etcd) async fn permit(
         &self,
-        caller: &Caller,
+        caller: &Rc<Caller>,
         need: Need,
     ) -> Result<Permit, Status> {
         let permit = Permit::new(caller, need, self.version());
@@ -212,6 +221,26 @@ impl Auth {
         }
         permit.version.set(version);
         Ok(())
+    }
+
+    /// Does `work` for as long as a permit holds: what waits for others ends when the right to it does.
+    pub(in crate::etcd) async fn while_permitted<A>(
+        &self,
+        permit: &Permit,
+        work: impl Future<Output = Result<A, Status>>,
+    ) -> Result<A, Status> {
+        let lost = async {
+            loop {
+                self.changed(permit.version.get()).await;
+                if let Err(status) = self.renew(permit).await {
+                    return status;
+                }
+            }
+        };
+        match select(pin!(work), pin!(lost)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((status, _)) => Err(status),
+        }
     }
 
     async fn look(&self, permit: &Permit, view: &View) -> Result<(), Status> {
@@ -316,8 +345,7 @@ impl Auth {
 
 /// Whoever was let in by a token stays the one, unless the password has changed or the user is gone.
 fn keep(known: Identity, view: &View) -> Result<Identity, EtcdError> {
-    let since = view.state.users.get(&*known.user).map_or(0, |user| user.password_revision);
-    if known.revision < since.max(view.state.tokens_since) {
+    if !view.state.is_token_good(&known.user, known.revision) {
         return Err(errors::INVALID_AUTH_TOKEN);
     }
     Ok(Identity { revision: view.state.revision, ..known })

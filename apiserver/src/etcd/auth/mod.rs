@@ -14,6 +14,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod token;
+mod turns;
 
 use std::time::Duration;
 

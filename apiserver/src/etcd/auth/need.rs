@@ -18,6 +18,9 @@ pub(in crate::etcd) trait Guarded {
     /// before it is given.
     const READS: bool = false;
 
+    /// The method waits for what others do: its rights are held against changes meanwhile.
+    const WAITS: bool = false;
+
     /// What the caller needs. A request that is wrong in itself is told so first, as in etcd.
     fn need(&self) -> Result<Need, Status>;
 }
@@ -27,7 +30,7 @@ pub(in crate::etcd) trait Guarded {
 pub(in crate::etcd) enum Who {
     /// No matter who, and no matter whether the token is good.
     Anyone,
-    /// Any user.
+    /// Any user that there is.
     User,
     Root,
     /// Root, or the user asked about.
@@ -103,8 +106,13 @@ impl View {
     pub(super) fn check(&self, who: Option<&Identity>, need: &Need) -> Result<bool, EtcdError> {
         match &need.who {
             Who::Anyone => {}
-            Who::User if who.is_none() => return Err(errors::USER_EMPTY),
-            Who::User => {}
+            Who::User => {
+                let who = who.ok_or(errors::USER_EMPTY)?;
+                // A certificate can name one who never was.
+                if !self.state.users.contains_key(&*who.user) {
+                    return Err(errors::PERMISSION_DENIED);
+                }
+            }
             Who::Root => self.root(who)?,
             Who::RootOrUser(name) if who.is_some_and(|who| *who.user == **name) => {}
             Who::RootOrRole(role) if who.is_some_and(|who| self.has_role(&who.user, role)) => {}

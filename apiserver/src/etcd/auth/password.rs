@@ -1,11 +1,11 @@
 //! Passwords: hashed and compared away from the cores, a few at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use mainstay_engine::runtime::{run_blocking, timer};
 
+use super::turns::Line;
 use crate::etcd::errors::{self, EtcdError};
 use crate::etcd::limits;
 
@@ -16,27 +16,12 @@ const PASSWORD_BYTES: usize = 72;
 #[derive(Debug)]
 pub(super) struct Passwords {
     cost: u32,
-    running: Arc<AtomicUsize>,
-    waiting: AtomicUsize,
+    /// Whoever wants to log in; anybody may.
+    logins: Arc<Line>,
+    /// New passwords. They are root's, and no flood of logins holds them up.
+    changes: Arc<Line>,
     /// Of no password: what a login of an unknown user is compared with, so that it takes as long.
     nobody: Arc<OnceLock<Bytes>>,
-}
-
-/// One of a bounded number; counts down when dropped.
-struct Place<C: std::ops::Deref<Target = AtomicUsize>>(C);
-
-impl<C: std::ops::Deref<Target = AtomicUsize>> Place<C> {
-    fn take(count: C, most: usize) -> Option<Place<C>> {
-        let next = |taken: usize| (taken < most).then_some(taken + 1);
-        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
-        Some(Place(count))
-    }
-}
-
-impl<C: std::ops::Deref<Target = AtomicUsize>> Drop for Place<C> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Passwords {
@@ -44,8 +29,8 @@ impl Passwords {
     pub(super) fn new(cost: u32) -> Passwords {
         Passwords {
             cost,
-            running: Arc::default(),
-            waiting: AtomicUsize::new(0),
+            logins: Line::new(limits::LOGINS_AT_ONCE, limits::LOGINS_WAITING),
+            changes: Line::new(limits::NEW_PASSWORDS_AT_ONCE, limits::NEW_PASSWORDS_WAITING),
             nobody: Arc::default(),
         }
     }
@@ -56,7 +41,7 @@ impl Passwords {
             return Err(errors::PASSWORD_TOO_LONG);
         }
         let cost = self.cost;
-        let hashed = self.run(move || bcrypt::hash(&password, cost)).await?;
+        let hashed = run(&self.changes, move || bcrypt::hash(&password, cost)).await?;
         hashed.map(Bytes::from).map_err(|_| errors::STOPPED)
     }
 
@@ -67,7 +52,7 @@ impl Passwords {
         hashed: Option<Bytes>,
     ) -> Result<bool, EtcdError> {
         let (cost, nobody) = (self.cost, self.nobody.clone());
-        self.run(move || {
+        run(&self.logins, move || {
             let known = hashed.is_some();
             let hashed = hashed.unwrap_or_else(|| {
                 let made = || bcrypt::hash("", cost).map(Bytes::from).unwrap_or_default();
@@ -79,26 +64,25 @@ impl Passwords {
         })
         .await
     }
+}
 
-    /// Waits for its turn; too many who wait are refused.
-    async fn run<R: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, EtcdError> {
-        let _waits = Place::take(&self.waiting, limits::PASSWORDS_WAITING)
-            .ok_or(errors::TOO_MANY_REQUESTS)?;
-        for _ in 0..limits::PASSWORD_WAITS {
-            if let Some(place) = Place::take(self.running.clone(), limits::PASSWORDS_AT_ONCE) {
-                // Whoever hangs up leaves the work running: its place is free when it is done.
-                let work = move || {
-                    let result = work();
-                    drop(place);
-                    result
-                };
-                return run_blocking(work).await.map_err(|_| errors::TOO_MANY_REQUESTS);
-            }
-            timer::sleep(limits::PASSWORD_WAIT).await;
+/// Waits for its turn; too many who wait are refused.
+async fn run<R: Send + 'static>(
+    line: &Arc<Line>,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, EtcdError> {
+    let waiter = line.join().ok_or(errors::TOO_MANY_REQUESTS)?;
+    for _ in 0..limits::PASSWORD_WAITS {
+        if let Some(turn) = waiter.turn() {
+            // Whoever hangs up leaves the work running: its turn is over when it is done.
+            let work = move || {
+                let result = work();
+                drop(turn);
+                result
+            };
+            return run_blocking(work).await.map_err(|_| errors::TOO_MANY_REQUESTS);
         }
-        Err(errors::TOO_MANY_REQUESTS)
+        timer::sleep(limits::PASSWORD_WAIT).await;
     }
+    Err(errors::TOO_MANY_REQUESTS)
 }

@@ -94,12 +94,6 @@ impl Guarded for lease::LeaseRevokeRequest {
     }
 }
 
-impl Guarded for lease::LeaseKeepAliveRequest {
-    fn need(&self) -> Result<Need, Status> {
-        Ok(Need::who(Who::User).lease(Access::Write, self.id))
-    }
-}
-
 impl Guarded for lease::LeaseTimeToLiveRequest {
     const READS: bool = true;
 
@@ -139,6 +133,8 @@ fn own_key(key: &Bytes) -> Need {
 }
 
 impl Guarded for lock::LockRequest {
+    const WAITS: bool = true;
+
     fn need(&self) -> Result<Need, Status> {
         Ok(candidate(&self.name, self.lease))
     }
@@ -151,6 +147,8 @@ impl Guarded for lock::UnlockRequest {
 }
 
 impl Guarded for election::CampaignRequest {
+    const WAITS: bool = true;
+
     fn need(&self) -> Result<Need, Status> {
         Ok(candidate(&self.name, self.lease))
     }

@@ -66,6 +66,13 @@ impl AuthState {
         self.roles.get_mut(name).ok_or(errors::ROLE_NOT_FOUND)
     }
 
+    /// Whether a token that was made for a user at a revision is good: there still is that user, with
+    /// that password.
+    pub(super) fn is_token_good(&self, user: &str, made_at: u64) -> bool {
+        let user = self.users.get(user);
+        user.is_some_and(|user| made_at >= user.password_revision.max(self.tokens_since))
+    }
+
     fn changed(&mut self) {
         self.revision += 1;
     }

@@ -9,10 +9,12 @@ use mainstay_proto::kv::{
 };
 use mainstay_proto::watch::WatchCreateRequest;
 
+use super::guard::Caller;
 use super::need::{Guarded, Identity, Need, View, Who};
 use super::permission::{Access, Span};
 use super::state::AuthState;
 use crate::etcd::errors::{self, EtcdError};
+use crate::etcd::limits;
 
 const READ: i32 = 0;
 const WRITE: i32 = 1;
@@ -179,6 +181,8 @@ fn who_may_ask_about_whom() {
         ("", Who::Anyone, Ok(false)),
         ("", Who::User, Err(errors::USER_EMPTY)),
         ("nobody", Who::User, Ok(false)),
+        // Named by a certificate.
+        ("absent", Who::User, denied),
         ("", Who::Root, Err(errors::USER_EMPTY)),
         ("absent", Who::Root, Err(errors::USER_NOT_FOUND)),
         ("reader", Who::Root, denied),
@@ -192,6 +196,47 @@ fn who_may_ask_about_whom() {
     ] {
         assert_eq!(decide(&view, user, &Need::who(who.clone())), expected, "{user} {who:?}");
     }
+}
+
+#[test]
+fn tokens_are_good_as_long_as_the_user_and_the_password_are() {
+    let mut state = state();
+    let made_at = state.revision;
+    for (user, revision, expected) in [
+        ("reader", made_at, true),
+        ("reader", made_at + 1, true),
+        ("reader", 1, false),
+        ("absent", made_at, false),
+        ("", made_at, false),
+    ] {
+        assert_eq!(state.is_token_good(user, revision), expected, "{user} {revision}");
+    }
+    state.change_password("reader", &Bytes::new()).unwrap();
+    assert!(!state.is_token_good("reader", made_at) && state.is_token_good("writer", made_at));
+    state.delete_user("writer").unwrap();
+    assert!(!state.is_token_good("writer", state.revision), "gone");
+    state.add_user("writer", None).unwrap();
+    assert!(!state.is_token_good("writer", made_at), "another one of that name");
+    assert!(state.is_token_good("writer", state.revision));
+    state.disable();
+    assert!(!state.is_token_good("writer", state.revision - 1));
+}
+
+#[test]
+fn no_token_is_kept_that_is_too_long_to_be_one() {
+    let token = |value: &str| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("token", value.parse().expect("a value"));
+        Caller::new(&headers, Default::default(), false).shown_token().map(str::len)
+    };
+    let most = limits::AUTH_TOKEN_BYTES;
+    for (length, expected) in [(0, 0), (1, 1), (most, most), (most + 1, 0), (200 << 10, 0)] {
+        assert_eq!(token(&"x".repeat(length)), Some(expected), "{length}");
+    }
+    assert_eq!(token("Bearer abc"), Some(3));
+    assert!(
+        Caller::new(&http::HeaderMap::new(), Default::default(), false).shown_token().is_none()
+    );
 }
 
 /// A signed token speaks for the rights of its time, and has to be renewed when they change.

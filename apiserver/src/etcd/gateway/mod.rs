@@ -46,7 +46,7 @@ pub(super) fn is_path(path: &str) -> bool {
 /// Answers a request for a path of the gateway.
 pub(super) async fn handle(
     door: Rc<Door>,
-    caller: Caller,
+    caller: Rc<Caller>,
     request: Request<RequestBody>,
 ) -> Response<BoxedBody> {
     if door.auth.refuses_at_gateway(&caller).await {

@@ -12,14 +12,14 @@ use crate::net::grpc::{Code, Status};
 
 pub(super) struct Rights {
     auth: Rc<Auth>,
-    caller: Caller,
+    caller: Rc<Caller>,
     /// Of users and roles, when the stream's watchers were last held against them.
     version: u64,
     changed: LocalBoxFuture<'static, ()>,
 }
 
 impl Rights {
-    pub(super) fn new(door: &Door, caller: Caller) -> Rights {
+    pub(super) fn new(door: &Door, caller: Rc<Caller>) -> Rights {
         let (auth, version) = (door.auth.clone(), door.auth.version());
         let changed = changed(&auth, version);
         Rights { auth, caller, version, changed }

@@ -17,6 +17,7 @@ use mainstay_proto::watch::{FilterType, WatchCreateRequest, WatchRequest, WatchR
 use super::cursor::{Cursor, Interrupt, Outcome, Serial};
 use super::message::{self, NO_WATCHER};
 use super::rights::Rights;
+use super::room::{self, Room};
 use crate::etcd::auth::Permit;
 use crate::etcd::{Caller, Door, convert, errors, limits};
 use crate::metrics::{CallGuard, Gauge};
@@ -30,7 +31,7 @@ const RENEWALS_AT_ONCE: usize = 512;
 /// Answers a watch call with a stream that lives as long as the client wants it.
 pub(in crate::etcd) fn serve(
     door: Rc<Door>,
-    caller: Caller,
+    caller: Rc<Caller>,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
@@ -64,6 +65,8 @@ struct Entry {
     start_revision: Revision,
     /// Everything up to this revision has been sent.
     position: Revision,
+    /// What it makes the process hold, bytes.
+    cost: usize,
     _counted: Gauge,
 }
 
@@ -88,6 +91,7 @@ struct Session {
     /// The client has sent its last request; watchers go on.
     requests_ended: bool,
     entries: BTreeMap<i64, Entry>,
+    room: Room,
     next_serial: Serial,
     next_id: i64,
     running: FuturesUnordered<LocalBoxFuture<'static, (Cursor, Outcome)>>,
@@ -116,10 +120,11 @@ enum Happened {
 }
 
 impl Session {
-    fn new(door: Rc<Door>, caller: Caller, body: RequestBody, call: CallGuard) -> Session {
+    fn new(door: Rc<Door>, caller: Rc<Caller>, body: RequestBody, call: CallGuard) -> Session {
         let shutdown = door.shutdown.clone();
         Session {
-            rights: Rights::new(&door, caller),
+            rights: Rights::new(&door, caller.clone()),
+            room: Room::new(caller),
             call,
             requests: Messages::new(body, limits::MESSAGE_BYTES),
             requests_ended: false,
@@ -224,6 +229,12 @@ impl Session {
     }
 
     async fn create(&mut self, create: WatchCreateRequest) -> Result<(), Status> {
+        // Copies: a part of what was received would keep all of it.
+        let create = WatchCreateRequest {
+            key: Bytes::copy_from_slice(&create.key),
+            range_end: Bytes::copy_from_slice(&create.range_end),
+            ..create
+        };
         let permit = match self.rights.permit(&create).await? {
             Ok(permit) => permit,
             Err(reason) => {
@@ -241,7 +252,7 @@ impl Session {
             }
         };
         let (progress_notify, fragment) = (create.progress_notify, create.fragment);
-        let start_revision = create.start_revision;
+        let (start_revision, cost) = (create.start_revision, room::cost(&create));
         match self.door.store.watch(watch_request(create)).await {
             Ok(watcher) => {
                 let header = self.door.header(watcher.created_revision());
@@ -257,9 +268,11 @@ impl Session {
                     silent: true,
                     fragment,
                     start_revision,
-                    position: watcher.created_revision(),
+                    position: sent_before(start_revision, watcher.created_revision()),
+                    cost,
                     _counted: Gauge::up(&self.door.metrics.watchers),
                 };
+                self.room.add(cost);
                 self.entries.insert(watch_id, entry);
                 self.start(Cursor { watch_id, serial, watcher, interrupt });
                 if progress_notify && self.interval.is_none() {
@@ -287,7 +300,7 @@ impl Session {
         if !matches!(&create.range_end[..], [] | [0]) && create.key >= create.range_end {
             return Err(errors::WATCH_EMPTY_RANGE);
         }
-        if self.entries.len() >= limits::WATCHERS_PER_STREAM {
+        if !self.room.has_place(room::cost(create)) {
             return Err(errors::TOO_MANY_REQUESTS.1);
         }
         if create.watch_id != 0 {
@@ -320,6 +333,7 @@ impl Session {
 
     fn forget(&mut self, watch_id: i64) {
         if let Some(entry) = self.entries.remove(&watch_id) {
+            self.room.remove(entry.cost);
             self.parked.retain(|cursor| cursor.serial != entry.serial);
         }
     }
@@ -460,6 +474,15 @@ impl Session {
     }
 }
 
+/// Up to where a new watcher has nothing to send: one that begins in the past has all since then.
+fn sent_before(start_revision: Revision, created_revision: Revision) -> Revision {
+    if (1..=created_revision).contains(&start_revision) {
+        start_revision - 1
+    } else {
+        created_revision
+    }
+}
+
 /// A create request that passed [`Session::check`].
 fn watch_request(create: WatchCreateRequest) -> request::WatchRequest {
     let filters: Vec<FilterType> = create.filters().collect();
@@ -472,5 +495,19 @@ fn watch_request(create: WatchCreateRequest) -> request::WatchRequest {
         previous: create.prev_kv,
         no_put: filters.contains(&FilterType::NoPut),
         no_delete: filters.contains(&FilterType::NoDelete),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_begins_in_the_past_is_behind() {
+        for (start_revision, created_revision, expected) in
+            [(0, 9, 9), (1, 9, 0), (4, 9, 3), (9, 9, 8), (10, 9, 9), (1_000, 9, 9)]
+        {
+            assert_eq!(sent_before(start_revision, created_revision), expected, "{start_revision}");
+        }
     }
 }
