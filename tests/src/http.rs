@@ -18,7 +18,14 @@ pub struct HttpAnswer {
 /// Gets a path of `address`, as in `127.0.0.1:2379`.
 #[track_caller]
 pub fn get(address: &str, path: &str) -> HttpAnswer {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    get_as(address, path, "")
+}
+
+/// The same with more lines in the head, each with its end.
+#[track_caller]
+pub fn get_as(address: &str, path: &str, lines: &str) -> HttpAnswer {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
+    exchange(address, &head)
 }
 
 /// Posts JSON to a path of `address`.

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use mainstay_proto::auth as proto;
+use mainstay_proto::lease;
 use mainstay_tests::etcdctl::{self, Etcdctl};
 use mainstay_tests::grpc::{Client, block_on};
 use mainstay_tests::process::{Directory, Mainstay};
 use mainstay_tests::users::{
-    BAD_TOKEN, DENIED, FLAGS, NOBODY, as_user, auth, call, clients, failure, grant, log_in,
-    permission, read, revocation, set_up, until, user, write,
+    Anything, BAD_TOKEN, DENIED, FLAGS, NOBODY, as_user, auth, call, clients, failure, grant,
+    log_in, permission, read, revocation, set_up, until, user, write,
 };
 
 #[test]
@@ -114,7 +115,11 @@ fn rights_change_on_every_core_before_that_is_acknowledged() {
         auth(&root, "UserDelete", &proto::AuthUserDeleteRequest { name: "bob".to_owned() })
             .await
             .expect("deleted");
-        assert_eq!(failure(write(&bob, "b").await), DENIED);
+        assert_eq!(failure(write(&bob, "b").await), BAD_TOKEN);
+        let lease = lease::LeaseGrantRequest { ttl: 100, id: 0 };
+        let path = "etcdserverpb.Lease/LeaseGrant";
+        let granted: Result<Anything, _> = call(&bob, path, lease).await;
+        assert_eq!(failure(granted), BAD_TOKEN, "what any user may");
         auth(&root, "UserAdd", &user("bob", "new")).await.expect("made again");
         auth(&root, "UserGrantRole", &grant("bob", "half")).await.expect("granted");
         assert_eq!(failure(write(&bob, "b").await), BAD_TOKEN);

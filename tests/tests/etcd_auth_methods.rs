@@ -3,6 +3,7 @@
 use mainstay_proto::auth as proto;
 use mainstay_proto::{cluster, election, kv, lease, lock, maintenance};
 use mainstay_tests::grpc::block_on;
+use mainstay_tests::http::get_as;
 use mainstay_tests::process::{Directory, Mainstay};
 use mainstay_tests::users::{
     Anything, BAD_TOKEN, DENIED, FLAGS, NOBODY, call, clients, failure, grant, key, log_in,
@@ -174,6 +175,18 @@ fn every_method_asks_for_what_etcd_asks_for() {
         assert_eq!(failure(healthy), "");
         let stale = nobody.with_token("nonsense");
         assert!(log_in(&stale, "bob", "bp").await.is_ok());
+        // What shows the names of all keys is root's.
+        let usage = |token: &str| {
+            let line = if token.is_empty() { String::new() } else { format!("Token: {token}\r\n") };
+            let answer = get_as(&server.etcd, "/usage", &line);
+            (answer.status, answer.body.contains("prefixes"))
+        };
+        assert_eq!(usage(""), (403, false));
+        assert_eq!(usage("nonsense"), (403, false));
+        let token = log_in(&nobody, "bob", "bp").await.expect("a token");
+        assert_eq!(usage(&token), (403, false));
+        let token = log_in(&nobody, "root", "rp").await.expect("a token");
+        assert_eq!(usage(&token), (200, true));
     });
     assert!(server.stop().success());
 }

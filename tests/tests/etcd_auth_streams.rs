@@ -1,11 +1,11 @@
 //! Open streams of the etcd door, and rights that change meanwhile.
 
-use mainstay_proto::{election, kv, lease, watch};
+use mainstay_proto::{election, kv, lease, lock, maintenance, watch};
 use mainstay_tests::grpc::{Client, block_on};
 use mainstay_tests::process::{Directory, Mainstay};
 use mainstay_tests::users::{
-    BAD_TOKEN, DENIED, FLAGS, NOBODY, auth, call, clients, key, permission, put, read, revocation,
-    write,
+    BAD_TOKEN, DENIED, FLAGS, NOBODY, auth, call, clients, failure, key, permission, put, read,
+    revocation, until, write,
 };
 
 type WatchStream = mainstay_tests::grpc::Stream<watch::WatchRequest, watch::WatchResponse>;
@@ -76,7 +76,7 @@ fn watches_see_what_their_user_may_read_and_no_longer_than_that() {
 }
 
 #[test]
-fn streams_of_leases_and_leaders_end_with_the_right_to_them() {
+fn leaders_are_shown_as_long_as_there_is_a_right_to_them_and_leases_live_without() {
     let directory = Directory::new();
     let server = Mainstay::store(directory.path(), &FLAGS);
     block_on(async {
@@ -106,16 +106,78 @@ fn streams_of_leases_and_leaders_end_with_the_right_to_them() {
         assert!(leaders.next().await.expect("a leader").kv.is_some());
 
         auth(&root, "RoleRevokePermission", &revocation("a", "m")).await.expect("revoked");
+        // As in etcd, whoever knows a lease may renew it: the others of a stream go on.
         lives.send(&lease::LeaseKeepAliveRequest { id: 9 });
-        assert_eq!(lives.end().await.expect("a failure").message, DENIED);
+        assert_eq!(lives.next().await.expect("an answer").ttl, 100);
         let proclaimed = read(&root, "e", "f").await.expect("the leader").kvs[0].clone();
         let rewrite = kv::PutRequest { key: proclaimed.key, value: key("2"), ..Default::default() };
         let _: kv::PutResponse =
             call(&root, "etcdserverpb.KV/Put", rewrite).await.expect("written");
         assert_eq!(leaders.end().await.expect("a failure").message, DENIED);
-        let mut refused: KeepAlive = nobody.stream(keep_alive).await;
-        refused.send(&lease::LeaseKeepAliveRequest { id: 9 });
-        assert_eq!(refused.end().await.expect("a failure").message, NOBODY);
+        let mut without: KeepAlive = nobody.stream(keep_alive).await;
+        for (id, ttl) in [(9, 100), (10, 0)] {
+            without.send(&lease::LeaseKeepAliveRequest { id });
+            assert_eq!(without.next().await.expect("an answer").ttl, ttl);
+        }
+    });
+    assert!(server.stop().success());
+}
+
+#[test]
+fn what_began_before_there_were_users_ends_with_them() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &FLAGS);
+    block_on(async {
+        let early = Client::connect(&server.etcd).await;
+        // More than the windows of a stream and the server take.
+        for number in 0..32 {
+            let value = vec![b'v'; 1 << 20].into();
+            let large = kv::PutRequest { value, ..put(&format!("z/{number}")) };
+            let _: kv::PutResponse =
+                call(&early, "etcdserverpb.KV/Put", large).await.expect("written");
+        }
+        type Snapshot = mainstay_tests::grpc::Stream<
+            maintenance::SnapshotRequest,
+            maintenance::SnapshotResponse,
+        >;
+        let request = maintenance::SnapshotRequest {};
+        // On a connection of its own: what is not read there fills its window.
+        let reader = Client::connect(&server.etcd).await;
+        let mut snapshot: Snapshot =
+            reader.open("/etcdserverpb.Maintenance/Snapshot", &request).await;
+        assert!(snapshot.next().await.expect("the beginning").remaining_bytes > 0);
+
+        // The second waits for the first, and so does the second candidate.
+        let path = "v3lockpb.Lock/Lock";
+        let name = || lock::LockRequest { name: key("l"), lease: 0 };
+        let _: lock::LockResponse = call(&early, path, name()).await.expect("locked");
+        let campaign = || election::CampaignRequest { name: key("e"), lease: 0, value: key("1") };
+        let election = "v3electionpb.Election/Campaign";
+        let _: election::CampaignResponse =
+            call(&early, election, campaign()).await.expect("elected");
+        let (waits, stands) = (early.clone(), early.clone());
+        let lock = tokio::spawn(async move {
+            let answer: Result<lock::LockResponse, _> = call(&waits, path, name()).await;
+            failure(answer)
+        });
+        let candidate = tokio::spawn(async move {
+            let answer: Result<election::CampaignResponse, _> =
+                call(&stands, election, campaign()).await;
+            failure(answer)
+        });
+        until("both stand in line", async || {
+            read(&early, "a", "m").await.expect("read").kvs.len() == 4
+        })
+        .await;
+
+        let (_nobody, root, _bob) = clients(&server).await;
+        assert_eq!(lock.await.expect("an answer"), NOBODY);
+        assert_eq!(candidate.await.expect("an answer"), NOBODY);
+        until("they have left the lines", async || {
+            read(&root, "a", "m").await.expect("read").kvs.len() == 2
+        })
+        .await;
+        assert_eq!(snapshot.end().await.expect("a failure").message, NOBODY);
     });
     assert!(server.stop().success());
 }

@@ -44,5 +44,5 @@ fn everything_the_client_offers() {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{errors}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 16, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 17, "{said}");
 }

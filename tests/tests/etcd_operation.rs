@@ -607,6 +607,8 @@ fn metrics_have_a_port_of_their_own() {
         ("/health", 200, "\"true\""),
         ("/metrics", 200, "etcd_server_has_leader 1"),
         ("/v3/kv/range", 404, "404"),
+        // It shows names of keys.
+        ("/usage", 404, "404"),
         ("/livez", 200, "ok"),
     ] {
         let answer = get(&address, path);

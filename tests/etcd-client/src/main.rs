@@ -5,6 +5,7 @@
 
 mod admin;
 mod kv;
+mod users;
 mod waiting;
 
 use etcd_client::{Client, Error};
@@ -43,6 +44,7 @@ async fn main() -> Checked {
         admin::hash,
         admin::leadership,
         admin::members,
+        users::authentication,
     );
     Ok(())
 }
