@@ -120,6 +120,10 @@ pub const LOG_KEYS_AT_ONCE: usize = 4096;
 /// milliseconds of a thread that blocks. More than these wait.
 pub const LOOKUPS_AT_ONCE: usize = 1024;
 
+/// Older versions that all reads of one core together may be looking up or waiting for; a read that
+/// needs more is refused. Some hundred reads' worth, and some tens of megabytes of keys.
+pub const LOOKUPS_WAITING: usize = 256 * 1024;
+
 /// Such bunches that one core has looked up at the same time: fewer than it has threads for them, so
 /// that watchers that read the log find one, too.
 pub const LOOKUP_BUNCHES: usize = 2;

@@ -44,7 +44,8 @@ pub use heavy::{Heavy, HeavyDone};
 pub use leader::Leader;
 use owner::Owner;
 use past::PastReads;
-use reads::{Gathering, Place, SLICE_STEPS, Sum};
+use reading::Looking;
+use reads::{Gathering, SLICE_STEPS, Sum};
 use usage::UsageByPrefix;
 
 /// What has to happen outside of a replica, in this order.
@@ -150,7 +151,9 @@ pub struct Replica {
     reads: HashMap<u64, Gathering>,
     next_read: u64,
     /// Slices of reads that wait for the log, and what they miss.
-    looking_up: HashMap<u64, (u64, Place)>,
+    looking_up: HashMap<u64, Looking>,
+    /// Keys that all of these are about.
+    looked_for: usize,
     next_lookup: u64,
     /// Transactions that wait for ranges at older revisions.
     past: HashMap<Token, PastReads>,
@@ -193,6 +196,7 @@ impl Replica {
             reads: HashMap::new(),
             next_read: 1,
             looking_up: HashMap::new(),
+            looked_for: 0,
             next_lookup: 1,
             past: HashMap::new(),
             interested: false,

@@ -12,6 +12,14 @@ use crate::mvcc::{Lookup, Seen, range};
 use crate::record::{Record, Revision};
 use crate::request::{HashKv, KeyRange, RangeRequest, RangeResponse};
 
+/// What was asked of the log.
+#[derive(Debug)]
+pub(super) struct Looking {
+    read: u64,
+    place: Place,
+    keys: usize,
+}
+
 impl Replica {
     /// `past`: for a transaction that waits.
     pub(super) fn range(
@@ -62,7 +70,9 @@ impl Replica {
         now_ms: u64,
         out: &mut Output,
     ) {
-        let (number, place) = self.looking_up.remove(&id).expect("only what was asked for comes");
+        let looking = self.looking_up.remove(&id).expect("only what was asked for comes");
+        let Looking { read: number, place, keys } = looking;
+        self.looked_for -= keys;
         let compacted = self.shared.compacted_revision();
         self.advance_read(number, out, |read| {
             // What was compacted meanwhile may have been gone from the log, too.
@@ -77,7 +87,9 @@ impl Replica {
     fn look_up(&mut self, read: u64, place: Place, lookups: Vec<Lookup>, out: &mut Output) {
         let id = self.next_lookup;
         self.next_lookup += 1;
-        self.looking_up.insert(id, (read, place));
+        let keys = lookups.len();
+        self.looked_for += keys;
+        self.looking_up.insert(id, Looking { read, place, keys });
         out.lookups.push((id, lookups));
     }
 
@@ -162,6 +174,11 @@ impl Replica {
                 Ask::Count { shard, resume_from } => {
                     let message = Message::Count { token: number, range, revision, resume_from };
                     self.send(shard, message, out);
+                }
+                Ask::Lookup { lookups, .. }
+                    if self.looked_for + lookups.len() > limits::LOOKUPS_WAITING =>
+                {
+                    return self.end_read(number, StoreError::TooManyRequests, out);
                 }
                 Ask::Lookup { place, lookups } => self.look_up(number, place, lookups, out),
             }

@@ -138,3 +138,22 @@ fn history_is_right_while_the_log_is_written_and_released() {
     assert_eq!(batches.last().unwrap().index, 600);
     assert!(batches[0].index > 1);
 }
+
+#[test]
+fn a_segment_that_can_not_be_given_back_is_no_end_and_makes_no_gap() {
+    let directory = TestDirectory::new();
+    let (mut log, _) = directory.open();
+    append_all(&mut log, 1..=200, 8000);
+    let before = directory.segments();
+    assert!(before.len() >= 4, "{before:?}");
+    // Nothing can be renamed to what is a folder with something in it.
+    let in_the_way = directory.segment(before[0]).with_extension("spare");
+    fs::create_dir(&in_the_way).unwrap();
+    fs::write(in_the_way.join("file"), b"").unwrap();
+    log.writer.release_before(150);
+    append_all(&mut log, 201..=210, 8000);
+    block_on(log.writer.close()).unwrap();
+    assert_eq!(directory.segments()[..before.len()], before, "younger ones wait for the oldest");
+    fs::remove_dir_all(&in_the_way).unwrap();
+    assert_eq!(directory.open().1.last().unwrap().index, 210);
+}
