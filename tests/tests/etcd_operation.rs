@@ -100,6 +100,78 @@ fn a_streamed_range_is_the_range_in_parts() {
     });
 }
 
+/// However few keys a guess from small values is right for.
+#[test]
+fn a_streamed_range_is_cut_before_it_is_too_large() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=2"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        for number in 0..400 {
+            put(&client, &format!("s/{number:03}"), 10).await.expect("a put");
+        }
+        for number in 0..20 {
+            put(&client, &format!("s/x{number:02}"), 1_000_000).await.expect("a put");
+        }
+        let (key, range_end) = ("s/".into(), "s0".into());
+        let request = RangeRequest { key, range_end, ..RangeRequest::default() };
+        let (answers, end) = streamed(&client, &request).await;
+        assert_eq!(end, None);
+        let keys: usize = answers.iter().map(|answer| answer.kvs.len()).sum();
+        let last = answers.last().expect("some");
+        assert_eq!((keys, last.count, last.more), (420, 420, false));
+        let kvs = answers.iter().flat_map(|answer| &answer.kvs);
+        assert!(kvs.is_sorted_by(|one, other| one.key < other.key), "each once, in order");
+        for answer in &answers {
+            assert!(answer.encoded_len() < 1_600_000, "{} bytes", answer.encoded_len());
+        }
+        // A limit counts what was sent, not what was read.
+        let request = RangeRequest { limit: 405, ..request };
+        let (answers, _) = streamed(&client, &request).await;
+        let keys: usize = answers.iter().map(|answer| answer.kvs.len()).sum();
+        let last = answers.last().expect("some");
+        assert_eq!((keys, last.count, last.more), (405, 420, true));
+    });
+}
+
+/// Clients that take nothing of their snapshots keep nobody's backup away for long.
+#[test]
+fn a_snapshot_that_nobody_takes_gives_its_place_up() {
+    const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=1"]);
+    block_on(async {
+        let client = Client::connect(&server.etcd).await;
+        for number in 0..5 {
+            put(&client, &format!("k/{number}"), 1_000_000).await.expect("a put");
+        }
+        let mut shut = Vec::new();
+        for _ in 0..4 {
+            let other = Client::connect(&server.etcd).await;
+            let stream: Stream<SnapshotRequest, SnapshotResponse> =
+                other.open(SNAPSHOT, &SnapshotRequest {}).await;
+            shut.push((other, stream));
+        }
+        let begun = Instant::now();
+        let refused = async || {
+            let mut stream: Stream<SnapshotRequest, SnapshotResponse> =
+                client.open(SNAPSHOT, &SnapshotRequest {}).await;
+            while stream.next().await.is_some() {}
+            stream.end().await
+        };
+        assert_eq!(refused().await, Some(failure(8, "etcdserver: too many requests")));
+        while refused().await.is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the places stay taken");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        assert!(begun.elapsed() > Duration::from_secs(25), "they have their time");
+        let (_client, stream) = shut.pop().expect("four");
+        let end = stream.end().await.expect("it was given up");
+        assert_eq!(end.code, 4, "{end:?}");
+        assert!(end.message.contains("nothing was taken for 30 s"), "{end:?}");
+    });
+}
+
 #[test]
 fn a_streamed_range_stays_at_its_revision() {
     let directory = Directory::new();
@@ -444,6 +516,36 @@ fn the_alarm_corrupt_ends_the_kubernetes_doors_writes() {
     assert!(kubectl.run_with(&["get", "namespaces", "before"], "").success, "reads go on");
     raise(AlarmAction::Deactivate);
     kubectl.ok(&["create", "namespace", "afterwards"]);
+}
+
+/// What the metric and the status call the size of the database is what `du` would say.
+#[test]
+fn the_size_on_disk_counts_everything_that_is_there() {
+    let directory = Directory::new();
+    let server = Mainstay::store(directory.path(), &["--cores=1"]);
+    let on_disk = || -> u64 {
+        let files = ["wal", "snap"].map(|folder| directory.path().join("member").join(folder));
+        let files = files.iter().flat_map(|folder| folder.read_dir().expect("a folder").flatten());
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    };
+    let told = || -> u64 {
+        let page = get(&server.etcd, "/metrics").body;
+        let line = |line: &&str| line.starts_with("etcd_mvcc_db_total_size_in_bytes ");
+        let line = page.lines().find(line).expect("the metric").to_owned();
+        line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    block_on(async { put(&Client::connect(&server.etcd).await, "k", 100).await }).expect("a put");
+    // A snapshot of an earlier run, as far as anybody can tell from outside.
+    std::fs::write(directory.path().join("member/snap/unknown"), [0; 12_345]).expect("written");
+    // Spare segments are made when there is time for it.
+    let begun = Instant::now();
+    while told() != on_disk() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} and not {}", told(), on_disk());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(told() > 12_345);
+    let size = block_on(async { status(&Client::connect(&server.etcd).await).await.db_size });
+    assert!(size > 12_345, "{size}");
 }
 
 /// A check that nobody asked for did not fail.

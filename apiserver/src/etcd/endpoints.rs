@@ -53,7 +53,7 @@ impl Door {
         match root {
             "/health" => self.health(request.uri().query().unwrap_or("")).await,
             "/version" => version(),
-            "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics_page()),
+            "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics_page().await),
             root => {
                 let query = request.uri().query().unwrap_or("");
                 let excluded =
@@ -201,8 +201,9 @@ impl Door {
         counter.add(1);
     }
 
-    fn metrics_page(&self) -> String {
-        metrics::render(&self.store.status(), !self.shutdown.is_requested())
+    async fn metrics_page(&self) -> String {
+        let disk_bytes = self.store.disk_bytes().await;
+        metrics::render(&self.store.status(), disk_bytes, !self.shutdown.is_requested())
     }
 }
 

@@ -33,6 +33,10 @@ pub(super) const GATEWAY_SHOWN_BYTES: usize = 256;
 /// Keys in the first answer of a range stream, so that it comes at once: etcd's figure.
 pub(super) const STREAM_FIRST_KEYS: usize = 10;
 
+/// Keys that are read for an answer of a range stream at most: values that come behind small ones may
+/// be large, and what does not fit in the answer was read in vain.
+pub(super) const STREAM_KEYS_MAX: usize = 4096;
+
 /// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred.
 pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
 
@@ -80,6 +84,13 @@ pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Snapshots that are sent at the same time, by all cores. Each keeps versions in memory that were
 /// overwritten since it began.
 pub(super) const SNAPSHOTS: usize = 4;
+
+/// A snapshot whose client has taken nothing for this long is given up, so that nobody can keep the
+/// others' places. The slowest client is one of 2 KiB/s then.
+pub(super) const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
+
+/// How often that is looked at.
+pub(super) const SNAPSHOT_LOOK: Duration = Duration::from_secs(5);
 
 /// Bytes of a snapshot that are made at once, on a thread: a millisecond's work.
 pub(super) const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;

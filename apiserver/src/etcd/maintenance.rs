@@ -27,7 +27,7 @@ pub(super) async fn status(
     Ok(StatusResponse {
         header: Some(door.header(status.revision)),
         version: ETCD_VERSION.to_owned(),
-        db_size: status.disk_bytes as i64,
+        db_size: door.store.disk_bytes().await as i64,
         leader: status.member_id,
         raft_index: status.raft_index,
         raft_term: status.raft_term,

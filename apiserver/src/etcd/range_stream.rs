@@ -1,7 +1,8 @@
 //! KV.RangeStream: a range of any size in answers of about the same size, all at one revision.
 //!
 //! One answer is read when the client has taken the one before, so a range costs no more memory
-//! than one answer, however large it is and however slowly it is read.
+//! than one answer, however large it is and however slowly it is read. How many keys are read for it
+//! is guessed from the answer before; what is more than an answer should have is read again.
 
 use std::rc::Rc;
 
@@ -10,6 +11,7 @@ use futures_util::stream;
 use http::Response;
 use mainstay_engine::Revision;
 use mainstay_engine::request::{self as store, KeyRange};
+use mainstay_proto::KeyValue;
 use mainstay_proto::kv::{RangeRequest, RangeResponse, RangeStreamResponse};
 use prost::Message;
 
@@ -113,17 +115,13 @@ impl Streamed {
                 self.request.revision = read.revision;
             }
         }
-        let keys = read.records.len();
+        let kvs = read.records.iter().map(|record| convert::key_value(record, self.keys_only));
+        let kvs = fitting(kvs, self.door.options.request_bytes);
+        let keys = kvs.len();
+        let cut = keys < read.records.len();
         self.left = self.left.map(|left| left.saturating_sub(keys));
-        self.done = !read.more || self.left == Some(0);
-        let mut answer = RangeResponse {
-            kvs: read
-                .records
-                .iter()
-                .map(|record| convert::key_value(record, self.keys_only))
-                .collect(),
-            ..RangeResponse::default()
-        };
+        self.done = !cut && (!read.more || self.left == Some(0));
+        let mut answer = RangeResponse { kvs, ..RangeResponse::default() };
         if self.done {
             answer.header = Some(self.door.header(self.header_revision));
             answer.more = read.more;
@@ -131,20 +129,38 @@ impl Streamed {
             answer.count = (self.sent + read.count) as i64;
         }
         self.sent += keys;
-        self.chunk_keys =
-            next_keys(self.request.limit, answer.encoded_len(), self.door.options.request_bytes);
-        if let Some(last) = read.records.last() {
-            self.request.range = behind(&self.request.range, last.key());
+        self.chunk_keys = match cut {
+            true => keys,
+            false => {
+                next_keys(self.request.limit, answer.encoded_len(), self.door.options.request_bytes)
+            }
+        };
+        if let Some(last) = answer.kvs.last() {
+            self.request.range = behind(&self.request.range, &last.key);
         }
         Ok(Some(grpc::encode(&RangeStreamResponse { range_response: Some(answer) })))
     }
+}
+
+/// So many as make `aim` bytes, the first of them in any case.
+fn fitting(kvs: impl Iterator<Item = KeyValue>, aim: usize) -> Vec<KeyValue> {
+    let mut bytes = 0;
+    let mut taken: Vec<KeyValue> = Vec::new();
+    for kv in kvs {
+        bytes += kv.encoded_len();
+        if bytes > aim && !taken.is_empty() {
+            break;
+        }
+        taken.push(kv);
+    }
+    taken
 }
 
 /// How many keys the next answer should have, when `keys` made `bytes` and `aim` are wanted: doubled or halved, and only
 /// when an answer is far from the aim, so that it comes near it and stays there.
 fn next_keys(keys: usize, bytes: usize, aim: usize) -> usize {
     if bytes < aim / 2 {
-        keys * 2
+        (keys * 2).min(limits::STREAM_KEYS_MAX)
     } else if bytes > aim * 2 {
         (keys / 2).max(1)
     } else {
@@ -176,8 +192,27 @@ mod tests {
             (10, aim * 2, 10),
             (10, aim * 2 + 1, 5),
             (1, aim * 9, 1),
+            (limits::STREAM_KEYS_MAX - 1, 100, limits::STREAM_KEYS_MAX),
         ] {
             assert_eq!(next_keys(keys, bytes, aim), expected, "{keys} keys of {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_cut_where_it_becomes_too_large() {
+        // Values of so many bytes, and how many of them are taken.
+        for (values, expected) in [
+            (&[][..], 0),
+            (&[1, 1, 1], 3),
+            (&[90, 1, 1], 2),
+            (&[1, 200, 1], 1),
+            (&[200, 1], 1),
+            (&[30, 30, 30, 30], 3),
+        ] {
+            let kvs = values
+                .iter()
+                .map(|bytes| KeyValue { value: vec![b'v'; *bytes].into(), ..KeyValue::default() });
+            assert_eq!(fitting(kvs, 99).len(), expected, "{values:?}");
         }
     }
 

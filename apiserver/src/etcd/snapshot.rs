@@ -4,8 +4,9 @@
 //! there is compacted. Only references to the versions are held while it is made; its pages are
 //! made on the executor's blocking threads, a piece at a time, as fast as the client takes them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +17,8 @@ use http::Response;
 use mainstay_bbolt::etcd::write::{Chunks, Contents, Facts, KeyVersion, STORAGE_VERSION};
 use mainstay_bbolt::etcd::{Auth, Lease, Member, document};
 use mainstay_engine::request::{KeyRange, RangeRequest};
-use mainstay_engine::runtime::{blocking, spawn_local};
+use mainstay_engine::runtime::signal::Shutdown;
+use mainstay_engine::runtime::{blocking, spawn_local, timer};
 use mainstay_engine::{LeaseId, Record, StoreError};
 use mainstay_proto::maintenance::{SnapshotRequest, SnapshotResponse};
 
@@ -42,8 +44,17 @@ pub(super) async fn serve(
             return grpc::refuse(&status);
         }
     };
+<<<<<<< HEAD
     let (file, piece) = (Some(file), Bytes::new());
     let sender = Sender { door, permit, file, piece, call, _place: place };
+=======
+    let pending =
+        Pending { file: Some(file), piece: Bytes::new(), messages: 0, place: Some(place) };
+    let pending = Rc::new(RefCell::new(pending));
+    let shutdown = door.shutdown.clone();
+    spawn_local(give_up_stalled(Rc::downgrade(&pending), shutdown));
+    let sender = Sender { door, pending, call };
+>>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
     grpc::stream(stream::unfold(Some(sender), |sender| async {
         let mut sender = sender?;
         match sender.next().await {
@@ -219,22 +230,67 @@ fn with_ended(leases: &[Lease], records: &[Record]) -> Vec<Lease> {
     all.into_values().collect()
 }
 
+<<<<<<< HEAD
 struct Sender {
     door: Rc<Door>,
     /// It may have begun before there were users.
     permit: Permit,
+=======
+/// What of a snapshot the client has not got yet.
+struct Pending {
+>>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
     /// Always there, but while a piece is made.
     file: Option<File>,
     /// What is made and not sent yet.
     piece: Bytes,
+    /// Messages sent so far.
+    messages: u64,
+    /// `None` once the client was given up.
+    place: Option<Place>,
+}
+
+impl Pending {
+    /// Nothing more is sent. Gives the file, which is dropped best where that may take long.
+    fn give_up(&mut self) -> Option<File> {
+        self.place = None;
+        self.piece = Bytes::new();
+        self.file.take()
+    }
+}
+
+/// Takes place and file from a client that takes nothing any more: its stream waits for a window,
+/// and would hear of it in no other way.
+async fn give_up_stalled(pending: Weak<RefCell<Pending>>, shutdown: Shutdown) {
+    let (mut seen, mut since) = (0, timer::monotonic_ms());
+    while timer::timeout(limits::SNAPSHOT_LOOK, shutdown.requested()).await.is_none() {
+        let Some(pending) = pending.upgrade() else { return };
+        let (now, messages) = (timer::monotonic_ms(), pending.borrow().messages);
+        if messages != seen {
+            (seen, since) = (messages, now);
+        } else if now.saturating_sub(since) >= limits::SNAPSHOT_STALL.as_millis() as u64 {
+            let file = pending.borrow_mut().give_up();
+            return blocking(move || drop(file)).await;
+        }
+    }
+}
+
+fn stalled() -> Status {
+    let seconds = limits::SNAPSHOT_STALL.as_secs();
+    let text = format!("etcdserver: the snapshot was given up: nothing was taken for {seconds} s");
+    Status::new(Code::DeadlineExceeded, text)
+}
+
+struct Sender {
+    door: Rc<Door>,
+    pending: Rc<RefCell<Pending>>,
     call: CallGuard,
-    _place: Place,
 }
 
 impl Drop for Sender {
     /// A million versions are not let go of in one turn of a core that has others to serve.
     fn drop(&mut self) {
-        if let Some(file) = self.file.take().filter(|_| !self.door.shutdown.is_requested()) {
+        let file = self.pending.borrow_mut().file.take();
+        if let Some(file) = file.filter(|_| !self.door.shutdown.is_requested()) {
             spawn_local(blocking(move || drop(file)));
         }
     }
@@ -245,15 +301,30 @@ impl Sender {
         if self.door.shutdown.is_requested() {
             return Err(errors::STOPPED.into());
         }
+<<<<<<< HEAD
         self.door.auth.renew(&self.permit).await?;
         if self.piece.is_empty() {
             let Some(file) = self.file.take() else { return Ok(None) };
             let Some((file, piece)) = blocking(move || file.next()).await else { return Ok(None) };
             (self.file, self.piece) = (Some(file), piece);
+=======
+        if self.pending.borrow().place.is_none() {
+            return Err(stalled());
+>>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
         }
-        let blob = self.piece.split_to(self.piece.len().min(limits::SNAPSHOT_MESSAGE_BYTES));
+        if self.pending.borrow().piece.is_empty() {
+            let file = self.pending.borrow_mut().file.take();
+            let Some(file) = file else { return Ok(None) };
+            let Some((file, piece)) = blocking(move || file.next()).await else { return Ok(None) };
+            let mut pending = self.pending.borrow_mut();
+            (pending.file, pending.piece) = (Some(file), piece);
+        }
+        let mut pending = self.pending.borrow_mut();
+        pending.messages += 1;
+        let length = pending.piece.len().min(limits::SNAPSHOT_MESSAGE_BYTES);
+        let blob = pending.piece.split_to(length);
         // The checksum is no part of the file, and never more than one message.
-        let left = self.file.as_ref().map_or(0, |file| file.left) + self.piece.len() as u64;
+        let left = pending.file.as_ref().map_or(0, |file| file.left) + pending.piece.len() as u64;
         Ok(Some(grpc::encode(&SnapshotResponse {
             header: None, // etcd's has none
             remaining_bytes: left,

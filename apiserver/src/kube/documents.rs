@@ -21,7 +21,7 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
     match first {
         "healthz" | "livez" | "readyz" => return Ok(health_report(kube, call).await),
-        "metrics" if path == "/metrics" => return Ok(metrics_page(kube)),
+        "metrics" if path == "/metrics" => return Ok(metrics_page(kube).await),
         "openapi" => return openapi(call),
         _ => {}
     }
@@ -168,8 +168,9 @@ async fn health_report(kube: &Kube, call: &Call) -> Answer {
     }
 }
 
-fn metrics_page(kube: &Kube) -> Answer {
-    let page = metrics::render(&kube.store.status(), !kube.shutdown.is_requested());
+async fn metrics_page(kube: &Kube) -> Answer {
+    let disk_bytes = kube.store.disk_bytes().await;
+    let page = metrics::render(&kube.store.status(), disk_bytes, !kube.shutdown.is_requested());
     let mut answer = answer::text(StatusCode::OK, page);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     answer

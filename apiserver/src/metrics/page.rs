@@ -68,8 +68,9 @@ const GAUGES: &[Sum] = &[
     ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", |core| core.watchers.get()),
 ];
 
-/// The whole page. `serving` is false once the process is about to stop.
-pub fn render(status: &StoreStatus, serving: bool) -> String {
+/// The whole page. `disk_bytes` are what the store has on disk, `serving` is false once the process
+/// is about to stop.
+pub fn render(status: &StoreStatus, disk_bytes: u64, serving: bool) -> String {
     let mut page = Page::default();
     for (name, help, pick) in COUNTERS {
         page.single(name, "counter", help, sum(pick) as f64);
@@ -77,7 +78,7 @@ pub fn render(status: &StoreStatus, serving: bool) -> String {
     for (name, help, pick) in GAUGES {
         page.single(name, "gauge", help, sum(pick) as f64);
     }
-    store(&mut page, status, serving);
+    store(&mut page, status, disk_bytes, serving);
     operation(&mut page, status);
     log(&mut page, status);
     alone(&mut page);
@@ -89,7 +90,7 @@ pub fn render(status: &StoreStatus, serving: bool) -> String {
     page.0
 }
 
-fn store(page: &mut Page, status: &StoreStatus, serving: bool) {
+fn store(page: &mut Page, status: &StoreStatus, disk_bytes: u64, serving: bool) {
     let leading = f64::from(u8::from(serving));
     for (name, help, value) in [
         ("etcd_server_has_leader", "Whether or not a leader exists.", leading),
@@ -108,8 +109,8 @@ fn store(page: &mut Page, status: &StoreStatus, serving: bool) {
         ("etcd_debugging_mvcc_keys_total", "Total number of keys.", status.keys as f64),
         (
             "etcd_mvcc_db_total_size_in_bytes",
-            "Bytes that the data directory holds.",
-            status.disk_bytes as f64,
+            "Bytes of the log, its key indexes and snapshots on disk.",
+            disk_bytes as f64,
         ),
         (
             "etcd_mvcc_db_total_size_in_use_in_bytes",
@@ -406,8 +407,9 @@ mod tests {
     fn the_page_is_well_formed() {
         of_core(0).call(Method::Range).end(Code::OutOfRange);
         let status = StoreStatus { revision: 7, member_id: 0xabc, ..StoreStatus::default() };
-        let page = render(&status, true);
+        let page = render(&status, 5 << 20, true);
         assert!(page.contains("\netcd_debugging_mvcc_current_revision 7\n"), "{page}");
+        assert!(page.contains("\netcd_mvcc_db_total_size_in_bytes 5242880\n"), "{page}");
         assert!(page.contains("\netcd_server_id{server_id=\"abc\"} 1\n"), "{page}");
         assert!(page.contains(
             "grpc_server_handled_total{grpc_code=\"OutOfRange\",grpc_method=\"Range\",\

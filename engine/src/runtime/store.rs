@@ -42,8 +42,6 @@ pub struct StoreStatus {
     pub raft_term: u64,
     pub cluster_id: u64,
     pub member_id: u64,
-    /// Bytes that the log holds on disk.
-    pub disk_bytes: u64,
     /// Bytes of the log that are in use: history since the last snapshot that was not needed.
     pub log_bytes: u64,
     /// How long batches took from being handed to the log until they were durable.
@@ -217,7 +215,6 @@ impl Store {
             raft_term: shared.committed_term(),
             cluster_id: self.0.identity.cluster_id,
             member_id: self.0.identity.member_id,
-            disk_bytes: self.core().history.disk_bytes(),
             log_bytes: self.core().history.log_bytes(),
             quota_bytes: shared.quota_bytes(),
             no_space: shared.no_space(),
@@ -234,6 +231,13 @@ impl Store {
             status.leases += facts.leases.load(Ordering::Relaxed);
         }
         status
+    }
+
+    /// Bytes of the files that the data directory's log and snapshots are in, key indexes and spare
+    /// segments included. The file system is asked, on a thread that may block.
+    pub async fn disk_bytes(&self) -> u64 {
+        let history = self.core().history.clone();
+        super::blocking(move || history.disk_bytes_blocking()).await
     }
 
     /// State that a door keeps beside the keys (by name, not visible to clients), newest content.

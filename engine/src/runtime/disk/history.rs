@@ -4,6 +4,8 @@
 //! find its keys. Only what is durable is in it, so a reader never sees a frame that is still being
 //! written.
 
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::file::SegmentFile;
@@ -32,6 +34,13 @@ pub enum HistoryError {
     Damaged { file: String, offset: u64, reason: String },
 }
 
+/// Bytes of the files in a folder. One that goes away meanwhile takes none.
+fn folder_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
+    files.map(|file| file.len()).sum()
+}
+
 /// Reads from the log, off the writer's path. Clones go to every core that wants one.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
@@ -58,10 +67,16 @@ impl HistoryReader {
         index.segments().map(|(segment, _)| segment.end).sum()
     }
 
-    /// Bytes that the log's segments take on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        index.files.values().map(|file| file.capacity).sum()
+    /// Bytes of all files beside the log's segments and below the folder next to theirs that has the
+    /// snapshots: segments, spare ones, key indexes, snapshots. Asks the file system, so it blocks.
+    pub fn disk_bytes_blocking(&self) -> u64 {
+        let wal = {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.files.values().next().and_then(|file| Some(file.path.parent()?.to_owned()))
+        };
+        let Some(wal) = wal else { return 0 };
+        let member = wal.parent().unwrap_or(&wal);
+        [wal.clone(), member.join("snap")].iter().map(|folder| folder_bytes(folder)).sum()
     }
 
     /// The entry before the oldest one of the log.

@@ -1,13 +1,21 @@
 //! Unix domain sockets: files that programs on the same machine connect to.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::BACKLOG;
+
+/// From making a socket to listening on it, at most.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Moments that another process may take for its sockets in the same folder: five seconds.
+const LOCK_ATTEMPTS: usize = 100;
 
 /// A listening socket file. Taken away when it is dropped, if it still is the one that was made.
 #[derive(Debug)]
@@ -20,9 +28,16 @@ pub struct UnixSocket {
 impl UnixSocket {
     /// Makes the file, with `mode` as its permissions (connecting takes the right to write), and
     /// listens. A file that a process left behind which did not end well is replaced.
+    ///
+    /// A socket that is made and does not listen yet looks as if it were left behind. So only one
+    /// process at a time does this in a folder, and who does not know of that has a moment.
     pub fn bind(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+        let _alone = lock_folder(path)?;
         if check_free(path)? == Found::Stale {
-            fs::remove_file(path)?;
+            thread::sleep(MOMENT);
+            if check_free(path)? == Found::Stale {
+                fs::remove_file(path)?;
+            }
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
@@ -45,6 +60,26 @@ impl Drop for UnixSocket {
             let _left = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Waits until no other process makes sockets in the folder of `path`; until the lock is dropped,
+/// none does. `None` for a folder that we may not read: nothing can be locked there.
+fn lock_folder(path: &Path) -> io::Result<Option<File>> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let folder = match File::open(parent) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        folder => folder?,
+    };
+    for _ in 0..LOCK_ATTEMPTS {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => thread::sleep(MOMENT),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    let text = format!("another process keeps {} locked", parent.display());
+    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -106,6 +141,39 @@ mod tests {
             drop(socket);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_yet_is_not_taken_away() {
+        let path = path("early");
+        let others = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        others.bind(&SockAddr::unix(&path).expect("an address")).expect("it is free");
+        assert_eq!(check_free(&path).expect("as if it were left"), Found::Stale);
+        let listening = thread::spawn(move || {
+            thread::sleep(MOMENT / 5);
+            others.listen(BACKLOG).expect("bound");
+            others
+        });
+        let refused = UnixSocket::bind(&path, 0o600).expect_err("it is another's");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(listening.join());
+        fs::remove_file(&path).expect("it was left alone");
+
+        // Another of us that is about to make a socket in the same folder.
+        let folder = path.with_extension("folder");
+        fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("s");
+        let alone = lock_folder(&path).expect("nobody has it").expect("we may read it");
+        let from = path.clone();
+        let other = thread::spawn(move || UnixSocket::bind(&from, 0o600).map(drop));
+        let first = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        first.bind(&SockAddr::unix(&path).expect("an address")).expect("it is free");
+        thread::sleep(MOMENT * 4);
+        first.listen(BACKLOG).expect("bound");
+        drop(alone);
+        let refused = other.join().expect("no panic").expect_err("it is the first one's");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        fs::remove_dir_all(&folder).expect("it is there");
     }
 
     #[test]
