@@ -44,17 +44,12 @@ pub(super) async fn serve(
             return grpc::refuse(&status);
         }
     };
-<<<<<<< HEAD
-    let (file, piece) = (Some(file), Bytes::new());
-    let sender = Sender { door, permit, file, piece, call, _place: place };
-=======
     let pending =
         Pending { file: Some(file), piece: Bytes::new(), messages: 0, place: Some(place) };
     let pending = Rc::new(RefCell::new(pending));
     let shutdown = door.shutdown.clone();
     spawn_local(give_up_stalled(Rc::downgrade(&pending), shutdown));
-    let sender = Sender { door, pending, call };
->>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
+    let sender = Sender { door, permit, pending, call };
     grpc::stream(stream::unfold(Some(sender), |sender| async {
         let mut sender = sender?;
         match sender.next().await {
@@ -230,15 +225,8 @@ fn with_ended(leases: &[Lease], records: &[Record]) -> Vec<Lease> {
     all.into_values().collect()
 }
 
-<<<<<<< HEAD
-struct Sender {
-    door: Rc<Door>,
-    /// It may have begun before there were users.
-    permit: Permit,
-=======
 /// What of a snapshot the client has not got yet.
 struct Pending {
->>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
     /// Always there, but while a piece is made.
     file: Option<File>,
     /// What is made and not sent yet.
@@ -282,6 +270,8 @@ fn stalled() -> Status {
 
 struct Sender {
     door: Rc<Door>,
+    /// It may have begun before there were users.
+    permit: Permit,
     pending: Rc<RefCell<Pending>>,
     call: CallGuard,
 }
@@ -301,16 +291,9 @@ impl Sender {
         if self.door.shutdown.is_requested() {
             return Err(errors::STOPPED.into());
         }
-<<<<<<< HEAD
         self.door.auth.renew(&self.permit).await?;
-        if self.piece.is_empty() {
-            let Some(file) = self.file.take() else { return Ok(None) };
-            let Some((file, piece)) = blocking(move || file.next()).await else { return Ok(None) };
-            (self.file, self.piece) = (Some(file), piece);
-=======
         if self.pending.borrow().place.is_none() {
             return Err(stalled());
->>>>>>> 6c1d7aa (Bound what slow clients hold, and take files when they are whole)
         }
         if self.pending.borrow().piece.is_empty() {
             let file = self.pending.borrow_mut().file.take();
