@@ -340,6 +340,45 @@ impl FieldError {
         FieldError::build(FieldErrorKind::NotFound, field, shown(&value.into()))
     }
 
+    /// Like [`not_found`](Self::not_found), with where it should be.
+    pub fn not_found_because(
+        field: impl Into<String>,
+        value: impl Into<Value>,
+        why: &str,
+    ) -> FieldError {
+        let text = format!("{}: {why}", shown(&value.into()));
+        FieldError::build(FieldErrorKind::NotFound, field, text)
+    }
+
+    /// A rule is broken by something that is better not shown.
+    pub fn invalid_unshown(field: impl Into<String>, why: impl std::fmt::Display) -> FieldError {
+        FieldError::build(FieldErrorKind::Invalid, field, why.to_string())
+    }
+
+    /// Like [`not_supported`](Self::not_supported) with a value that is shown as it is.
+    pub fn not_supported_raw(
+        field: impl Into<String>,
+        shown: &str,
+        supported: &[&str],
+    ) -> FieldError {
+        let quoted: Vec<String> = supported.iter().map(|one| format!("\"{one}\"")).collect();
+        let text = format!("{shown}: supported values: {}", quoted.join(", "));
+        FieldError::build(FieldErrorKind::NotSupported, field, text)
+    }
+
+    /// Something told twice, shown as it is; `why` may be empty.
+    pub fn duplicate_raw(field: impl Into<String>, shown: &str, why: &str) -> FieldError {
+        let text = if why.is_empty() { shown.to_owned() } else { format!("{shown}: {why}") };
+        FieldError::build(FieldErrorKind::Duplicate, field, text)
+    }
+
+    /// A list or map of `count` elements where at most `limit` may be.
+    pub fn too_many(field: impl Into<String>, count: usize, limit: usize) -> FieldError {
+        let items = if limit == 1 { "item" } else { "items" };
+        let text = format!("{count}: must have at most {limit} {items}");
+        FieldError::build(FieldErrorKind::TooMany, field, text)
+    }
+
     pub fn too_long(field: impl Into<String>, limit_bytes: usize) -> FieldError {
         let detail = format!("may not be more than {limit_bytes} bytes");
         FieldError::build(FieldErrorKind::TooLong, field, detail)

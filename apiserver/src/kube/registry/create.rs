@@ -75,6 +75,7 @@ impl Registry {
         let mut errors =
             metadata::validate(&object, entry.resource.namespaced, entry.strategy.name_rule);
         errors.extend((entry.strategy.validate)(&object));
+        errors.extend((entry.strategy.validate_new)(&object));
         let name = object::name(&object).to_owned();
         if !errors.is_empty() {
             return Err(ApiError::invalid(entry.named_kind(), &name, &errors));

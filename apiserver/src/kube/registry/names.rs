@@ -7,6 +7,9 @@ const SUBDOMAIN_BYTES: usize = 253;
 
 const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const LABEL_1035_TEXT: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const WILDCARD_TEXT: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const RELAXED_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const QUALIFIED_NAME_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE_TEXT: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY_TEXT: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -53,7 +56,30 @@ pub fn dns_subdomain(name: &str) -> Vec<String> {
 
 /// The name of a namespace or a service.
 pub fn dns_label(name: &str) -> Vec<String> {
-    check(name, LABEL_BYTES, is_label(name), LABEL_TEXT)
+    let dots_are_all = name.split('.').all(is_label);
+    let why = if dots_are_all { "must not contain dots" } else { LABEL_TEXT };
+    check(name, LABEL_BYTES, is_label(name), why)
+}
+
+/// The name of what was once made for DNS servers that know letters first.
+pub fn dns_1035_label(name: &str) -> Vec<String> {
+    let fits = is_label(name) && name.as_bytes()[0].is_ascii_lowercase();
+    check(name, LABEL_BYTES, fits, LABEL_1035_TEXT)
+}
+
+/// A domain below which every name is meant: `*.example.com`.
+pub fn wildcard_subdomain(name: &str) -> Vec<String> {
+    let fits = name.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label));
+    check(name, SUBDOMAIN_BYTES, fits, WILDCARD_TEXT)
+}
+
+/// A search domain, whose labels may have underscores.
+pub fn relaxed_subdomain(name: &str) -> Vec<String> {
+    let is_relaxed = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        !rest.starts_with('_') && !rest.ends_with('_') && is_label(&rest.replace('_', "-"))
+    };
+    check(name, SUBDOMAIN_BYTES, name.split('.').all(is_relaxed), RELAXED_TEXT)
 }
 
 /// The name of roles and other objects that only have to fit into a path.

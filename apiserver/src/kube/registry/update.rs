@@ -188,7 +188,9 @@ impl Registry {
         errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
             "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),
-            "ephemeralcontainers" | "finalize" | "resize" => {}
+            name @ ("ephemeralcontainers" | "finalize" | "resize") => {
+                errors.extend((entry.strategy.validate_subresource)(name, new, old));
+            }
             _ => {
                 let row = &entry.resource;
                 let mut change = (entry.strategy.validate_update)(new, old);

@@ -2,19 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::pod_rules::validate_template;
+use super::Strategy;
 use super::pods::default_pod_template;
-use super::{Strategy, selector_matches};
 use crate::kube::object::{self, Object};
-use crate::kube::status::FieldError;
 
 pub(super) fn strategy(plural: &str) -> Strategy {
-    let workload = Strategy {
-        generation: true,
-        validate: validate_workload,
-        validate_update: validate_selector_update,
-        ..Strategy::default()
-    };
+    let workload = Strategy { generation: true, ..Strategy::default() };
     match plural {
         "deployments" => Strategy {
             defaults: default_deployment,
@@ -25,7 +18,6 @@ pub(super) fn strategy(plural: &str) -> Strategy {
                 object::copy_field(before, object::metadata_mut(new), "labels");
             },
             generation_counts: &["annotations"],
-            checks_change_last: true,
             ..workload
         },
         "replicasets" => Strategy { defaults: default_replica_set, ..workload },
@@ -118,69 +110,6 @@ fn keep_template_count(new: &mut Object, old: &Object) {
     annotations.insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 
-fn validate_workload(object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let empty = Object::new();
-    let spec = object::map(object, "spec").unwrap_or(&empty);
-    let replicas = object::integer_at(spec, &["replicas"]);
-    if replicas < 0 {
-        let why = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid("spec.replicas", replicas, why));
-    }
-    for field in ["minReadySeconds", "revisionHistoryLimit"] {
-        let value = object::integer_at(spec, &[field]);
-        if value < 0 {
-            let why = "must be greater than or equal to 0";
-            errors.push(FieldError::invalid(format!("spec.{field}"), value, why));
-        }
-    }
-    let deadline = spec.get("progressDeadlineSeconds").and_then(Value::as_i64);
-    if let Some(deadline) = deadline
-        && deadline <= object::integer_at(spec, &["minReadySeconds"])
-    {
-        let why = "must be greater than minReadySeconds";
-        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
-    }
-    let template_labels = object::at(spec, &["template", "metadata", "labels"]).cloned();
-    let selects = match object::map(spec, "selector") {
-        None => {
-            errors.push(FieldError::required("spec.selector", ""));
-            false
-        }
-        Some(selector) if is_empty_selector(selector) => {
-            let why = "empty selector is invalid for deployment";
-            errors.push(FieldError::invalid("spec.selector", json!({}), why));
-            true
-        }
-        Some(selector) => {
-            let labels = template_labels.as_ref().and_then(Value::as_object);
-            selector_matches(selector, labels.unwrap_or(&empty))
-        }
-    };
-    if !selects {
-        let why = "`selector` does not match template `labels`";
-        let field = "spec.template.metadata.labels";
-        errors.push(FieldError::invalid(field, template_labels.unwrap_or(Value::Null), why));
-    }
-    errors.extend(validate_template(object));
-    errors
-}
-
-fn is_empty_selector(selector: &Object) -> bool {
-    object::map(selector, "matchLabels").is_none_or(Object::is_empty)
-        && object::list(selector, "matchExpressions").is_empty()
-}
-
-fn validate_selector_update(new: &Object, old: &Object) -> Vec<FieldError> {
-    let path = ["spec", "selector"];
-    let (now, before) = (object::at(new, &path), object::at(old, &path));
-    if object::same(now, before) {
-        return Vec::new();
-    }
-    let shown = now.cloned().unwrap_or(Value::Null);
-    vec![FieldError::invalid("spec.selector", shown, "field is immutable")]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,25 +123,5 @@ mod tests {
         assert_eq!(spec["replicas"], 1);
         assert_eq!(spec["strategy"]["rollingUpdate"]["maxSurge"], "25%");
         assert_eq!(spec["template"]["spec"]["schedulerName"], "default-scheduler");
-    }
-
-    #[test]
-    fn the_selector_selects_the_template() {
-        let template = |labels: Value| {
-            json!({"metadata": {"labels": labels}, "spec": {
-                "restartPolicy": "Always", "dnsPolicy": "Default",
-                "containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always"}],
-            }})
-        };
-        let selector = json!({"matchLabels": {"a": "b"}});
-        for (spec, errors) in [
-            (json!({"selector": selector, "template": template(json!({"a": "b"}))}), 0),
-            (json!({"selector": selector, "template": template(json!({}))}), 1),
-            (json!({"selector": {}, "template": template(json!({}))}), 1),
-            (json!({"replicas": -1, "template": template(json!({"a": "b"}))}), 3),
-        ] {
-            let found = validate_workload(&into_object(json!({"spec": spec})));
-            assert_eq!(found.len(), errors, "{spec}: {found:?}");
-        }
     }
 }

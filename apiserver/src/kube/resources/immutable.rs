@@ -22,24 +22,14 @@ type Rule = (&'static [&'static str], &'static str, Refusal);
 fn rules(group: &str, plural: &str) -> &'static [Rule] {
     match (group, plural) {
         ("apps", "controllerrevisions") => &[(&["data"], "data", Immutable)],
-        ("batch", "jobs") => &[
-            (&["spec", "completions"], "spec.completions", Immutable),
-            (&["spec", "selector"], "spec.selector", Immutable),
-            (&["spec", "completionMode"], "spec.completionMode", Immutable),
-        ],
         ("networking.k8s.io", "ingressclasses") => {
             &[(&["spec", "controller"], "spec.controller", Immutable)]
         }
         ("node.k8s.io", "runtimeclasses") => &[(&["handler"], "handler", Immutable)],
-        ("", "nodes") => &[(
-            &["spec", "podCIDRs"],
-            "spec.podCIDRs",
-            Forbidden("node updates may not change podCIDR except from \"\" to valid"),
-        )],
         ("resource.k8s.io", "resourceslices") => &[(&["spec", "driver"], "spec.driver", Immutable)],
         ("storage.k8s.io", "storageclasses") => &[
-            (&["provisioner"], "provisioner", Immutable),
             (&["parameters"], "parameters", Immutable),
+            (&["provisioner"], "provisioner", Immutable),
             (&["reclaimPolicy"], "reclaimPolicy", Immutable),
             (&["volumeBindingMode"], "volumeBindingMode", Immutable),
         ],
@@ -56,9 +46,7 @@ pub fn check(group: &str, plural: &str, new: &Object, old: &Object) -> Vec<Field
     let mut errors = Vec::new();
     for (path, name, refusal) in rules(group, plural) {
         let (now, before) = (object::at(new, path), object::at(old, path));
-        // A node without a range gets one, once.
-        let first = *name == "spec.podCIDRs" && object::same(before, None);
-        if first || object::same(now, before) {
+        if object::same(now, before) {
             continue;
         }
         errors.push(match refusal {
@@ -86,8 +74,5 @@ mod tests {
         assert!(check(group, "storageclasses", &class("a"), &class("a")).is_empty());
         let errors = check(group, "storageclasses", &class("b"), &class("a"));
         assert_eq!(errors[0].message(), "Invalid value: \"b\": field is immutable");
-        let node = |range: Value| into_object(json!({"spec": {"podCIDRs": range}}));
-        assert!(check("", "nodes", &node(json!(["r"])), &node(Value::Null)).is_empty());
-        assert_eq!(check("", "nodes", &node(json!(["s"])), &node(json!(["r"]))).len(), 1);
     }
 }

@@ -9,9 +9,9 @@ mod core;
 pub mod fields;
 pub mod immutable;
 mod node_ports;
-mod pod_rules;
 mod pods;
 mod policies;
+pub mod rules;
 pub mod services;
 mod storage;
 
@@ -27,6 +27,8 @@ type ChangeFrom = fn(&mut Object, &Object);
 type Check = fn(&Object) -> Vec<FieldError>;
 /// The new object, and the one that is stored.
 type CheckChange = fn(&Object, &Object) -> Vec<FieldError>;
+/// The name of the subresource, the new object, and the one that is stored.
+type CheckPart = fn(&str, &Object, &Object) -> Vec<FieldError>;
 
 /// What is special about one resource.
 pub struct Strategy {
@@ -38,8 +40,12 @@ pub struct Strategy {
     pub prepare_update: ChangeFrom,
     pub prepare_status_update: ChangeFrom,
     pub validate: Check,
+    /// Further rules of new objects.
+    pub validate_new: Check,
     pub validate_update: CheckChange,
     pub validate_status_update: CheckChange,
+    /// Rules of an update by way of another subresource.
+    pub validate_subresource: CheckPart,
     pub name_rule: NameRule,
     /// A PUT to a name that does not exist creates.
     pub create_on_update: bool,
@@ -76,8 +82,10 @@ impl Default for Strategy {
             prepare_update: |_, _| {},
             prepare_status_update: |_, _| {},
             validate: |_| Vec::new(),
+            validate_new: |_| Vec::new(),
             validate_update: |_, _| Vec::new(),
             validate_status_update: |_, _| Vec::new(),
+            validate_subresource: |_, _, _| Vec::new(),
             name_rule: names::dns_subdomain,
             create_on_update: false,
             unconditional_update: true,
@@ -97,6 +105,12 @@ impl Default for Strategy {
 
 /// What is special about the resource `plural` of `group`.
 pub fn strategy(group: &str, plural: &str) -> Strategy {
+    let mut strategy = group_strategy(group, plural);
+    rules::attach(group, plural, &mut strategy);
+    strategy
+}
+
+fn group_strategy(group: &str, plural: &str) -> Strategy {
     match (group, plural) {
         ("", "pods") => pods::strategy(),
         ("", "services") => services::strategy(),

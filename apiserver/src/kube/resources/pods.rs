@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::Strategy;
-use super::pod_rules::{validate_pod_update, validate_spec};
 use crate::kube::object::{self, Object};
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -14,11 +13,6 @@ pub(super) fn strategy() -> Strategy {
     Strategy {
         defaults: default_pod,
         prepare_create: prepare_pod,
-        validate: |pod| {
-            let empty = Object::new();
-            validate_spec(object::map(pod, "spec").unwrap_or(&empty), "spec")
-        },
-        validate_update: validate_pod_update,
         generation: true,
         returns_deleted: true,
         grace_seconds: |pod, asked| Some(grace_seconds(pod, asked)),
@@ -211,7 +205,7 @@ fn prepare_pod(pod: &mut Object) {
 
 /// Guaranteed when every container's limits of processor and memory are its requests, BestEffort
 /// when there are none of either, else Burstable.
-fn quality_of_service(pod: &Object) -> &'static str {
+pub(super) fn quality_of_service(pod: &Object) -> &'static str {
     const COUNTED: [&str; 2] = ["cpu", "memory"];
     let mut any = false;
     let mut guaranteed = true;

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::Strategy;
 use crate::kube::object::{self, Object};
 use crate::kube::registry::names;
-use crate::kube::status::FieldError;
 
 pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
     let usual = Strategy::default();
@@ -24,12 +23,9 @@ pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
         },
         ("apiregistration.k8s.io", _) => Strategy { defaults: default_api_service, ..usual },
         ("autoscaling", _) => Strategy { defaults: default_autoscaler, ..usual },
-        ("coordination.k8s.io", "leases") => Strategy {
-            validate: validate_lease,
-            create_on_update: true,
-            unconditional_update: false,
-            ..usual
-        },
+        ("coordination.k8s.io", "leases") => {
+            Strategy { create_on_update: true, unconditional_update: false, ..usual }
+        }
         ("discovery.k8s.io", "endpointslices") => Strategy {
             defaults: default_endpoint_slice,
             generation: true,
@@ -214,20 +210,6 @@ fn default_network_policy(policy: &mut Object) {
         }
         spec.insert("policyTypes".to_owned(), json!(types));
     }
-}
-
-fn validate_lease(lease: &Object) -> Vec<FieldError> {
-    let number = |name: &str| object::at(lease, &["spec", name]).and_then(Value::as_i64);
-    let mut errors = Vec::new();
-    if let Some(seconds) = number("leaseDurationSeconds").filter(|seconds| *seconds <= 0) {
-        let why = "must be greater than 0";
-        errors.push(FieldError::invalid("spec.leaseDurationSeconds", seconds, why));
-    }
-    if let Some(count) = number("leaseTransitions").filter(|count| *count < 0) {
-        let why = "must be greater than or equal to 0";
-        errors.push(FieldError::invalid("spec.leaseTransitions", count, why));
-    }
-    errors
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";

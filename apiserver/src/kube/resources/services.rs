@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::Strategy;
 use crate::kube::object::{self, Object};
 use crate::kube::registry::names;
-use crate::kube::status::FieldError;
 
 /// `--service-cluster-ip-range`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +60,6 @@ pub(super) fn strategy() -> Strategy {
     Strategy {
         defaults: default_service,
         prepare_update: keep_addresses,
-        validate: validate_service,
-        validate_status_update: validate_status,
         name_rule: names::dns_label,
         create_on_update: true,
         returns_deleted: true,
@@ -140,53 +137,6 @@ fn keep_node_ports(spec: &mut Object, before: &Object) {
     }
 }
 
-const KINDS: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
-
-fn validate_service(object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let empty = Object::new();
-    let spec = object::map(object, "spec").unwrap_or(&empty);
-    let kind = object::text(spec, "type");
-    let ports = object::list(spec, "ports");
-    let headless = object::text(spec, "clusterIP") == "None";
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        errors.push(FieldError::required("spec.ports", ""));
-    }
-    for (index, port) in ports.iter().enumerate() {
-        let field = format!("spec.ports[{index}]");
-        if ports.len() > 1 && port.get("name").and_then(Value::as_str).unwrap_or("").is_empty() {
-            errors.push(FieldError::required(format!("{field}.name"), ""));
-        }
-        let number = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let why = "must be between 1 and 65535, inclusive";
-            errors.push(FieldError::invalid(format!("{field}.port"), number, why));
-        }
-        let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("");
-        if !PROTOCOLS.contains(&protocol) {
-            let field = format!("{field}.protocol");
-            errors.push(FieldError::not_supported(field, protocol, &PROTOCOLS));
-        }
-    }
-    if !KINDS.contains(&kind) {
-        errors.push(FieldError::not_supported("spec.type", kind, &KINDS));
-    }
-    if kind == "ExternalName" && object::text(spec, "externalName").is_empty() {
-        errors.push(FieldError::required("spec.externalName", ""));
-    }
-    errors
-}
-
-fn validate_status(new: &Object, _old: &Object) -> Vec<FieldError> {
-    let ingress = object::list_at(new, &["status", "loadBalancer", "ingress"]);
-    if ingress.is_empty() || object::text_at(new, &["spec", "type"]) == "LoadBalancer" {
-        return Vec::new();
-    }
-    let why = "may only be used when `spec.type` is 'LoadBalancer'";
-    vec![FieldError::forbidden("status.loadBalancer.ingress", why)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,14 +167,5 @@ mod tests {
                 "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
             })
         );
-    }
-
-    #[test]
-    fn ports_need_names_when_there_are_several() {
-        let service = into_object(json!({"spec": {"type": "ClusterIP", "ports": [
-            {"port": 80, "protocol": "TCP"}, {"port": 0, "protocol": "TCP"},
-        ]}}));
-        let fields: Vec<String> = validate_service(&service).into_iter().map(|e| e.field).collect();
-        assert_eq!(fields, ["spec.ports[0].name", "spec.ports[1].name", "spec.ports[1].port"]);
     }
 }
