@@ -52,7 +52,12 @@ impl Entry {
 
     /// The group and kind, as "invalid" names them.
     pub fn named_kind(&self) -> Named<'_> {
-        Named { group: &self.resource.group, kind: &self.resource.kind }
+        // Events of both groups are checked as those of the core group.
+        let group = match self.resource.group.as_str() {
+            "events.k8s.io" => "",
+            group => group,
+        };
+        Named { group, kind: &self.resource.kind }
     }
 
     pub fn gvk(&self) -> GroupVersionKind {

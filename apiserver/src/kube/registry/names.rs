@@ -18,6 +18,11 @@ fn too_long(limit_bytes: usize) -> String {
     format!("must be no more than {limit_bytes} characters")
 }
 
+/// Labels count in the same way and call it otherwise.
+fn too_many_bytes(limit_bytes: usize) -> String {
+    format!("must be no more than {limit_bytes} bytes")
+}
+
 fn is_lower_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
@@ -117,7 +122,7 @@ pub fn qualified_name(key: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_BYTES {
-        errors.push(format!("name part {}", too_long(LABEL_BYTES)));
+        errors.push(format!("name part {}", too_many_bytes(LABEL_BYTES)));
     }
     if !is_qualified_part(name) {
         errors.push(format!("name part {QUALIFIED_NAME_TEXT}"));
@@ -126,7 +131,14 @@ pub fn qualified_name(key: &str) -> Vec<String> {
 }
 
 pub fn label_value(value: &str) -> Vec<String> {
-    check(value, LABEL_BYTES, value.is_empty() || is_qualified_part(value), LABEL_VALUE_TEXT)
+    let mut errors = Vec::new();
+    if value.len() > LABEL_BYTES {
+        errors.push(too_many_bytes(LABEL_BYTES));
+    }
+    if !value.is_empty() && !is_qualified_part(value) {
+        errors.push(LABEL_VALUE_TEXT.to_owned());
+    }
+    errors
 }
 
 /// The key of an entry of a ConfigMap or a Secret.

@@ -72,10 +72,11 @@ fn select_own_pods(job: &mut Object) {
         ("controller-uid", &uid),
         ("job-name", &name),
     ] {
-        labels.insert(key.to_owned(), value.as_str().into());
+        // Labels that say otherwise are told of by the rules.
+        object::default(labels, key, value.as_str());
     }
-    let selector = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
-    spec.insert("selector".to_owned(), selector);
+    let selector = object::map_mut(object::map_mut(spec, "selector"), "matchLabels");
+    object::default(selector, "batch.kubernetes.io/controller-uid", uid);
 }
 
 fn default_cron_job(cron_job: &mut Object) {

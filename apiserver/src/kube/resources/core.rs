@@ -231,7 +231,8 @@ fn default_node(object: &mut Object) {
     let spec = object::map_mut(object, "spec");
     let first = object::list(spec, "podCIDRs").first().cloned();
     match (object::text(spec, "podCIDR").to_owned(), first) {
-        (one, None) if !one.is_empty() => {
+        // The old field wins over a list that says otherwise.
+        (one, first) if !one.is_empty() && first.as_ref().and_then(Value::as_str) != Some(&one) => {
             spec.insert("podCIDRs".to_owned(), json!([one]));
         }
         (one, Some(first)) if one.is_empty() => {

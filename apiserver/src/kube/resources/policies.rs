@@ -34,7 +34,10 @@ pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
         },
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Strategy {
             defaults: |schema| {
-                object::default(object::map_mut(schema, "spec"), "matchingPrecedence", 1000);
+                let spec = object::map_mut(schema, "spec");
+                if object::integer_at(spec, &["matchingPrecedence"]) == 0 {
+                    spec.insert("matchingPrecedence".to_owned(), 1000.into());
+                }
             },
             generation: true,
             ..usual

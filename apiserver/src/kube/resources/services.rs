@@ -90,7 +90,10 @@ fn default_service(object: &mut Object) {
         }
     }
     let kind = object::text(spec, "type").to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let has_addresses = !object::list(spec, "externalIPs").is_empty();
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && has_addresses)
+    {
         object::default_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind != "ExternalName" {

@@ -25,6 +25,7 @@ pub(super) fn core_strategy(plural: &str) -> Strategy {
             },
             prepare_create: |claim| {
                 protect(claim, "kubernetes.io/pvc-protection");
+                drop_unknown_source(object::map_mut(claim, "spec"));
                 claim.insert("status".to_owned(), json!({"phase": "Pending"}));
             },
             ..usual
@@ -55,6 +56,16 @@ pub(super) fn strategy(plural: &str) -> Strategy {
             ..usual
         },
         _ => usual,
+    }
+}
+
+/// `dataSource` names a claim or a snapshot; anything else is for `dataSourceRef` alone.
+fn drop_unknown_source(spec: &mut Object) {
+    let Some(source) = object::map(spec, "dataSource") else { return };
+    let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    let own = (object::text(source, "apiGroup"), object::text(source, "kind"));
+    if !known.contains(&own) && !spec.contains_key("dataSourceRef") {
+        spec.remove("dataSource");
     }
 }
 

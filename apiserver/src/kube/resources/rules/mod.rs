@@ -5,13 +5,16 @@
 
 pub mod access;
 pub mod addresses;
+pub mod admission;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod cluster;
 pub mod common;
 pub mod compute;
 pub mod containers;
 pub mod cron;
+pub mod devices;
 pub mod discovery;
 pub mod environment;
 pub mod events;
@@ -87,6 +90,7 @@ fn core(plural: &str) -> Option<Rules> {
         "replicationcontrollers" => every(workloads::replication_controller),
         "services" => Rules {
             every: services::service,
+            new: services::new_service,
             change: services::service_change,
             change_last: false,
             ..NONE
@@ -122,6 +126,14 @@ fn apps(plural: &str) -> Option<Rules> {
 
 fn other(group: &str, plural: &str) -> Option<Rules> {
     Some(match (group, plural) {
+        ("admissionregistration.k8s.io", _) => every(match plural {
+            "mutatingadmissionpolicies" => admission::mutating_policy,
+            "mutatingadmissionpolicybindings" => admission::mutating_binding,
+            "validatingadmissionpolicies" => admission::validating_policy,
+            "validatingadmissionpolicybindings" => admission::validating_binding,
+            _ => admission::webhooks,
+        }),
+        ("apiregistration.k8s.io", "apiservices") => every(certificates::api_service),
         ("autoscaling", _) => every(autoscaling::autoscaler),
         ("batch", "jobs") => Rules {
             every: batch::existing_job,
@@ -130,6 +142,9 @@ fn other(group: &str, plural: &str) -> Option<Rules> {
             ..NONE
         },
         ("batch", "cronjobs") => Rules { every: batch::cron_job, new: batch::new_cron_job, ..NONE },
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            Rules { new: certificates::request, ..NONE }
+        }
         ("coordination.k8s.io", "leases") => every(cluster::lease),
         ("discovery.k8s.io", "endpointslices") => {
             Rules { every: discovery::slice, change: discovery::slice_change, ..NONE }
@@ -165,6 +180,14 @@ fn other(group: &str, plural: &str) -> Option<Rules> {
         ("rbac.authorization.k8s.io", "clusterrolebindings") => {
             Rules { every: access::cluster_role_binding, change: access::binding_change, ..NONE }
         }
+        ("resource.k8s.io", "deviceclasses") => every(devices::class),
+        ("resource.k8s.io", "resourceclaims") => {
+            Rules { every: devices::claim, change: devices::spec_change, ..NONE }
+        }
+        ("resource.k8s.io", "resourceclaimtemplates") => {
+            Rules { every: devices::template, change: devices::spec_change, ..NONE }
+        }
+        ("resource.k8s.io", "resourceslices") => every(devices::slice),
         ("scheduling.k8s.io", "priorityclasses") => {
             Rules { new: cluster::priority_class, change: cluster::priority_class_change, ..NONE }
         }
@@ -202,6 +225,9 @@ fn attach_status(group: &str, plural: &str, strategy: &mut Strategy) {
             strategy.validate_status_update = |new, _| networking::ingress_status(new);
         }
         ("networking.k8s.io", "ipaddresses") => strategy.name_rule = networking::address_name,
+        ("apiregistration.k8s.io", _) | ("certificates.k8s.io", _) => {
+            strategy.name_rule = names::path_segment;
+        }
         ("policy", "poddisruptionbudgets") => strategy.name_rule = names::path_segment,
         _ => {}
     }

@@ -80,7 +80,7 @@ fn host_rule(rule: &Place<'_>, errors: &mut Errors) {
 fn http_path(place: &Place<'_>, errors: &mut Errors) {
     let (kind, path) = (place.child("pathType"), place.child("path"));
     let text = path.text();
-    if !kind.is_set() {
+    if kind.is_empty() {
         errors.push(kind.required("pathType must be specified"));
         return;
     }
@@ -168,7 +168,7 @@ pub fn ingress_class(object: &Object) -> Errors {
     reference(&parameters, &mut errors);
     let (scope, namespace) = (parameters.child("scope"), parameters.child("namespace"));
     match scope.text() {
-        "" if !scope.is_set() => errors.push(scope.required("")),
+        "" => errors.push(scope.required("")),
         "Namespace" if !namespace.is_set() => {
             errors.push(namespace.required("`parameters.scope` is set to 'Namespace'"));
         }

@@ -152,6 +152,11 @@ impl<'a> Place<'a> {
         FieldError::invalid(&self.path, shown, why)
     }
 
+    /// A rule is broken by something that is not shown.
+    pub fn invalid_unshown(&self, why: impl std::fmt::Display) -> FieldError {
+        FieldError::invalid_unshown(&self.path, why)
+    }
+
     pub fn forbidden(&self, why: impl std::fmt::Display) -> FieldError {
         FieldError::forbidden(&self.path, why)
     }

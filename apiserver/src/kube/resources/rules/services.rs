@@ -81,7 +81,9 @@ fn port_rules(ports: &Place<'_>, errors: &mut Errors) {
         }
         common::port_number(&port.child("port"), errors);
         common::one_of(&port.child("protocol"), &containers::PROTOCOLS, errors);
-        common::port_number_or_name(&port.child("targetPort"), errors);
+        if port.child("targetPort").is_set() {
+            common::port_number_or_name(&port.child("targetPort"), errors);
+        }
         let protocol = port.child("appProtocol");
         if protocol.is_set() {
             common::named(&protocol, names::qualified_name, errors);
@@ -261,6 +263,19 @@ fn traffic(spec: &Place<'_>, errors: &mut Errors) {
     }
     common::one_of_if_set(&policy, &["Cluster", "Local"], errors);
     common::one_of_if_set(&spec.child("trafficDistribution"), &DISTRIBUTIONS, errors);
+}
+
+/// A new service has addresses of one family: the cluster has no other.
+pub fn new_service(object: &Object) -> Errors {
+    let mut errors = Errors::new();
+    let spec = Place::of(object, "spec");
+    let policy = spec.child("ipFamilyPolicy");
+    let free = spec.child("clusterIP").text() == "None" && spec.child("selector").is_empty();
+    let addressed = spec.child("type").text() != "ExternalName";
+    if policy.text() == "RequireDualStack" && addressed && !free {
+        errors.push(policy.invalid("this cluster is not configured for dual-stack services"));
+    }
+    errors
 }
 
 /// What of a service may not change.
