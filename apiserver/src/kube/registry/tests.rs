@@ -337,8 +337,10 @@ fn node_ports_of_services_that_were_not_stored_are_free() {
     let labels = json!({"metadata": {"labels": {"winner": "other"}}});
     world.merge(&target, labels).unwrap();
     let mut late = old.clone();
-    object::map_mut(&mut late, "spec")
-        .insert("ports".to_owned(), json!([{"port": 80, "protocol": "TCP", "nodePort": 30_400}]));
+    object::map_mut(&mut late, "spec").insert(
+        "ports".to_owned(),
+        json!([{"port": 80, "targetPort": 80, "protocol": "TCP", "nodePort": 30_400}]),
+    );
     let change = Change::Untracked(late);
     let lost = done(world.0.try_save(&target, change, &old, &stored, &world.context()));
     assert!(lost.unwrap().is_none());

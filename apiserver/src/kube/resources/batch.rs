@@ -1,6 +1,6 @@
 //! Jobs and cron jobs.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Strategy;
 use super::pods::default_pod_template;
@@ -91,6 +91,8 @@ fn default_cron_job(cron_job: &mut Object) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::kube::registry::into_object;
 

@@ -23,6 +23,10 @@ pub(super) fn strategy(group: &str, plural: &str) -> Strategy {
         },
         ("apiregistration.k8s.io", _) => Strategy { defaults: default_api_service, ..usual },
         ("autoscaling", _) => Strategy { defaults: default_autoscaler, ..usual },
+        // Who asked for a certificate, and for what, is settled with the request.
+        ("certificates.k8s.io", _) => {
+            Strategy { prepare_update: |new, old| object::copy_field(old, new, "spec"), ..usual }
+        }
         ("coordination.k8s.io", "leases") => {
             Strategy { create_on_update: true, unconditional_update: false, ..usual }
         }

@@ -93,15 +93,18 @@ fn core(plural: &str) -> Option<Rules> {
             new: services::new_service,
             change: services::service_change,
             change_last: false,
-            ..NONE
         },
         "endpoints" => every(discovery::endpoints),
         "events" => every(events::core_event),
         "limitranges" => every(quotas::limit_range),
         "resourcequotas" => Rules { every: quotas::quota, change: quotas::quota_change, ..NONE },
         "nodes" => Rules { every: cluster::new_node, change: cluster::node_change, ..NONE },
-        "persistentvolumes" => every(storage::volume),
-        "persistentvolumeclaims" => every(storage::claim),
+        "persistentvolumes" => {
+            Rules { every: storage::volume, change: storage::volume_change, ..NONE }
+        }
+        "persistentvolumeclaims" => {
+            Rules { every: storage::claim, change: storage::claim_change, ..NONE }
+        }
         _ => return None,
     })
 }
@@ -111,7 +114,7 @@ fn apps(plural: &str) -> Option<Rules> {
     Some(match plural {
         "deployments" => selecting(workloads::deployment),
         "replicasets" => selecting(workloads::replica_set),
-        "daemonsets" => selecting(workloads::daemon_set),
+        "daemonsets" => Rules { change_last: false, ..selecting(workloads::daemon_set) },
         "statefulsets" => Rules {
             // A new one has all rules at once; an old one may break some that came later.
             every: workloads::stateful_set,

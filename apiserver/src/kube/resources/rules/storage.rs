@@ -125,6 +125,65 @@ pub fn volume(object: &Object) -> Errors {
     errors
 }
 
+/// What a volume is made of stays.
+pub fn volume_change(new: &Object, old: &Object) -> Errors {
+    let mut errors = Errors::new();
+    let (now, before) = (Place::of(new, "spec"), Place::of(old, "spec"));
+    let kinds = SOURCES.iter().map(|(kind, _)| *kind).chain(LATER_SOURCES);
+    let source = |spec: &Place<'_>, kind: &str| {
+        let mut value = spec.child(kind).value().clone();
+        // A secret for making a volume larger may come later, once.
+        let expand = "controllerExpandSecretRef";
+        if before.child("csi").child(expand).value().is_null()
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.remove(expand);
+        }
+        value
+    };
+    if kinds.into_iter().any(|kind| source(&now, kind) != source(&before, kind)) {
+        let why = "spec.persistentvolumesource is immutable after creation";
+        errors.push(FieldError::forbidden("spec.persistentvolumesource", why));
+    }
+    let mode = |spec: &Place<'_>| spec.child("volumeMode").value().clone();
+    if mode(&now) != mode(&before) {
+        errors.push(now.child("volumeMode").called("volumeMode").invalid(common::IMMUTABLE));
+    }
+    errors
+}
+
+/// A claim gets its volume once; what is bound may grow.
+pub fn claim_change(new: &Object, old: &Object) -> Errors {
+    let mut errors = Errors::new();
+    let (now, before) = (Place::of(new, "spec"), Place::of(old, "spec"));
+    let bound = Place::of(new, "status").child("phase").text() == "Bound";
+    let mut changeable: Vec<&str> = Vec::new();
+    if before.child("volumeName").is_empty() {
+        changeable.push("volumeName");
+    }
+    if !before.child("storageClassName").is_set() {
+        changeable.push("storageClassName");
+    }
+    if bound {
+        changeable.extend(["resources", "volumeAttributesClassName"]);
+    }
+    if !super::same_but_for(new, old, &changeable) {
+        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.push(FieldError::forbidden("spec", why));
+    }
+    let size =
+        |place: &Place<'_>| common::quantity(&place.below(&["resources", "requests", "storage"]));
+    let capacity = common::quantity(&Place::of(old, "status").below(&["capacity", "storage"]));
+    if let (Some(now_size), Some(old_size)) = (size(&now), size(&before))
+        && now_size.compare(&old_size).is_lt()
+        && capacity.is_some_and(|capacity| now_size.compare(&capacity).is_le())
+    {
+        let why = "field can not be less than status.capacity";
+        errors.push(FieldError::forbidden("spec.resources.requests.storage", why));
+    }
+    errors
+}
+
 fn volume_spec(spec: &Place<'_>, errors: &mut Errors) {
     common::required(&spec.child("accessModes"), errors);
     access_modes(&spec.child("accessModes"), errors);
@@ -530,6 +589,46 @@ mod tests {
             let errors = rule(&into_object(object.clone()));
             let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
             assert_eq!(fields, expected, "{object}");
+        }
+    }
+
+    #[test]
+    fn what_of_volumes_and_claims_may_change() {
+        type Rule = fn(&Object, &Object) -> Errors;
+        let sized = |size: &str, phase: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}, "status": {"phase": phase}});
+        let cases: Vec<(Rule, Value, Value, &[&str])> = vec![
+            (
+                volume_change,
+                json!({"spec": {"hostPath": {"path": "/a"}}}),
+                json!({"spec": {"hostPath": {"path": "/a"}}}),
+                &[],
+            ),
+            (
+                volume_change,
+                json!({"spec": {"hostPath": {"path": "/b"}}}),
+                json!({"spec": {"hostPath": {"path": "/a"}}}),
+                &["spec.persistentvolumesource"],
+            ),
+            (
+                volume_change,
+                json!({"spec": {"volumeMode": "Block"}}),
+                json!({"spec": {"volumeMode": "Filesystem"}}),
+                &["volumeMode"],
+            ),
+            (claim_change, json!({"spec": {"volumeName": "v"}}), json!({"spec": {}}), &[]),
+            (
+                claim_change,
+                json!({"spec": {"volumeName": "v"}}),
+                json!({"spec": {"volumeName": "w"}}),
+                &["spec"],
+            ),
+            (claim_change, sized("2Gi", "Bound"), sized("1Gi", "Bound"), &[]),
+            (claim_change, sized("2Gi", "Pending"), sized("1Gi", "Pending"), &["spec"]),
+        ];
+        for (rule, new, old, expected) in cases {
+            let errors = rule(&into_object(new.clone()), &into_object(old));
+            let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(fields, expected, "{new}");
         }
     }
 }
