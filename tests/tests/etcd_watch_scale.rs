@@ -107,7 +107,8 @@ fn an_idle_watcher_costs_little() {
              event elsewhere takes at most {slowest:?}",
             per_stream * STREAMS,
         ));
-        assert!(each < 3_000.0, "{each} bytes for an idle watcher");
+        // Each owns its key and the end of its range, so that no message is kept for them: some 3.1 KB.
+        assert!(each < 3_600.0, "{each} bytes for an idle watcher");
         assert!(slowest < Duration::from_secs(2), "{slowest:?} for an event elsewhere");
 
         // The first and the last are awake.

@@ -40,13 +40,13 @@ pub(super) const STREAM_KEYS_MAX: usize = 4096;
 /// Watchers on one stream. kube-apiserver has one, etcd's benchmarks a few hundred.
 pub(super) const WATCHERS_PER_STREAM: usize = 100_000;
 
-/// Watchers of all streams of a connection: some 400 MB of them, more than a large cluster's clients
+/// Watchers of all streams of a connection: some 600 MB of them, more than a large cluster's clients
 /// have all together.
 pub(super) const WATCHERS_PER_CONNECTION: usize = 2 * WATCHERS_PER_STREAM;
 
 /// What a watcher costs beside its range, bytes, about: at the door, at the store, and the allocators'
 /// part.
-pub(super) const WATCHER_BYTES: usize = 2 << 10;
+pub(super) const WATCHER_BYTES: usize = 3 << 10;
 
 /// Bytes of watchers that a stream may have however much the process holds: who has few is not the one
 /// to refuse.
