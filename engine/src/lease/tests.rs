@@ -145,7 +145,8 @@ fn a_checkpoint_between_two_seconds_does_not_end_a_lease_early() {
     table.set_checkpoint_seconds(1);
     grant(&mut table, 1, 60, 0);
     let expected = Control::LeaseCheckpoint { remaining: vec![(1, 50)] };
-    assert_eq!(table.checkpoint_slice(10_700, 10), Some(expected));
+    assert_eq!(table.checkpoint_slice(10_700, 10), Some(expected.clone()));
+    table.apply(&expected, 10_700);
     table.restart(10_700, 0);
     assert!(table.expired(59_999, 10).is_empty());
     assert_eq!(table.time(1, 10_701), Ok(Time { granted_ttl: 60, remaining_ttl: 49 }));
