@@ -12,7 +12,7 @@ mod evaluate;
 mod keeper;
 mod log;
 mod model;
-mod random;
+pub(crate) mod random;
 mod recovery;
 pub mod report;
 mod requests;
