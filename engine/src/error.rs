@@ -41,4 +41,40 @@ pub enum StoreError {
     HistoryUnreadable(String),
     #[error("the store is stopping")]
     Stopped,
+    /// Nobody leads, as far as this member knows: nothing was done.
+    #[error("no leader")]
+    NoLeader,
+    /// Somebody else leads: nothing was done.
+    #[error("not leader")]
+    NotLeader,
+    /// Whether it was done is unknown: it may be, or may yet be.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// Nothing was heard in time of whoever had to decide; it may be done, or may yet be.
+    #[error("request timed out")]
+    TimedOut,
+    #[error("request timed out, leader transfer took too long")]
+    TransferTimedOut,
+    #[error("member {0:x} not found")]
+    MemberNotFound(u64),
+    #[error("member {0:x} already exists")]
+    MemberExists(u64),
+    #[error("the peer URLs are another member's already")]
+    PeerUrlExists,
+    #[error("member {0:x} is no learner: only a learner can be promoted")]
+    MemberNotLearner(u64),
+    #[error("learner {0:x} is not in sync with the leader: only one that is can be promoted")]
+    LearnerNotReady(u64),
+    #[error("there are as many learners as the cluster may have")]
+    TooManyLearners,
+    #[error("re-configuration failed due to not enough started members")]
+    NotEnoughStartedMembers,
+    #[error("unhealthy cluster")]
+    UnhealthyCluster,
+    #[error("member {0:x} can't lead")]
+    BadTransferee(u64),
+    #[error("a learner does not serve this request")]
+    RefusedByLearner,
+    #[error("this member was removed from its cluster")]
+    MemberRemoved,
 }

@@ -4,6 +4,7 @@
 //! `runtime` is the only module that knows glommio, io_uring, files, sockets and the time of day,
 //! and [`Store`] is the handle by which a door asks for anything.
 
+pub mod cluster;
 pub mod durability;
 pub mod durations;
 pub mod effect;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod log;
 pub mod message;
 pub mod mvcc;
+pub mod peer;
 pub mod placement;
 pub mod record;
 pub mod replica;

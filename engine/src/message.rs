@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 
+use crate::cluster::{ClusterStatus, MemberChange, MemberInfo, MemberUpdate};
 use crate::effect::{Change, Effect, SharedBatch};
 use crate::error::StoreError;
+use crate::log::replay::Reached;
 use crate::mvcc::{Chunk, CountChunk};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{
     HashKv, KeyRange, LeaseStatus, PrefixUsage, RangeRequest, RangeResponse, Transaction,
     TransactionResponse,
 };
+use crate::shard::Shard;
 use crate::snapshot::{self, Part};
 
 /// Names a request of one core, until it is answered.
@@ -62,6 +65,20 @@ pub enum Request {
     },
     /// For a snapshot, of core 0 alone.
     SnapshotSlice(Part),
+    /// Answered once this member has everything that was committed when it was asked.
+    Confirm,
+    /// Who is a member: as everybody knows by now, or as far as this one knows.
+    Members {
+        linearizable: bool,
+    },
+    /// Answered once the change is committed.
+    ChangeMember(MemberChange),
+    UpdateMember(MemberUpdate),
+    /// Asks the leader, and nobody else, to hand over to this member.
+    MoveLeader {
+        to: u64,
+    },
+    ClusterStatus,
 }
 
 /// What comes back, variant for variant.
@@ -84,10 +101,28 @@ pub enum Answer {
     Document(Option<Bytes>),
     SnapshotSlice(snapshot::Slice),
     Done,
+    /// Of Members, ChangeMember and UpdateMember, in order of id.
+    Members(Vec<MemberInfo>),
+    ClusterStatus(Box<ClusterStatus>),
 }
 
 /// An answer or a refusal.
 pub type Outcome = Result<Answer, StoreError>;
+
+/// Counts the times when this member began or ceased to lead: odd while it leads. Whatever was
+/// decided in one reign is worth nothing in the next.
+pub type Reign = u32;
+
+/// What has to be so before an answer may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Due {
+    /// Everything up to this revision is committed.
+    pub visible_at: Revision,
+    /// This member has led all the time since it was decided; in which reign that was.
+    pub reign: Reign,
+    /// And a quorum has confirmed so, as nothing that it changed will be committed.
+    pub confirm: bool,
+}
 
 /// A slice of a range, from one shard.
 #[derive(Debug, Clone)]
@@ -144,12 +179,12 @@ pub enum Message {
     Evaluate {
         token: Token,
         transaction: Transaction,
+        reign: Reign,
     },
-    /// To be given out once everything up to `visible_at` is committed.
     Evaluated {
         token: Token,
         outcome: Outcome,
-        visible_at: Revision,
+        due: Due,
     },
 
     /// To core 0: a request that it decides.
@@ -160,11 +195,14 @@ pub enum Message {
     Forwarded {
         token: Token,
         outcome: Outcome,
-        visible_at: Revision,
+        due: Due,
     },
 
     /// To core 0: an effect to be ordered and logged.
-    Effect(Effect),
+    Effect {
+        effect: Effect,
+        reign: Reign,
+    },
     /// To every core: the next committed batch.
     Committed(SharedBatch),
 
@@ -225,6 +263,49 @@ pub enum Message {
     CompactionDone {
         revision: Revision,
     },
+
+    /// To a shard: what an entry of another leader does to it. It is committed by raft, and shown
+    /// with its batch.
+    Replicate {
+        job: u64,
+        records: Vec<Record>,
+    },
+    /// What lived before each of these records.
+    Replicated {
+        job: u64,
+        previous: Vec<Option<Record>>,
+    },
+    /// To every core: this member leads, and requests may be evaluated.
+    TakeLead {
+        reign: Reign,
+    },
+    /// To every core: it leads no more. What is not committed is undone.
+    StepDown {
+        reign: Reign,
+    },
+    /// To core 0: that is done.
+    SteppedDown {
+        reign: Reign,
+    },
+    /// To core 0: is everything known here that is committed by now?
+    Confirm {
+        number: u64,
+    },
+    /// It is, or can't be found out.
+    Confirmed {
+        number: u64,
+        result: Result<(), StoreError>,
+    },
+    /// To every core: the state of another member takes the place of this one's.
+    Replace(Box<Replacement>),
+}
+
+/// A core's share of a snapshot of another member.
+#[derive(Debug)]
+pub struct Replacement {
+    pub shard: Shard,
+    /// Where the snapshot ends: history begins there.
+    pub reached: Reached,
 }
 
 // The rings between cores hold so many of these that their size is memory (see RING_SLOTS).

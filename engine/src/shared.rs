@@ -27,6 +27,14 @@ pub struct Shared {
     /// Bytes of live keys and values from which on nothing may be added; 0 for no limit.
     quota_bytes: AtomicU64,
     is_corrupt: AtomicBool,
+    /// The member that leads, as far as this one knows; 0 for none.
+    leader: AtomicU64,
+    leader_changes: AtomicU64,
+    /// This member's id.
+    member: AtomicU64,
+    is_learner: AtomicBool,
+    /// There are other members, or were since the start.
+    is_clustered: AtomicBool,
     /// How long batches take from being handed to the log until they are durable.
     log_times: Durations,
     /// Bytes of batches handed to the log.
@@ -68,6 +76,11 @@ impl Shared {
             disk_is_full: AtomicBool::new(false),
             quota_bytes: AtomicU64::new(0),
             is_corrupt: AtomicBool::new(false),
+            leader: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
+            member: AtomicU64::new(0),
+            is_learner: AtomicBool::new(false),
+            is_clustered: AtomicBool::new(false),
             log_times: Durations::new(),
             logged_bytes: AtomicU64::new(0),
             interested: (0..cores).map(|_| AtomicBool::new(false)).collect(),
@@ -176,6 +189,56 @@ impl Shared {
 
     pub fn set_corrupt(&self, corrupt: bool) {
         self.is_corrupt.store(corrupt, Ordering::Relaxed);
+    }
+
+    /// The member that leads, as far as this one knows; 0 for none.
+    pub fn leader(&self) -> u64 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        let leader = self.leader();
+        leader != 0 && leader == self.member.load(Ordering::Relaxed)
+    }
+
+    /// How often another member, or none, has become the leader.
+    pub fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
+    }
+
+    /// This member's id; 0 before it is known.
+    pub fn member(&self) -> u64 {
+        self.member.load(Ordering::Relaxed)
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are other members, or were since the start: reads have to ask around.
+    pub fn is_clustered(&self) -> bool {
+        self.is_clustered.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_clustered(&self) {
+        self.is_clustered.store(true, Ordering::SeqCst);
+    }
+
+    /// Who is who now.
+    pub(crate) fn set_roles(&self, member: u64, leader: u64, learner: bool) {
+        self.member.store(member, Ordering::Relaxed);
+        self.is_learner.store(learner, Ordering::Relaxed);
+        if self.leader.swap(leader, Ordering::Relaxed) != leader {
+            self.leader_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was taken and not committed is undone on all cores, none of which takes any more.
+    pub(crate) fn take_back(&self) {
+        self.taken.store(self.committed_revision(), Ordering::SeqCst);
+        self.uncommitted_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Bytes of live keys and values, committed or not, on all cores.
