@@ -27,10 +27,18 @@ pub struct MemberInfo {
 /// A step in who is a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberChange {
-    Add { id: u64, peer_urls: Vec<String>, is_learner: bool },
-    Remove { id: u64 },
+    Add {
+        id: u64,
+        peer_urls: Vec<String>,
+        is_learner: bool,
+    },
+    Remove {
+        id: u64,
+    },
     /// Gives a learner its vote, once it has caught up.
-    Promote { id: u64 },
+    Promote {
+        id: u64,
+    },
 }
 
 /// New facts about a member; what is `None` stays.

@@ -77,6 +77,16 @@ pub const HIDDEN_ANSWERS: usize = 65_536;
 /// the log.
 pub const UNKNOWN_LEASE_REQUESTS: usize = 1024;
 
+/// Reads of one core that wait for word from other members: about what its doors can hold at once.
+pub const CONFIRMATIONS: usize = 65_536;
+
+/// Requests that one member keeps for the leader, or for others as the leader. Each may be as large
+/// as a request may.
+pub const FORWARDED_REQUESTS: usize = 16_384;
+
+/// Changes of members that wait for each other.
+pub const MEMBER_CHANGES: usize = 64;
+
 /// Reads of many slices under way on one core.
 pub const READS: usize = 16_384;
 

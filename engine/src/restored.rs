@@ -14,8 +14,8 @@ use crate::log::raw::RawBatch;
 use crate::log::replay::Reached;
 use crate::placement;
 use crate::record::Revision;
-use crate::replica::Leader;
-use crate::sequencer::Sequencer;
+use crate::replica::Member;
+use crate::sequencer::{LogEntry, Sequencer};
 use crate::shard::{Restoring, Shard};
 use crate::snapshot::{Layout, SnapshotBytes, SnapshotError};
 
@@ -95,21 +95,51 @@ impl Rest {
 
     /// Core 0's part of a store that is its own only voter and goes on behind `reached`, having
     /// `promised` this before.
-    pub fn into_leader(self, cores: usize, promised: log::HardState, reached: Reached) -> Leader {
+    pub fn into_lone_member(
+        self,
+        cores: usize,
+        promised: log::HardState,
+        reached: Reached,
+    ) -> Member {
         let hard_state =
             HardState { term: promised.term.max(reached.term), vote: promised.vote, commit: 0 };
-        let node = Node::new(Config {
+        let config = Config {
             id: 1,
             voters: vec![1],
             hard_state,
             last_index: reached.index,
             last_term: reached.term,
             ..Config::default()
-        });
-        let sequencer =
-            Sequencer::new(node, reached.revision, |batch: &Batch| encode(batch).payload.into());
-        Leader::new(cores, sequencer, self.leases, self.documents, self.compacted)
+        };
+        let revision = reached.revision;
+        self.into_member(cores, Restart { config, revision, pending: Vec::new() })
     }
+
+    /// Core 0's part of a member that goes on, with others or alone.
+    pub fn into_member(self, cores: usize, restart: Restart) -> Member {
+        let Restart { config, revision, pending } = restart;
+        let applied = config.applied;
+        let node = Node::new(config);
+        let alone = node.is_alone();
+        let encode = |batch: &Batch| encode(batch).payload.into();
+        let mut sequencer = Sequencer::new(node, revision, encode);
+        if !alone {
+            sequencer = sequencer.with_others(applied, revision, pending);
+        } else {
+            assert!(pending.is_empty(), "whatever a lone member's log holds is committed");
+        }
+        Member::new(cores, sequencer, self.leases, self.documents, self.compacted)
+    }
+}
+
+/// What raft and the order of entries go on from.
+#[derive(Debug, Default)]
+pub struct Restart {
+    pub config: Config,
+    /// The store's revision after the entry `config.applied`.
+    pub revision: Revision,
+    /// The entries behind it, in order. None for a member that is alone: all of them are applied.
+    pub pending: Vec<LogEntry>,
 }
 
 /// Batches in order, as they are in the log.

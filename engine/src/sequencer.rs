@@ -4,19 +4,26 @@
 //! slightly out of order. The sequencer restores the order without gaps, packs what is queued
 //! into one batch, and tells in order which batches are committed.
 
+mod alone;
+mod clustered;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_raft::{HardState, Node};
+use mainstay_raft::Node;
 
 use crate::durability::{Class, Classes, ceiling};
 use crate::effect::{Batch, Control, Deletion, Effect, Item, SharedBatch};
 use crate::limits;
 use crate::record::Revision;
+
+use tail::Tail;
+pub(crate) use tail::{Next, Own};
+pub use write::{LogEntry, LogWrite};
 
 /// What the log is to hold of a batch, made ahead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +33,11 @@ pub struct Payload {
     pub staged: Option<u64>,
 }
 
-/// A batch on its way to the log, and what the log is to hold of it.
+/// A batch on its way to the log.
 #[derive(Debug)]
 pub struct Append {
     pub batch: SharedBatch,
-    /// The batch, encoded.
-    pub data: Bytes,
-    /// See [`Payload::staged`].
-    pub staged: Option<u64>,
-    /// Raft's promises, when they changed: durable before or with the entry.
-    pub hard_state: Option<HardState>,
+    pub write: LogWrite,
 }
 
 /// A control that waits for its place, and who wants to know of its commit.
@@ -50,6 +52,8 @@ struct QueuedControl {
 #[derive(Debug)]
 struct InFlight {
     batch: SharedBatch,
+    /// Raft's number of the write that it is part of.
+    write: u64,
     tickets: Vec<u64>,
     /// What its commit waits for.
     class: Class,
@@ -118,6 +122,10 @@ pub struct Sequencer {
     /// A lower ceiling is to be logged: nothing relaxed was written for a while.
     ceiling_closes: bool,
     relaxed_batches: u64,
+    /// Nothing is appended: a change waits for everything to be durable.
+    held: bool,
+    /// The entries that are not applied, of a member that has others, or had since the start.
+    tail: Option<Tail>,
 }
 
 impl Sequencer {
@@ -140,6 +148,8 @@ impl Sequencer {
             skipped_after: None,
             ceiling_closes: false,
             relaxed_batches: 0,
+            held: false,
+            tail: None,
         }
     }
 
@@ -180,11 +190,6 @@ impl Sequencer {
         &self.node
     }
 
-    /// Time passes for raft; may start its term.
-    pub fn tick(&mut self) {
-        self.node.tick();
-    }
-
     /// Stands for election at once, for a member that is alone.
     pub fn campaign(&mut self) {
         self.node.campaign();
@@ -192,13 +197,16 @@ impl Sequencer {
 
     /// Whether the log can take one more batch, if `max` may wait for it to be durable.
     pub fn may_append(&self, max: usize) -> bool {
+        if let Some(tail) = &self.tail {
+            return tail.in_flight() < max;
+        }
         let waiting = self.in_flight.len() - self.committed;
         waiting < max && self.in_flight.len() < max.max(limits::RELAXED_IN_FLIGHT)
     }
 
-    /// Batches that are not durable.
+    /// Batches that are not durable, or not committed.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.tail.as_ref().map_or(self.in_flight.len(), Tail::in_flight)
     }
 
     /// An effect takes its place.
@@ -229,26 +237,38 @@ impl Sequencer {
         self.controls.push_back(QueuedControl { control, after, ticket });
     }
 
-    /// Whether there is something that [`pack`](Sequencer::pack) could put in a batch.
+    /// Whether there is something that could be put in a batch.
     pub fn has_work(&self) -> bool {
+        if self.held {
+            return self.ceiling_closes;
+        }
         matches!(self.effects.front(), Some(Some(_)))
             || self.ceiling_closes
             || self.controls.front().is_some_and(|control| control.after < self.next_revision)
     }
 
-    /// Everything queued without a gap, as the next batch, up to a limit of bytes.
+    /// Everything queued without a gap, as the next batch, up to a limit of bytes. Of a member that
+    /// is alone.
     pub fn pack(&mut self) -> Option<Append> {
         if let Some(append) = self.term_start() {
             return Some(append);
         }
         let revision_before = self.next_revision - 1;
+        let (contents, payload) = self.take_batch()?;
+        Some(self.append_batch(revision_before, contents, payload))
+    }
+
+    /// What the next batch is made of.
+    fn take_batch(&mut self) -> Option<(Contents, Option<Payload>)> {
+        if self.held && !self.ceiling_closes {
+            return None;
+        }
         if let Some(Some(Queued::Deletion(..))) = self.effects.front()
             && let Some(Some(Queued::Deletion(deletion, payload))) = self.effects.pop_front()
         {
             self.next_revision += 1;
             let items = vec![Item::Deletion(deletion)];
-            let contents = Contents { items, ..Contents::default() };
-            return Some(self.propose(revision_before, contents, Some(payload)));
+            return Some((Contents { items, ..Contents::default() }, Some(payload)));
         }
         let (mut items, mut tickets) = (Vec::new(), Vec::new());
         let mut bytes = 0;
@@ -287,8 +307,7 @@ impl Sequencer {
         if items.is_empty() {
             return None;
         }
-        let contents = Contents { items, tickets, class: strictest, ceiling };
-        Some(self.propose(revision_before, contents, None))
+        Some((Contents { items, tickets, class: strictest, ceiling }, None))
     }
 
     /// The ceiling that the present batch has to set, if any.
@@ -312,70 +331,6 @@ impl Sequencer {
         None
     }
 
-    fn propose(
-        &mut self,
-        revision_before: Revision,
-        contents: Contents,
-        payload: Option<Payload>,
-    ) -> Append {
-        let Contents { items, tickets, class, ceiling } = contents;
-        let batch = Arc::new(Batch {
-            index: self.node.last_index() + 1,
-            term: self.node.term(),
-            revision_before,
-            revision_after: self.next_revision - 1,
-            items,
-        });
-        let encoded = || Payload { data: (self.encode)(&batch), staged: None };
-        let Payload { data, staged } = payload.unwrap_or_else(encoded);
-        let index = self.node.propose(data).expect("a sole member leads");
-        assert_eq!(index, batch.index);
-        let weight = match class {
-            // These are committed when they are durable.
-            Class::Fsync => 0,
-            _ => batch.effects().map(Effect::bytes_with_previous).sum(),
-        };
-        let in_flight = Arc::clone(&batch);
-        self.in_flight.push_back(InFlight { batch: in_flight, tickets, class, weight, ceiling });
-        Append { staged, ..self.append(batch) }
-    }
-
-    /// The empty entry that a leader begins its term with, when raft has just made one.
-    fn term_start(&mut self) -> Option<Append> {
-        let newest = self.in_flight.back().map(|in_flight| in_flight.batch.index);
-        let last = self.node.last_index();
-        if self.node.leader() == 0 || newest == Some(last) || self.node.commit() == last {
-            return None;
-        }
-        let revision = self.next_revision - 1;
-        let skipped_after = self.skipped_after.take();
-        let items = match skipped_after {
-            None => Vec::new(),
-            // Who has seen what is skipped has to read everything anew.
-            Some(_) => [ceiling(revision), Control::Compact { revision }].map(Item::Control).into(),
-        };
-        let tickets = vec![NOBODY; items.len()];
-        let batch = Arc::new(Batch {
-            index: last,
-            term: self.node.term(),
-            revision_before: skipped_after.unwrap_or(revision),
-            revision_after: revision,
-            items,
-        });
-        let (in_flight, class) = (Arc::clone(&batch), Class::Fsync);
-        let (weight, ceiling) = (0, None);
-        self.in_flight.push_back(InFlight { batch: in_flight, tickets, class, weight, ceiling });
-        Some(self.append(batch))
-    }
-
-    fn append(&mut self, batch: SharedBatch) -> Append {
-        let ready = self.node.ready();
-        let [entry] = &ready.entries[..] else { panic!("one entry is proposed at a time") };
-        assert_eq!((entry.index, entry.term), (batch.index, batch.term));
-        let data = if entry.data.is_empty() { (self.encode)(&batch) } else { entry.data.clone() };
-        Append { batch, data, staged: None, hard_state: ready.hard_state }
-    }
-
     fn take_controls(&mut self, items: &mut Vec<Item>, tickets: &mut Vec<u64>, bytes: &mut usize) {
         while *bytes < limits::ENTRY_BYTES
             && self.controls.front().is_some_and(|control| control.after < self.next_revision)
@@ -385,54 +340,6 @@ impl Sequencer {
             items.push(Item::Control(queued.control));
             tickets.push(queued.ticket);
         }
-    }
-
-    /// The log is durable up to `index`.
-    pub fn persisted(&mut self, index: u64) -> Progress {
-        self.durable_index = self.durable_index.max(index);
-        self.submitted_index = self.submitted_index.max(index);
-        let committed = self.commit();
-        let mut durable_bytes = 0;
-        while self.in_flight.front().is_some_and(|first| first.batch.index <= self.durable_index) {
-            let first = self.in_flight.pop_front().expect("just seen");
-            assert!(self.committed > 0, "what is durable is committed");
-            self.committed -= 1;
-            self.relaxed_bytes -= first.weight;
-            durable_bytes += first.batch.effects().map(Effect::bytes).sum::<usize>();
-            if first.ceiling == Some(self.ceiling_ordered) {
-                self.ceiling_durable = self.ceiling_ordered;
-            }
-        }
-        // A ceiling may be there that some waited for.
-        let more = self.commit();
-        Progress { committed: committed.into_iter().chain(more).collect(), durable_bytes }
-    }
-
-    /// The log's writes were handed to the kernel up to `index`.
-    pub fn submitted(&mut self, index: u64) -> Progress {
-        self.submitted_index = self.submitted_index.max(index);
-        Progress { committed: self.commit(), durable_bytes: 0 }
-    }
-
-    /// What can be committed by now, in order.
-    pub fn commit(&mut self) -> Vec<Committed> {
-        let mut committed = Vec::new();
-        while let Some(next) = self.in_flight.get_mut(self.committed)
-            && next.may_commit(
-                self.durable_index,
-                self.submitted_index,
-                self.ceiling_durable,
-                self.relaxed_bytes,
-            )
-        {
-            let commit = self.node.persisted(next.batch.index);
-            assert!(commit >= next.batch.index, "a sole member is the quorum");
-            self.relaxed_bytes += next.weight;
-            self.committed += 1;
-            let tickets = std::mem::take(&mut next.tickets);
-            committed.push(Committed { batch: Arc::clone(&next.batch), tickets });
-        }
-        committed
     }
 }
 
@@ -447,26 +354,5 @@ struct Contents {
 impl Default for Contents {
     fn default() -> Contents {
         Contents { items: Vec::new(), tickets: Vec::new(), class: Class::Fsync, ceiling: None }
-    }
-}
-
-impl InFlight {
-    /// Whether the batch, all before which are committed, may be shown.
-    fn may_commit(
-        &self,
-        durable: u64,
-        submitted: u64,
-        ceiling: Revision,
-        relaxed_bytes: usize,
-    ) -> bool {
-        let index = self.batch.index;
-        let room = relaxed_bytes + self.weight <= limits::RELAXED_BYTES;
-        let fits = self.batch.revision_after <= ceiling && room;
-        index <= durable
-            || match self.class {
-                Class::Fsync => false,
-                Class::Replicated => fits && index <= submitted,
-                Class::Memory => fits,
-            }
     }
 }

@@ -171,18 +171,24 @@ impl Shard {
         }
     }
 
+    /// History before `revision` is not to be had: it was another member's.
+    pub fn compact_to(&mut self, revision: Revision) {
+        self.mvcc.compact(revision);
+    }
+
     /// Notes what is committed: it is never rolled back.
     pub fn settle(&mut self, committed: Revision) {
         self.mvcc.settle(committed);
     }
 
     /// Removes everything newer than `revision`, freezes too, and gives the requests that waited:
-    /// leadership was lost.
+    /// leadership was lost. Keys that ended at that revision or before are still to be marked by
+    /// [`end_slice`](Shard::end_slice).
     pub fn rollback(&mut self, revision: Revision) -> Vec<RequestId> {
         for (removed, now) in self.mvcc.rollback(revision) {
             self.attachments.follow(removed.key(), Some(&removed), now.as_ref());
         }
-        self.endings.clear();
+        self.endings.retain(|ending| ending.is_of(revision));
         self.gate.clear()
     }
 

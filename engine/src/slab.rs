@@ -67,6 +67,12 @@ impl<T> Slab<T> {
         slots.filter_map(|(thing, number)| Some((number, thing.as_ref()?)))
     }
 
+    /// The same, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        let slots = self.chunks.iter_mut().flatten().zip(0..);
+        slots.filter_map(|(thing, number)| Some((number, thing.as_mut()?)))
+    }
+
     /// Whether the things have the numbers from 0 on, and the next one gets the number behind them.
     pub(crate) fn is_dense(&self) -> bool {
         self.free.is_empty()

@@ -130,6 +130,21 @@ impl Node {
         self.hard_state.term
     }
 
+    /// Whether this member is the only one and has nobody to talk to.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Whether [`propose`](Node::propose) would take something now.
+    pub fn may_propose(&self) -> Result<(), ProposeError> {
+        self.check_proposal()
+    }
+
+    /// Term, vote and commit index as they are now, durable or not.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
     /// The leader as far as this member knows; 0 for none.
     pub fn leader(&self) -> u64 {
         self.leader

@@ -220,7 +220,8 @@ impl Coordinator {
         shared: &Shared,
         mail: &mut Mail<'_>,
     ) {
-        let current = self.jobs.get_mut(&job).expect("only a job in progress gathers");
+        // One of a reign that is over is gone.
+        let Some(current) = self.jobs.get_mut(&job) else { return };
         current.gathered.push((from, gathered));
         current.missing -= 1;
         if current.missing > 0 {
@@ -287,7 +288,7 @@ impl Coordinator {
     pub(super) fn evaluated(&mut self, done: HeavyDone, shared: &Shared, mail: &mut Mail<'_>) {
         self.heavy_runs = false;
         let job = done.job;
-        let current = self.jobs.get_mut(&job).expect("only a job in progress is evaluated");
+        let Some(current) = self.jobs.get_mut(&job) else { return self.start_heavy(mail) };
         let Work::Transact { ticket, .. } = &current.work else {
             unreachable!("only transactions are heavy")
         };
@@ -331,8 +332,9 @@ impl Coordinator {
     }
 
     pub(super) fn installed(&mut self, job: u64) {
-        let current = self.jobs.get_mut(&job).expect("only a job in progress installs");
-        current.missing -= 1;
+        if let Some(current) = self.jobs.get_mut(&job) {
+            current.missing -= 1;
+        }
     }
 
     /// What a job leaves to the leader, once every shard has done its part. It is over then, but
@@ -345,6 +347,21 @@ impl Coordinator {
         let results = self.jobs.remove(&job)?.results;
         self.start(mail);
         Some(results)
+    }
+
+    /// This member leads no more: forgets everything, and gives who waits for it. What another thread
+    /// is at will be in vain.
+    pub(super) fn abandon(&mut self) -> Vec<Ticket> {
+        let jobs = std::mem::take(&mut self.jobs).into_values().map(|job| job.work);
+        let waiting = self.waiting.drain(..).chain(self.waiting_revocations.drain(..));
+        let tickets = jobs.chain(waiting).flat_map(|work| match work {
+            Work::Transact { ticket, .. } | Work::LeaseKeys { ticket, .. } => vec![ticket],
+            Work::Revoke { leases } => leases.into_iter().filter_map(|lease| lease.1).collect(),
+        });
+        let tickets = tickets.collect();
+        self.heavy.clear();
+        self.revoking = false;
+        tickets
     }
 
     /// All revocations of the job before are committed: the next may begin.

@@ -5,6 +5,8 @@ use mainstay_raft::{Config, HardState, Node};
 
 use super::*;
 use crate::lease::LeaseTable;
+use crate::message::Outcome;
+use crate::mvcc::Lookup;
 use crate::request::{KeyRange, Operation, OperationResponse, Put, RangeRequest};
 use crate::sequencer::Sequencer;
 
@@ -26,10 +28,10 @@ impl Single {
             ..Config::default()
         });
         let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
-        let mut leader = Leader::new(1, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
-        leader.start(0);
+        let mut member = Member::new(1, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
+        member.start(0);
         let hub = WatchHub::with_ring_bytes(1, 0, 1);
-        let replica = Replica::new(0, 1, shared, Shard::default(), hub, Some(leader), 0);
+        let replica = Replica::new(0, 1, shared, Shard::default(), hub, Some(member), 0);
         Single { replica, next_token: 1 }
     }
 
@@ -45,8 +47,8 @@ impl Single {
     fn go_on(&mut self, out: &mut Output) {
         for _ in 0..20 {
             self.replica.pump(1, out);
-            if let Some(append) = out.appends.pop() {
-                self.replica.persisted(append.batch.index, 0, out);
+            if let Some(append) = out.writes.pop() {
+                self.replica.written(append.number, 0, out);
             }
             self.replica.resume(0, out);
         }

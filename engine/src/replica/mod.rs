@@ -2,18 +2,30 @@
 //!
 //! A replica is a state machine. Requests, messages from other cores, the log's progress and the
 //! time come in by method calls; everything that has to happen outside goes out in [`Output`].
-//! Core 0 also has the [`leader`]: order, leases, coordination of requests with several owners.
+//! Core 0 also has the [`member`]: order, leases, coordination of requests with several owners.
 
+mod answers;
+mod applying;
+mod clustering;
 mod collect;
+mod confirming;
 mod coordinator;
+mod deciding;
+mod forwarding;
 mod heavy;
 #[cfg(test)]
 mod history_tests;
-mod leader;
+mod installing;
+mod member;
+mod output;
 mod owner;
 mod past;
 mod reading;
+mod reading_index;
 mod reads;
+mod reconfiguring;
+mod reign;
+mod reigning;
 mod snapshot;
 #[cfg(test)]
 mod stalled_tests;
@@ -28,92 +40,30 @@ use std::sync::Arc;
 
 use crate::effect::{Control, Deleted, Item, SharedBatch};
 use crate::error::StoreError;
-use crate::limits;
-use crate::message::{Answer, Gather, Message, Outcome, Request, Slice, Token};
-use crate::mvcc::Lookup;
+use crate::message::{Answer, Gather, Message, Reign, Request, Slice, Token};
 use crate::record::{LeaseId, Record, Revision};
 use crate::request::{Transaction, WatchRequest};
-use crate::sequencer::{Append, Committed};
-use crate::shard::{self, Done, Shard};
+use crate::sequencer::Committed;
+use crate::shard::{self, Shard};
 use crate::shared::Shared;
 use crate::snapshot::Part;
 use crate::watch::{WatchHub, WatcherId};
 
+use answers::Hidden;
+pub use clustering::Rules;
 use collect::Collecting;
+use confirming::{Awaiting, Confirming};
+use deciding::reply;
 pub use heavy::{Heavy, HeavyDone};
-pub use leader::Leader;
+pub use installing::Installed;
+pub use member::Member;
+use output::Mail;
+pub use output::{Output, Ticket};
 use owner::Owner;
 use past::PastReads;
 use reading::Looking;
 use reads::{Gathering, SLICE_STEPS, Sum};
 use usage::UsageByPrefix;
-
-/// What has to happen outside of a replica, in this order.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// Committed: to every other core, before `messages`, which may tell of it. The cores need not
-    /// be woken for it unless they are interested.
-    pub commits: Vec<SharedBatch>,
-    /// To other cores, in order.
-    pub messages: Vec<(usize, Message)>,
-    pub answers: Vec<(Token, Outcome)>,
-    /// To the log, in order.
-    pub appends: Vec<Append>,
-    pub watchers: Vec<WatcherId>,
-    /// There is something to pack into a batch: call [`Replica::pump`] soon.
-    pub pump: bool,
-    /// Work was left for later: call [`Replica::resume`] soon.
-    pub resume: bool,
-    /// To be looked up in the log, for [`Replica::history_found`]; by number.
-    pub lookups: Vec<(u64, Vec<Lookup>)>,
-    /// To be run on some other thread; the result goes to [`Replica::evaluated`].
-    pub heavy: Vec<Heavy>,
-    /// There is work that no one waits for in this turn: call [`Replica::work_slice`] until it says
-    /// that there is no more.
-    pub work: bool,
-    /// There is history to forget: call [`Replica::compact_slice`] until it says there is not.
-    pub compact: bool,
-}
-
-/// Where the leader puts messages: those to its own core wait until it has finished what it is at.
-struct Mail<'a> {
-    own: &'a mut VecDeque<Message>,
-    out: &'a mut Output,
-}
-
-impl Mail<'_> {
-    fn send(&mut self, to: usize, message: Message) {
-        if to == 0 {
-            self.own.push_back(message);
-        } else {
-            self.out.messages.push((to, message));
-        }
-    }
-}
-
-/// Names a request from any core: who asked, and its token there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    pub core: usize,
-    pub token: Token,
-}
-
-impl Ticket {
-    /// Tokens count from 1 at each start: 2^56 of them last for centuries.
-    const TOKEN_BITS: u32 = 56;
-
-    fn pack(self) -> shard::RequestId {
-        assert!(self.token < 1 << Self::TOKEN_BITS);
-        (self.core as u64) << Self::TOKEN_BITS | self.token
-    }
-
-    fn unpack(id: shard::RequestId) -> Ticket {
-        let core = (id >> Self::TOKEN_BITS) as usize;
-        Ticket { core, token: id & ((1 << Self::TOKEN_BITS) - 1) }
-    }
-}
-
-const _: () = assert!(crate::limits::CORES <= 1 << (u64::BITS - Ticket::TOKEN_BITS));
 
 /// Keys that each batch looks at for versions to evict, besides two for each of its changes: in the
 /// end as many leave memory as come.
@@ -126,11 +76,11 @@ pub struct Replica {
     shared: Arc<Shared>,
     shard: Shard,
     hub: WatchHub,
-    leader: Option<Leader>,
+    member: Option<Member>,
     /// Messages of this core to itself.
     own: VecDeque<Message>,
     /// Answers of this core's requests that depend on what is not committed yet.
-    hidden: BTreeMap<Revision, Vec<(Token, Outcome)>>,
+    hidden: BTreeMap<Revision, Vec<Hidden>>,
     hidden_answers: usize,
     /// Transactions whose lease this shard does not know, to be tried again when everything that
     /// was committed when they came (up to this index) is applied.
@@ -157,6 +107,11 @@ pub struct Replica {
     next_lookup: u64,
     /// Transactions that wait for ranges at older revisions.
     past: HashMap<Token, PastReads>,
+    /// Reads, and answers, that wait for word that this member has everything.
+    confirming: Confirming,
+    reign: Reign,
+    /// The reign has ended, but for a deletion that is to be completed.
+    stepping_down: Option<Reign>,
     interested: bool,
     /// Since [`take_interest_rose`](Replica::take_interest_rose) was asked.
     interest_rose: bool,
@@ -170,18 +125,22 @@ impl Replica {
         shared: Arc<Shared>,
         shard: Shard,
         hub: WatchHub,
-        leader: Option<Leader>,
+        member: Option<Member>,
         applied_index: u64,
     ) -> Replica {
         assert!(core < cores);
-        assert_eq!(leader.is_some(), core == 0);
+        assert_eq!(member.is_some(), core == 0);
+        if let Some(member) = &member {
+            member.introduce(&shared);
+        }
+        let reign = Reign::from(!shared.is_clustered());
         Replica {
             core,
             cores,
             shared,
             shard,
             hub,
-            leader,
+            member,
             own: VecDeque::new(),
             hidden: BTreeMap::new(),
             hidden_answers: 0,
@@ -199,6 +158,10 @@ impl Replica {
             looked_for: 0,
             next_lookup: 1,
             past: HashMap::new(),
+            confirming: Confirming::default(),
+            // A member that is alone leads all the time.
+            reign,
+            stepping_down: None,
             interested: false,
             interest_rose: false,
         }
@@ -235,13 +198,22 @@ impl Replica {
         &self.shard
     }
 
-    pub fn leader(&self) -> Option<&Leader> {
-        self.leader.as_ref()
+    pub fn member(&self) -> Option<&Member> {
+        self.member.as_ref()
     }
 
     /// A door of this core asks. The answer comes in some output, under the same token.
     pub fn request(&mut self, token: Token, request: Request, now_ms: u64, out: &mut Output) {
+        self.begin_request(token, request, out);
+        self.resume(now_ms, out);
+    }
+
+    fn begin_request(&mut self, token: Token, request: Request, out: &mut Output) {
         match request {
+            Request::Range(request) if !request.serializable && self.shared.is_clustered() => {
+                let request = Box::new(request);
+                self.await_confirmation(Awaiting::Range { token, request }, out);
+            }
             Request::Range(request) => self.range((token, 1), request, false, out),
             Request::HashKv { revision } => {
                 self.sum((token, 1), revision, Sum::Hash(Box::default()), out);
@@ -249,17 +221,25 @@ impl Replica {
             Request::Usage { depth, top } => {
                 self.sum((token, 1), 0, Sum::Usage(UsageByPrefix::new(depth, top)), out);
             }
-            Request::Transact(transaction) => self.transact(token, transaction, out),
+            Request::Transact(transaction) if self.leads() => {
+                self.transact(token, transaction, out);
+            }
             Request::SnapshotSlice(part) => {
                 let shard = if let Part::Entries { shard, .. } = &part { *shard } else { 0 };
                 self.send(shard, Message::TakeSlice { token, part }, out);
+            }
+            Request::Confirm if !self.shared.is_clustered() => {
+                self.answer(token, Ok(Answer::Done), out);
+            }
+            Request::Confirm => self.await_confirmation(Awaiting::Nothing { token }, out),
+            Request::Members { linearizable: true } if self.shared.is_clustered() => {
+                self.await_confirmation(Awaiting::Members { token }, out);
             }
             request => {
                 let message = Message::Forward { token, request };
                 self.send(0, message, out);
             }
         }
-        self.resume(now_ms, out);
     }
 
     /// Another core says something.
@@ -280,9 +260,12 @@ impl Replica {
                 break;
             }
         }
+        if self.member.is_some() {
+            self.turn(now_ms, out);
+        }
         out.resume |= !self.own.is_empty();
-        if let Some(leader) = &self.leader {
-            out.pump |= leader.has_work();
+        if let Some(member) = &self.member {
+            out.pump |= member.has_work();
         }
         self.show_interest();
     }
@@ -302,43 +285,42 @@ impl Replica {
     /// Whether nothing waits: no request, nothing to order.
     pub fn is_quiet(&self) -> bool {
         let ordered = self
-            .leader
+            .member
             .as_ref()
-            .is_none_or(|leader| !leader.has_work() && leader.sequencer().in_flight() == 0);
-        let coordinated = self.leader.as_ref().is_none_or(Leader::is_quiet);
+            .is_none_or(|member| !member.has_work() && member.sequencer().in_flight() == 0);
+        let coordinated = self.member.as_ref().is_none_or(Member::is_quiet);
         let working = self.shard.is_ending() || !self.collecting.is_empty();
-        let asked = !self.hidden.is_empty() || !self.reads.is_empty() || !self.past.is_empty();
+        let asked = !self.hidden.is_empty()
+            || !self.reads.is_empty()
+            || !self.past.is_empty()
+            || !self.confirming.is_empty();
         ordered && coordinated && self.own.is_empty() && !asked && !working
     }
 
     /// Puts what waits into batches, as far as the log may have writes in flight.
     pub fn pump(&mut self, in_flight_max: usize, out: &mut Output) {
-        let leader = self.leader.as_mut().expect("only core 0 orders");
-        let committed = leader.pump(in_flight_max, out);
+        let member = self.member.as_mut().expect("only core 0 orders");
+        if member.is_clustered() {
+            member.propose(in_flight_max);
+            return self.turn(0, out);
+        }
+        let committed = member.pump(in_flight_max, out);
         // Relaxed batches hold no controls, to which the time would matter.
         self.commit(committed, 0, out);
     }
 
-    /// The log's writes were handed to the kernel up to `index`.
-    pub fn submitted(&mut self, index: u64, now_ms: u64, out: &mut Output) {
-        let leader = self.leader.as_mut().expect("only core 0 has the log");
-        let progress = leader.submitted(index);
-        self.commit(progress.committed, now_ms, out);
-        self.resume(now_ms, out);
-    }
-
     /// The store stops: nothing more is going to be written.
     pub fn stop(&mut self, out: &mut Output) {
-        if let Some(leader) = &mut self.leader {
-            leader.close_ceiling();
+        if let Some(member) = &mut self.member {
+            member.close_ceiling();
         }
         self.resume(0, out);
     }
 
-    /// The log is durable up to `index`.
+    /// The log of a member that is alone is durable up to `index`.
     pub fn persisted(&mut self, index: u64, now_ms: u64, out: &mut Output) {
-        let leader = self.leader.as_mut().expect("only core 0 has the log");
-        let progress = leader.persisted(index);
+        let member = self.member.as_mut().expect("only core 0 has the log");
+        let progress = member.persisted(index);
         self.shared.remove_uncommitted(progress.durable_bytes);
         self.commit(progress.committed, now_ms, out);
         self.resume(now_ms, out);
@@ -350,20 +332,19 @@ impl Replica {
             self.shared.set_committed(batch.revision_after, batch.index, batch.term);
             out.commits.push(Arc::clone(&batch));
             self.committed(&batch, out);
+            let member = self.member.as_mut().expect("checked");
+            member.follow(&batch, &self.shared, now_ms);
             for ticket in committed.tickets {
-                let leader = self.leader.as_mut().expect("checked");
                 let mut mail = Mail { own: &mut self.own, out };
-                leader.control_committed(ticket, &self.shared, now_ms, &mut mail);
+                member.ticket_committed(ticket, &self.shared, &mut mail);
             }
-            let leader = self.leader.as_mut().expect("checked");
-            leader.note_ceiling(&batch);
         }
     }
 
     /// Time passes: leases expire.
     pub fn tick(&mut self, now_ms: u64, out: &mut Output) {
-        if let Some(leader) = &mut self.leader {
-            leader.tick();
+        if let Some(member) = &mut self.member {
+            member.tick(out);
             out.work = true;
         }
         self.resume(now_ms, out);
@@ -391,13 +372,26 @@ impl Replica {
 
     fn handle(&mut self, from: usize, message: Message, now_ms: u64, out: &mut Output) {
         match message {
-            Message::Evaluate { token, transaction } => {
-                self.evaluate(Ticket { core: from, token }, transaction, out);
+            Message::Evaluate { token, transaction, reign } => {
+                let ticket = Ticket { core: from, token };
+                if reign > self.reign {
+                    self.take_lead(reign);
+                }
+                if reign == self.reign {
+                    self.evaluate(ticket, transaction, out);
+                } else {
+                    self.refuse(ticket, StoreError::LeaderChanged, out);
+                }
             }
-            Message::Evaluated { token, outcome, visible_at }
-            | Message::Forwarded { token, outcome, visible_at } => {
-                self.settle(token, outcome, visible_at, out);
+            Message::Evaluated { token, outcome, due }
+            | Message::Forwarded { token, outcome, due } => {
+                self.settle(token, outcome, due, out);
             }
+            Message::Replicate { job, records } => self.replicate(job, records, out),
+            Message::TakeLead { reign } => self.take_lead(reign),
+            Message::StepDown { reign } => self.step_down(reign, out),
+            Message::Confirmed { number, result } => self.confirmed(number, result, out),
+            Message::Replace(replacement) => self.replace(*replacement, out),
             Message::Committed(batch) => self.committed(&batch, out),
             Message::ReadSlice { token, slice } => {
                 let Slice { range, revision, after, max_keys } = slice;
@@ -429,7 +423,7 @@ impl Replica {
                 self.send(from, Message::SliceTaken { token, slice }, out);
             }
             Message::SliceTaken { token, slice } => {
-                out.answers.push((token, Ok(Answer::SnapshotSlice(slice))));
+                self.answer(token, Ok(Answer::SnapshotSlice(slice)), out);
             }
             Message::Gather(gather) => {
                 if self.hold(&gather) {
@@ -455,13 +449,16 @@ impl Replica {
                 self.send(from, Message::Installed { job }, out);
             }
             Message::Forward { .. }
-            | Message::Effect(_)
+            | Message::Effect { .. }
+            | Message::Confirm { .. }
+            | Message::Replicated { .. }
+            | Message::SteppedDown { .. }
             | Message::Gathered { .. }
             | Message::Installed { .. }
             | Message::CompactionDone { .. } => {
-                let leader = self.leader.as_mut().expect("only sent to core 0");
+                let member = self.member.as_mut().expect("only sent to core 0");
                 let mut mail = Mail { own: &mut self.own, out };
-                leader.receive(from, message, now_ms, &self.shared, &mut mail);
+                member.receive(from, message, now_ms, &self.shared, &mut mail);
             }
         }
     }
@@ -473,7 +470,8 @@ impl Replica {
                 self.evaluate(Ticket { core, token }, transaction, out);
             }
             Owner::One(core) if core != self.core => {
-                self.send(core, Message::Evaluate { token, transaction }, out);
+                let reign = self.reign;
+                self.send(core, Message::Evaluate { token, transaction, reign }, out);
             }
             _ => {
                 let request = Request::Transact(transaction);
@@ -482,98 +480,9 @@ impl Replica {
         }
     }
 
-    fn evaluate(&mut self, ticket: Ticket, transaction: Transaction, out: &mut Output) {
-        let overloaded = self.shared.is_overloaded() && owner::writes(&transaction);
-        if overloaded || self.hidden_answers >= limits::HIDDEN_ANSWERS {
-            let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
-            return self.finish(ticket, refused, out);
-        }
-        if self.shared.is_corrupt() && owner::writes(&transaction) {
-            return self.finish(ticket, shard::Outcome::Refused(StoreError::Corrupt), out);
-        }
-        if self.shared.no_space() && owner::adds(&transaction) {
-            return self.finish(ticket, shard::Outcome::Refused(StoreError::NoSpace), out);
-        }
-        let committed = self.shared.committed_revision();
-        let shared = Arc::clone(&self.shared);
-        let mut take = || shared.take_revision();
-        let outcome = self.shard.evaluate(ticket.pack(), transaction, committed, &mut take);
-        self.finish(ticket, outcome, out);
-    }
-
-    fn finish(&mut self, ticket: Ticket, outcome: shard::Outcome, out: &mut Output) {
-        match outcome {
-            shard::Outcome::Done(done) => self.finish_done(ticket, done, out),
-            shard::Outcome::Deferred => {}
-            shard::Outcome::Refused(error) => {
-                let done = Done { result: Err(error), effect: None, visible_at: 0 };
-                self.finish_done(ticket, done, out);
-            }
-            shard::Outcome::UnknownLease { lease, transaction, visible_at } => {
-                let committed = self.shared.committed_index();
-                if self.applied_index < committed
-                    && self.unknown_lease.len() >= limits::UNKNOWN_LEASE_REQUESTS
-                {
-                    let refused = shard::Outcome::Refused(StoreError::TooManyRequests);
-                    self.finish(ticket, refused, out);
-                } else if self.applied_index < committed {
-                    self.unknown_lease.push_back((committed, ticket, transaction));
-                } else {
-                    let result = Err(StoreError::LeaseNotFound(lease));
-                    let done = Done { result, effect: None, visible_at };
-                    self.finish_done(ticket, done, out);
-                }
-            }
-        }
-    }
-
-    fn finish_done(&mut self, ticket: Ticket, done: Done, out: &mut Output) {
-        let Done { result, effect, visible_at } = done;
-        if let Some(effect) = effect {
-            self.note_usage();
-            self.shared.add_uncommitted(effect.bytes());
-            self.send(0, Message::Effect(effect), out);
-        }
-        let outcome = result.map(Answer::Transact);
-        if ticket.core == self.core {
-            self.settle(ticket.token, outcome, visible_at, out);
-        } else {
-            let message = Message::Evaluated { token: ticket.token, outcome, visible_at };
-            self.send(ticket.core, message, out);
-        }
-    }
-
     /// Whether this shard still has all of `revision`.
     fn readable(&self, revision: Revision) -> Result<(), StoreError> {
         self.shard.mvcc().check_revision(revision, self.shared.committed_revision())
-    }
-
-    /// Gives an answer out once everything that it depends on is committed.
-    fn settle(&mut self, token: Token, outcome: Outcome, visible_at: Revision, out: &mut Output) {
-        if visible_at > self.shared.committed_revision() {
-            self.hidden.entry(visible_at).or_default().push((token, outcome));
-            self.hidden_answers += 1;
-            self.show_interest();
-            // Committed meanwhile, before the interest was known? Then nobody would wake us.
-            if visible_at > self.shared.committed_revision() {
-                return;
-            }
-            self.reveal(out);
-            return;
-        }
-        out.answers.push((token, outcome));
-    }
-
-    fn reveal(&mut self, out: &mut Output) {
-        let committed = self.shared.committed_revision();
-        while let Some(first) = self.hidden.first_entry() {
-            if *first.key() > committed {
-                break;
-            }
-            let answers = first.remove();
-            self.hidden_answers -= answers.len();
-            out.answers.extend(answers);
-        }
     }
 
     fn show_interest(&mut self) {

@@ -103,7 +103,7 @@ impl Replica {
         if past {
             self.past_read(token, outcome, out);
         } else {
-            out.answers.push((token, outcome.map(Answer::Range)));
+            self.answer(token, outcome.map(Answer::Range), out);
         }
     }
 
@@ -119,7 +119,7 @@ impl Replica {
         let compacted = self.shared.compacted_revision();
         let revision = match reads::read_revision(requested, committed, compacted) {
             Ok(revision) => revision,
-            Err(error) => return out.answers.push((token, Err(error))),
+            Err(error) => return self.answer(token, Err(error), out),
         };
         let mut request = RangeRequest::new(KeyRange::prefix(b""));
         request.revision = requested;
@@ -196,13 +196,13 @@ impl Replica {
                     current_revision: response.revision,
                 }),
             };
-            out.answers.push((token, Ok(answer)));
+            self.answer(token, Ok(answer), out);
         }
     }
 
     /// A read that can't go on: one of the newest state that a compaction has overtaken starts
     /// again, as its client named no revision that could be compacted.
-    fn end_read(&mut self, number: u64, error: StoreError, out: &mut Output) {
+    pub(super) fn end_read(&mut self, number: u64, error: StoreError, out: &mut Output) {
         const ATTEMPTS_MAX: u32 = 4;
         let Some(read) = self.reads.remove(&number) else { return };
         let overtaken = matches!(error, StoreError::Compacted { .. }) && read.request.revision <= 0;

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Leader, Replica};
+use super::{Member, Replica};
 use crate::snapshot::taking::{SLICE_DOCUMENT_BYTES, SLICE_KEYS, SLICE_LEASES};
 use crate::snapshot::{Document, End, Header, LeaseRow, Part, Slice};
 
@@ -12,7 +12,7 @@ impl Replica {
     /// Where a snapshot that is taken now begins, but for raft's promises; `None` when there is
     /// nothing yet. Only core 0 can tell, as it alone moves these numbers.
     pub fn snapshot_header(&self) -> Option<Header> {
-        assert!(self.leader.is_some(), "only core 0 takes snapshots");
+        assert!(self.member.is_some(), "only core 0 takes snapshots");
         let shared = &self.shared;
         (shared.committed_index() > 0).then(|| Header {
             index: shared.committed_index(),
@@ -26,27 +26,27 @@ impl Replica {
 
     /// Where a snapshot ends whose last slice has just been taken.
     pub fn snapshot_end(&self) -> End {
-        assert!(self.leader.is_some(), "only core 0 takes snapshots");
+        assert!(self.member.is_some(), "only core 0 takes snapshots");
         End { index: self.shared.committed_index(), revision: self.shared.committed_revision() }
     }
 
     pub(super) fn snapshot_slice(&self, part: Part) -> Slice {
-        let leader = || self.leader.as_ref().expect("only core 0 is asked for it");
+        let member = || self.member.as_ref().expect("only core 0 is asked for it");
         match part {
             Part::Entries { after, .. } => {
                 let committed = self.shared.committed_revision();
                 // The shard's: keys that have ended and are not marked so yet are tombstones.
                 Slice::Entries(self.shard.settled_chunk(after.as_deref(), committed, SLICE_KEYS))
             }
-            Part::Leases { after } => Slice::Leases(leader().leases_behind(after, SLICE_LEASES)),
+            Part::Leases { after } => Slice::Leases(member().leases_behind(after, SLICE_LEASES)),
             Part::Documents { after } => {
-                Slice::Documents(leader().documents_behind(after, SLICE_DOCUMENT_BYTES))
+                Slice::Documents(member().documents_behind(after, SLICE_DOCUMENT_BYTES))
             }
         }
     }
 }
 
-impl Leader {
+impl Member {
     fn leases_behind(&self, after: Option<i64>, max: usize) -> Vec<LeaseRow> {
         let row = |(id, ttl, remaining)| LeaseRow { id, ttl, remaining };
         self.leases.entries_behind(after).take(max).map(row).collect()

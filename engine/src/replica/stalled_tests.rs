@@ -7,6 +7,8 @@ use mainstay_raft::{Config, HardState, Node};
 
 use super::*;
 use crate::lease::LeaseTable;
+use crate::limits;
+use crate::message::Outcome;
 use crate::request::{DeleteRange, KeyRange, Operation, Put};
 use crate::sequencer::Sequencer;
 
@@ -29,10 +31,10 @@ impl Stalled {
             ..Config::default()
         });
         let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
-        let mut leader = Leader::new(1, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
-        leader.start(0);
+        let mut member = Member::new(1, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
+        member.start(0);
         let hub = WatchHub::new(1, 0);
-        let replica = Replica::new(0, 1, shared, Shard::default(), hub, Some(leader), 0);
+        let replica = Replica::new(0, 1, shared, Shard::default(), hub, Some(member), 0);
         Stalled { replica, next_token: 1, answers: Vec::new() }
     }
 
@@ -54,7 +56,7 @@ impl Stalled {
         let mut out = Output::default();
         for _ in 0..4 {
             self.replica.pump(4, &mut out);
-            let last = self.leader().sequencer().node().last_index();
+            let last = self.member().sequencer().node().last_index();
             self.replica.persisted(last, now_ms, &mut out);
             while std::mem::take(&mut out.resume) {
                 self.replica.resume(now_ms, &mut out);
@@ -72,8 +74,8 @@ impl Stalled {
         }
     }
 
-    fn leader(&self) -> &Leader {
-        self.replica.leader().expect("the only core leads")
+    fn member(&self) -> &Member {
+        self.replica.member().expect("the only core leads")
     }
 
     fn refused(&self) -> usize {
@@ -156,7 +158,7 @@ fn what_waits_for_the_disk_is_bounded() {
         if most > 1 {
             assert_eq!(store.waiting() + store.refused(), ASKED, "{name}");
         }
-        assert!(store.leader().sequencer().in_flight() <= 4, "{name}");
+        assert!(store.member().sequencer().in_flight() <= 4, "{name}");
     }
 }
 
@@ -172,14 +174,14 @@ fn leases_that_run_out_wait_for_the_disk_in_the_heap() {
     for seconds in 3..1000 {
         store.pass_time(seconds * 1000);
     }
-    assert_eq!(store.leader().lease_count(), 3000, "nothing has ended");
-    assert!(store.leader().waiting() <= 3 * 256, "{} wait", store.leader().waiting());
+    assert_eq!(store.member().lease_count(), 3000, "nothing has ended");
+    assert!(store.member().waiting() <= 3 * 256, "{} wait", store.member().waiting());
     // The disk goes on: all of them end, one bunch after the other.
     for seconds in 1000..1100 {
         store.pass_time(seconds * 1000);
         store.go_on(seconds * 1000);
     }
-    assert_eq!(store.leader().lease_count(), 0);
+    assert_eq!(store.member().lease_count(), 0);
 }
 
 #[test]

@@ -12,6 +12,8 @@ use super::state_hash::StateHash;
 use super::*;
 use crate::durability::Classes;
 use crate::lease::LeaseTable;
+use crate::message::Outcome;
+use crate::mvcc::Lookup;
 use crate::record::Record;
 use crate::request::{
     Compare, CompareTarget, Comparison, DeleteRange, KeyRange, Operation, OperationResponse, Put,
@@ -117,7 +119,7 @@ pub(super) struct World {
     shared: Arc<Shared>,
     /// By origin and destination; in order.
     queues: Vec<Vec<VecDeque<Message>>>,
-    appended: VecDeque<SharedBatch>,
+    appended: VecDeque<u64>,
     /// Evaluations that another thread has not done yet.
     heavy: VecDeque<Heavy>,
     history: History,
@@ -143,19 +145,19 @@ impl World {
             ..Config::default()
         });
         let sequencer = Sequencer::new(node, 1, |_| Bytes::from_static(b"batch"));
-        let mut leader = Leader::new(cores, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
+        let mut member = Member::new(cores, sequencer, LeaseTable::default(), BTreeMap::new(), 0);
         if seed % 3 == 1 {
             let classes = Classes::parse("k1=memory,k2=replicated,k3=memory");
-            leader.set_classes(classes.expect("well formed"));
+            member.set_classes(classes.expect("well formed"));
         }
-        leader.start(0);
-        let mut leader = Some(leader);
+        member.start(0);
+        let mut member = Some(member);
         let replica = |core| {
             // A ring that holds some batches: what is older leaves memory.
             let ring_bytes = [1, 1_000, 4_000][seed as usize % 3];
             let hub = WatchHub::with_ring_bytes(1, 0, ring_bytes);
-            let leader = if core == 0 { leader.take() } else { None };
-            Replica::new(core, cores, Arc::clone(&shared), Shard::default(), hub, leader, 0)
+            let member = if core == 0 { member.take() } else { None };
+            Replica::new(core, cores, Arc::clone(&shared), Shard::default(), hub, member, 0)
         };
         World {
             random: Random::new(seed),
@@ -190,7 +192,7 @@ impl World {
         self.heavy.extend(out.heavy);
         let lookups = out.lookups.into_iter().map(|(id, lookups)| (core, id, lookups));
         self.lookups.extend(lookups);
-        self.appended.extend(out.appends.into_iter().map(|append| append.batch));
+        self.appended.extend(out.writes.into_iter().map(|write| write.number));
         for (token, outcome) in out.answers {
             self.check(core, token, outcome);
         }
@@ -320,16 +322,15 @@ impl World {
             2 if self.random.chance(30) => {
                 let submitted = self.random.below(self.appended.len() + 1);
                 if let Some(last) = submitted.checked_sub(1) {
-                    let index = self.appended[last].index;
-                    self.drive(0, |replica, now_ms, out| replica.submitted(index, now_ms, out));
+                    let number = self.appended[last];
+                    self.drive(0, |replica, now_ms, out| replica.submitted(number, now_ms, out));
                 }
             }
             2 => {
                 let durable = self.random.below(self.appended.len() + 1);
                 let last = self.appended.drain(..durable).next_back();
-                if let Some(batch) = last {
-                    let index = batch.index;
-                    self.drive(0, |replica, now_ms, out| replica.persisted(index, now_ms, out));
+                if let Some(number) = last {
+                    self.drive(0, |replica, now_ms, out| replica.written(number, now_ms, out));
                 }
             }
             3 => {
@@ -584,8 +585,8 @@ fn documents_are_swapped_by_one_at_a_time() {
     }
     assert_eq!(world.shared.documents_version(), 0, "nothing is committed yet");
     replica.pump(8, &mut out);
-    let last = out.appends.last().expect("batches").batch.index;
-    replica.persisted(last, 0, &mut out);
+    let last = out.writes.last().expect("batches").number;
+    replica.written(last, 0, &mut out);
     replica.resume(0, &mut out);
     let answered: Vec<Token> = out.answers.drain(..).map(|(token, _)| token).collect();
     assert_eq!(answered, [2, 4, 5, 7]);

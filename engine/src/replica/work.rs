@@ -31,9 +31,9 @@ const EVICTIONS_AT_ONCE: usize = 512;
 impl Replica {
     /// A large transaction was evaluated.
     pub fn evaluated(&mut self, done: HeavyDone, now_ms: u64, out: &mut Output) {
-        let leader = self.leader.as_mut().expect("only core 0 coordinates");
+        let member = self.member.as_mut().expect("only core 0 coordinates");
         let mut mail = Mail { own: &mut self.own, out };
-        leader.evaluated(done, &self.shared, &mut mail);
+        member.evaluated(done, &self.shared, &mut mail);
         self.resume(now_ms, out);
     }
 
@@ -47,9 +47,9 @@ impl Replica {
             self.end_slice(out);
         }
         let mut leading = false;
-        if let Some(leader) = &mut self.leader {
+        if let Some(member) = &mut self.member {
             let mut mail = Mail { own: &mut self.own, out };
-            leading = leader.work_slice(now_ms, &self.shared, &mut mail);
+            leading = member.work_slice(now_ms, &self.shared, &mut mail);
         }
         let kept = self.dropping_records.len().saturating_sub(DROP_RECORDS);
         self.dropping_records.truncate(kept);
@@ -68,6 +68,7 @@ impl Replica {
         self.note_usage();
         if let Some(token) = completed {
             self.release(token, out);
+            self.finish_stepping_down(out);
             // What this ended may be older than a compaction.
             out.compact = true;
         }

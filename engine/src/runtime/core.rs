@@ -24,7 +24,7 @@ use crate::limits::{LOOKUP_BUNCHES, LOOKUPS_AT_ONCE};
 use crate::message::{Answer, Message, Outcome, Request, Token};
 use crate::mvcc::Lookup;
 use crate::record::Record;
-use crate::replica::{Heavy, Leader, Output, Replica};
+use crate::replica::{Heavy, Member, Output, Replica};
 use crate::shared::Shared;
 use crate::watch::WatcherId;
 
@@ -116,7 +116,7 @@ impl CoreState {
         if self.journal.is_some() {
             spawn_local(Rc::clone(self).pump_batches());
             spawn_local(Rc::clone(self).follow_journal());
-            if self.replica.borrow().leader().is_some_and(Leader::waits_for_begun_writes) {
+            if self.replica.borrow().member().is_some_and(Member::waits_for_begun_writes) {
                 spawn_local(Rc::clone(self).follow_begun_writes());
             }
         }
@@ -153,8 +153,8 @@ impl CoreState {
             self.mesh.send_quietly(core, message);
             self.mesh.wake(core);
         }
-        for append in out.appends {
-            self.journal.as_ref().expect("only core 0 appends").append(append);
+        for write in out.writes {
+            self.journal.as_ref().expect("only core 0 has the log").write(write);
         }
         for (token, outcome) in out.answers {
             // A request that was dropped has no slot any more.
@@ -366,7 +366,7 @@ impl CoreState {
         loop {
             let durable = journal.durable().await;
             self.drive(|replica, out| {
-                replica.persisted(durable, monotonic_ms(), out);
+                replica.written(durable, monotonic_ms(), out);
                 replica.pump(journal.depth(), out);
             });
         }
@@ -434,7 +434,7 @@ impl CoreState {
         let facts = &self.shared.facts()[self.number];
         facts.note(replica.shard().mvcc().usage());
         facts.watchers.store(replica.hub().len() as u64, Ordering::Relaxed);
-        let leases = replica.leader().map_or(0, Leader::lease_count);
+        let leases = replica.member().map_or(0, Member::lease_count);
         facts.leases.store(leases as u64, Ordering::Relaxed);
     }
 

@@ -8,7 +8,7 @@ use super::disk::{LogFailure, LogWriter, StagedEntry, Stager};
 use super::timer::monotonic_us;
 use crate::log::frame::frame_bytes;
 use crate::log::{EncodedEntry, HardState};
-use crate::sequencer::Append;
+use crate::sequencer::LogWrite;
 use crate::shared::Shared;
 
 /// Batches that may be on their way to the disk at once: as many as the log writes at once. What
@@ -19,6 +19,8 @@ const DEPTH: usize = 4;
 struct Open {
     /// The writer's.
     number: u64,
+    /// Raft's.
+    write: u64,
     index: u64,
     /// What is durable with it.
     hard_state: Option<HardState>,
@@ -80,14 +82,13 @@ impl Journal {
         self.writer.borrow().as_ref().map(LogWriter::stager)
     }
 
-    /// Hands a batch to the log. A log that has failed takes nothing; [`durable`](Journal::durable)
+    /// Hands a write to the log. A log that has failed takes nothing; [`durable`](Journal::durable)
     /// then tells why.
-    pub(super) fn append(&self, append: Append) {
+    pub(super) fn write(&self, write: LogWrite) {
         let mut writer = self.writer.borrow_mut();
         // Behind the end nothing is logged, and so nothing is acknowledged.
         let Some(writer) = writer.as_mut() else { return };
-        let batch = &append.batch;
-        let hard_state = append.hard_state.map(|state| {
+        let hard_state = write.hard_state.map(|state| {
             let (term, vote, commit) = (state.term, state.vote, state.commit);
             HardState { term, vote, commit }
         });
@@ -96,32 +97,34 @@ impl Journal {
         {
             return;
         }
-        let (term, index) = (batch.term, batch.index);
-        let (revision_before, revision_after) = (batch.revision_before, batch.revision_after);
-        let bytes = frame_bytes(append.data.len()) as u64;
-        let number = if let Some(staged) = append.staged {
-            let payload = append.data;
-            let entry = StagedEntry { term, index, revision_before, revision_after, payload };
-            writer.append_staged(entry, staged)
-        } else {
-            let payload = append.data.into();
-            writer.append(EncodedEntry { term, index, revision_before, revision_after, payload })
-        };
-        if let Ok(number) = number {
-            let appended_us = monotonic_us();
-            let open = Open { number, index, hard_state, bytes, appended_us };
-            self.open.borrow_mut().push_back(open);
+        for entry in write.entries {
+            let (term, index, payload) = (entry.term, entry.index, entry.payload);
+            let (revision_before, revision_after) = (entry.revision_before, entry.revision_after);
+            let bytes = frame_bytes(payload.len()) as u64;
+            let number = if let Some(staged) = entry.staged {
+                let entry = StagedEntry { term, index, revision_before, revision_after, payload };
+                writer.append_staged(entry, staged)
+            } else {
+                let payload = payload.into();
+                let entry = EncodedEntry { term, index, revision_before, revision_after, payload };
+                writer.append(entry)
+            };
+            if let Ok(number) = number {
+                let (write, appended_us) = (write.number, monotonic_us());
+                let open = Open { number, write, index, hard_state, bytes, appended_us };
+                self.open.borrow_mut().push_back(open);
+            }
         }
     }
 
-    /// Resolves when more has become durable: up to which index. A log that fails never answers
+    /// Resolves when more has become durable: up to which of raft's writes. A log that fails never answers
     /// again: the process ends, because what the disk holds then is known only by reading it.
     pub(super) async fn durable(&self) -> u64 {
         loop {
             match self.durable_after(self.durable_number.get()).await {
                 Ok(number) => {
-                    if let Some(index) = self.take_durable(number) {
-                        return index;
+                    if let Some(write) = self.take_durable(number) {
+                        return write;
                     }
                 }
                 Err(failure) => {
@@ -132,7 +135,7 @@ impl Journal {
         }
     }
 
-    /// Resolves when more writes have begun: up to which index.
+    /// Resolves when more writes have begun: up to which of raft's.
     pub(super) async fn begun(&self) -> u64 {
         loop {
             let begun = self.writer.borrow().as_ref().map(|log| log.begun(self.begun_number.get()));
@@ -142,7 +145,7 @@ impl Journal {
             let open = self.open.borrow();
             let newest = open.iter().rev().find(|open| open.number <= number);
             if let Some(newest) = newest {
-                return newest.index;
+                return newest.write;
             }
         }
     }
@@ -159,17 +162,17 @@ impl Journal {
     fn take_durable(&self, number: u64) -> Option<u64> {
         self.durable_number.set(number);
         let mut open = self.open.borrow_mut();
-        let before = self.durable_index.get();
+        let mut newest = None;
         while let Some(first) = open.pop_front_if(|first| first.number <= number) {
             self.shared.count_logged(first.bytes, monotonic_us() - first.appended_us);
             self.durable_index.set(first.index);
+            newest = Some(first.write);
             self.bytes.set(self.bytes.get() + first.bytes);
             if let Some(hard_state) = first.hard_state {
                 self.hard_state.set(hard_state);
             }
         }
-        let index = self.durable_index.get();
-        (index > before).then_some(index)
+        newest
     }
 
     /// The newest entry that is durable.

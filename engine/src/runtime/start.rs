@@ -26,7 +26,7 @@ use crate::log;
 use crate::log::replay::{Commitment, Reached};
 use crate::message::{Message, Request};
 use crate::record::Revision;
-use crate::replica::{Leader, Replica};
+use crate::replica::{Member, Replica};
 use crate::restored::State;
 use crate::shard::Shard;
 use crate::shared::Shared;
@@ -59,7 +59,7 @@ pub(super) struct Seat {
 struct LeaderSeat {
     writer: LogWriter,
     hard_state: log::HardState,
-    leader: Leader,
+    leader: Member,
     snapshots: SnapshotSeat,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn replay(
     let State { shards, rest } = restored.state;
     let shared = Shared::new(cores, reached.revision, rest.compacted, reached.index);
     shared.set_committed(reached.revision, reached.index, reached.term);
-    let mut leader = rest.into_leader(cores, promised, reached);
+    let mut leader = rest.into_lone_member(cores, promised, reached);
     let goes_on_behind = leader.skip_what_was_lost(reached.revision);
     shared.skip_to(goes_on_behind);
     if goes_on_behind > reached.revision {

@@ -1,7 +1,7 @@
 use crate::durability::ceiling_of;
 use std::collections::BTreeSet;
 
-use mainstay_raft::Config;
+use mainstay_raft::{Config, HardState};
 
 use super::*;
 use crate::effect::Change;
@@ -37,7 +37,7 @@ fn a_term_starts_with_an_empty_entry_that_carries_the_vote() {
     let append = sequencer.pack().expect("the term's first entry");
     assert_eq!((append.batch.index, append.batch.term), (1, 1));
     assert!(append.batch.items.is_empty());
-    assert_eq!(append.hard_state, Some(HardState { term: 1, vote: 1, commit: 0 }));
+    assert_eq!(append.write.hard_state, Some(HardState { term: 1, vote: 1, commit: 0 }));
     assert!(sequencer.pack().is_none(), "once");
     assert_eq!(sequencer.persisted(1).committed.len(), 1);
     assert!(sequencer.pack().is_none(), "not again when it is committed");

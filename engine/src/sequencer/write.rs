@@ -6,6 +6,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use mainstay_raft::{Entry, EntryKind, HardState, SnapshotPart};
 
+use crate::effect::Batch;
+use crate::log::decode::{DecodeError, decode};
+use crate::log::frame::{FrameHeader, FrameKind};
 use crate::record::Revision;
 
 /// Bytes of revisions behind the payload in an entry of raft.
@@ -61,6 +64,35 @@ impl LogEntry {
             log_entry.payload = entry.data.slice(..entry.data.len() - TRAILER_BYTES);
         }
         Some(log_entry)
+    }
+
+    /// What is in it; nothing, if it is raft's own.
+    ///
+    /// # Errors
+    /// The payload is not what [`encode`](crate::log::encode::encode) makes.
+    pub fn batch(&self) -> Result<Batch, DecodeError> {
+        let header = FrameHeader {
+            kind: FrameKind::Entry,
+            payload_length: self.payload.len() as u32,
+            previous_crc: 0,
+            segment: 0,
+            position: 0,
+            durable_position: 0,
+            term: self.term,
+            index: self.index,
+            revision_before: self.revision_before,
+            revision_after: self.revision_after,
+        };
+        if self.kind == EntryKind::Normal && !self.payload.is_empty() {
+            return decode(&header, &self.payload);
+        }
+        Ok(Batch {
+            index: self.index,
+            term: self.term,
+            revision_before: self.revision_before,
+            revision_after: self.revision_after,
+            items: Vec::new(),
+        })
     }
 
     /// As raft has it.

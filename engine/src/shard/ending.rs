@@ -22,6 +22,11 @@ pub(super) struct Ending {
 }
 
 impl Ending {
+    /// Whether it belongs to the state at `revision`.
+    pub(super) fn is_of(&self, revision: Revision) -> bool {
+        self.revision <= revision
+    }
+
     fn covers(&self, record: &Record) -> bool {
         record.mod_revision() < self.revision
             && self.ranges.iter().any(|range| range.contains(record.key()))

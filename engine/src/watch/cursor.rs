@@ -70,6 +70,23 @@ impl Cursor {
         was_level
     }
 
+    /// What happened from `first` to `last` will never be known here. Gives whether the watcher was
+    /// level, and misses some of it.
+    pub(super) fn miss(&mut self, first: Revision, last: Revision) -> bool {
+        let first = first.max(self.from);
+        match &mut self.span {
+            Some(span) => {
+                span.1 = last;
+                false
+            }
+            None if first <= last => {
+                self.span = Some((first, last));
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Collects events from effects that begin at the span's first revision: whole revisions, at
     /// least one, until there are about `max_bytes`. `end` is the last revision that the effects
     /// reach. Gives `None` if nothing of it was wanted and the watcher is level with `head`.

@@ -227,6 +227,22 @@ impl WatchHub {
         self.extend_cursors(&notes)
     }
 
+    /// Goes on at a later revision, of which nothing is known but the state: watchers that have not
+    /// seen all before it are told that it is compacted. Gives those that waited for events.
+    pub fn restart(&mut self, revision: Revision) -> Vec<WatcherId> {
+        let missed_from = self.head + 1;
+        // Not even the events of this revision are known.
+        (self.head, self.compacted) = (revision, self.compacted.max(revision + 1));
+        self.gone.extend(self.ring.clear());
+        let mut wake = Vec::new();
+        for (index, watcher) in self.watchers.iter_mut() {
+            if watcher.cursor.miss(missed_from, revision) {
+                wake.push(WatcherId { index, generation: watcher.generation });
+            }
+        }
+        wake
+    }
+
     /// Deletions that have left the ring: dropping one may take long.
     pub fn take_gone(&mut self) -> Vec<Arc<Deleted>> {
         std::mem::take(&mut self.gone)

@@ -37,6 +37,13 @@ impl Ring {
         gone
     }
 
+    /// Lets go of everything. Gives the deletions.
+    pub(super) fn clear(&mut self) -> Vec<Arc<Deleted>> {
+        self.bytes = 0;
+        let batches = std::mem::take(&mut self.batches);
+        batches.iter().flat_map(|(batch, _)| deleted(batch).cloned()).collect()
+    }
+
     /// The revision before the oldest batch, if there is one.
     pub(super) fn begins_after(&self) -> Option<Revision> {
         self.batches.front().map(|(batch, _)| batch.revision_before)

@@ -14,7 +14,7 @@ use mainstay_engine::log::frame::{
 use mainstay_engine::log::replay::{Place, Reached};
 use mainstay_engine::log::scan::LogEnd;
 use mainstay_engine::log::segment::{FORMAT_VERSION, SegmentStart};
-use mainstay_engine::sequencer::Append;
+use mainstay_engine::sequencer::LogWrite;
 use mainstay_engine::{Record, Revision};
 
 use super::bugs::Bug;
@@ -198,17 +198,18 @@ impl Log {
         }
     }
 
-    pub(super) fn append(&mut self, append: Append) {
-        let batch = &append.batch;
-        if let Some(state) = append.hard_state {
+    pub(super) fn write(&mut self, write: LogWrite) {
+        if let Some(state) = write.hard_state {
             let state = HardState { term: state.term, vote: state.vote, commit: state.commit };
             let payload = Bytes::copy_from_slice(&state.encode());
             self.wait(FrameKind::HardState, payload, None, Some(state));
         }
-        let reached =
-            Reached { index: batch.index, term: batch.term, revision: batch.revision_after };
-        let entry = EntryMeta { revision_before: batch.revision_before, reached };
-        self.wait(FrameKind::Entry, append.data, Some(entry), None);
+        for entry in write.entries {
+            let (index, term, revision) = (entry.index, entry.term, entry.revision_after);
+            let reached = Reached { index, term, revision };
+            let meta = EntryMeta { revision_before: entry.revision_before, reached };
+            self.wait(FrameKind::Entry, entry.payload, Some(meta), None);
+        }
     }
 
     fn wait(

@@ -50,7 +50,7 @@ pub(super) fn boot(
     }
     let shared = Arc::new(Shared::new(cores, reached.revision, rest.compacted, reached.index));
     shared.set_committed(reached.revision, reached.index, reached.term);
-    let mut leader = rest.into_leader(cores, recovered.promised, reached);
+    let mut leader = rest.into_lone_member(cores, recovered.promised, reached);
     shared.skip_to(leader.skip_what_was_lost(reached.revision));
     leader.set_lease_checkpoint_seconds(swarm.checkpoint_seconds);
     leader.start(now_ms);

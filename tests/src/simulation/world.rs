@@ -260,13 +260,15 @@ impl World {
         for (to, message) in out.messages {
             self.queues[core][to].push_back(message);
         }
-        for append in out.appends {
-            self.submitted.insert(append.batch.index, logged(&append.batch));
-            if self.bug == Some(Bug::AnswerTooEarly) {
-                let batch = &append.batch;
-                self.shared.set_committed(batch.revision_after, batch.index, batch.term);
+        for write in out.writes {
+            for entry in &write.entries {
+                let batch = entry.batch().expect("it was encoded just now");
+                self.submitted.insert(batch.index, logged(&batch));
+                if self.bug == Some(Bug::AnswerTooEarly) {
+                    self.shared.set_committed(batch.revision_after, batch.index, batch.term);
+                }
             }
-            self.log.append(append);
+            self.log.write(write);
         }
         self.heavy.extend(out.heavy);
         let lookups = out.lookups.into_iter().map(|(id, lookups)| (core, id, lookups));

@@ -1,0 +1,298 @@
+//! Who is a member: changes one after the other, what is known of members, and handing over the lead.
+//!
+//! A member that is added is written down with its addresses first, so that everybody who hears of
+//! it knows where it is; only then it becomes a member.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use mainstay_raft::{Change, ChangeError, ProposeError, TransferError, Transition};
+
+use super::clustering::Phase;
+use super::deciding::Then;
+use super::{Mail, Member, Ticket, reply};
+use crate::cluster::{self, ClusterStatus, MemberChange, MemberInfo, MemberUpdate};
+use crate::error::StoreError;
+use crate::limits;
+use crate::message::{Answer, Outcome};
+use crate::shared::Shared;
+
+/// A change that has begun.
+#[derive(Debug)]
+enum Stage {
+    /// The document about it is on its way.
+    Documenting,
+    /// Raft is to take it as soon as it can.
+    Proposing,
+    /// Its entry has this index.
+    Committing(u64),
+}
+
+/// The lead is to go to another member.
+#[derive(Debug)]
+struct Moving {
+    ticket: Ticket,
+    to: u64,
+    deadline_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reconfiguring {
+    waiting: VecDeque<(Ticket, MemberChange)>,
+    current: Option<(Ticket, MemberChange, Stage)>,
+    moving: Option<Moving>,
+}
+
+impl Reconfiguring {
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The document about the current change is committed.
+    pub(super) fn documented(&mut self) {
+        if let Some((_, _, stage @ Stage::Documenting)) = &mut self.current {
+            *stage = Stage::Proposing;
+        }
+    }
+
+    /// This member leads no more. Gives who waits; but whoever wants the lead to move gets to know.
+    pub(super) fn abandon(&mut self) -> Vec<Ticket> {
+        let current = self.current.take().map(|(ticket, ..)| ticket);
+        self.waiting.drain(..).map(|(ticket, _)| ticket).chain(current).collect()
+    }
+}
+
+impl Member {
+    /// Everybody who is a member, as far as this one knows.
+    pub fn members(&self) -> Vec<MemberInfo> {
+        let membership = self.sequencer.node().membership();
+        cluster::members(membership, |name| self.documents.get(name))
+    }
+
+    pub(super) fn status(&self, shared: &Shared) -> ClusterStatus {
+        let node = self.sequencer.node();
+        ClusterStatus {
+            member_id: node.id(),
+            leader: node.leader(),
+            term: node.term(),
+            last_index: node.last_index(),
+            committed_index: node.commit(),
+            applied_index: shared.committed_index(),
+            is_learner: node.membership().is_learner(node.id()),
+        }
+    }
+
+    /// Takes on a change of members.
+    pub(super) fn change_member(
+        &mut self,
+        ticket: Ticket,
+        change: MemberChange,
+        mail: &mut Mail<'_>,
+    ) {
+        if let Err(error) = self.check_change(&change) {
+            return self.reply_confirmed(ticket, Err(error), mail);
+        }
+        if self.cluster.reconfiguring.waiting.len() >= limits::MEMBER_CHANGES {
+            return reply(ticket, Err(StoreError::TooManyRequests), mail);
+        }
+        self.cluster.reconfiguring.waiting.push_back((ticket, change));
+        if self.cluster.phase == Phase::Lone {
+            self.sequencer.hold();
+            mail.out.pump = true;
+        }
+        self.cluster.stirred = true;
+    }
+
+    fn check_change(&self, change: &MemberChange) -> Result<(), StoreError> {
+        let members = self.members();
+        let find = |id: u64| members.iter().find(|member| member.id == id);
+        match change {
+            MemberChange::Add { id, peer_urls, is_learner } => {
+                if find(*id).is_some() {
+                    return Err(StoreError::MemberExists(*id));
+                }
+                check_urls(*id, peer_urls, &members)?;
+                let learners = members.iter().filter(|member| member.is_learner).count();
+                if *is_learner && learners >= self.cluster.rules.max_learners {
+                    return Err(StoreError::TooManyLearners);
+                }
+            }
+            MemberChange::Remove { id } => {
+                let member = find(*id).ok_or(StoreError::MemberNotFound(*id))?;
+                let voters = members.iter().filter(|member| !member.is_learner).count();
+                if !member.is_learner && voters == 1 {
+                    return Err(StoreError::NotEnoughStartedMembers);
+                }
+            }
+            MemberChange::Promote { id } => {
+                let member = find(*id).ok_or(StoreError::MemberNotFound(*id))?;
+                if !member.is_learner {
+                    return Err(StoreError::MemberNotLearner(*id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the change that has begun, or begins the next.
+    pub(super) fn reconfigure(&mut self, now_ms: u64, shared: &Shared, mail: &mut Mail<'_>) {
+        self.follow_move(now_ms, mail);
+        if !matches!(self.cluster.phase, Phase::Leading { .. }) {
+            return;
+        }
+        if self.cluster.reconfiguring.current.is_none()
+            && let Some((ticket, change)) = self.cluster.reconfiguring.waiting.pop_front()
+        {
+            self.begin_change(ticket, change, mail);
+        }
+        let Some((ticket, change, stage)) = self.cluster.reconfiguring.current.take() else {
+            return;
+        };
+        let stage = match stage {
+            Stage::Documenting => Stage::Documenting,
+            Stage::Proposing => match self.propose_change(&change) {
+                Ok(stage) => stage,
+                Err(error) => return reply(ticket, Err(error), mail),
+            },
+            Stage::Committing(index) if index <= shared.committed_index() => {
+                if let MemberChange::Remove { id } = change {
+                    let (name, content) = (MemberInfo::document_name(id), Bytes::new());
+                    self.order_document(name, content, Then::Nothing);
+                    mail.out.pump = true;
+                }
+                return reply(ticket, Ok(Answer::Members(self.members())), mail);
+            }
+            committing @ Stage::Committing(_) => committing,
+        };
+        self.cluster.reconfiguring.current = Some((ticket, change, stage));
+    }
+
+    fn begin_change(&mut self, ticket: Ticket, change: MemberChange, mail: &mut Mail<'_>) {
+        // Others came before.
+        if let Err(error) = self.check_change(&change) {
+            return reply(ticket, Err(error), mail);
+        }
+        let stage = match &change {
+            MemberChange::Add { id, peer_urls, .. } => {
+                let peer_urls = peer_urls.clone();
+                let info = MemberInfo { peer_urls, ..MemberInfo::default() };
+                let (name, content) = (MemberInfo::document_name(*id), info.encode());
+                self.order_document(name, content, Then::GoOn);
+                mail.out.pump = true;
+                Stage::Documenting
+            }
+            MemberChange::Remove { .. } | MemberChange::Promote { .. } => Stage::Proposing,
+        };
+        self.cluster.reconfiguring.current = Some((ticket, change, stage));
+    }
+
+    fn propose_change(&mut self, change: &MemberChange) -> Result<Stage, StoreError> {
+        let change = match *change {
+            MemberChange::Add { id, is_learner: true, .. } => Change::AddLearner(id),
+            MemberChange::Add { id, .. } => Change::AddVoter(id),
+            MemberChange::Remove { id } => Change::Remove(id),
+            MemberChange::Promote { id } => Change::Promote(id),
+        };
+        match self.sequencer.node_mut().propose_change(&[change], Transition::Auto) {
+            Ok(index) => {
+                self.cluster.stirred = true;
+                Ok(Stage::Committing(index))
+            }
+            Err(error) => match refusal(error) {
+                Some(error) => Err(error),
+                // Raft's time passes, and it is asked again.
+                None => Ok(Stage::Proposing),
+            },
+        }
+    }
+
+    /// Writes down what is new about a member.
+    pub(super) fn update_member(
+        &mut self,
+        ticket: Ticket,
+        update: MemberUpdate,
+        mail: &mut Mail<'_>,
+    ) {
+        let members = self.members();
+        let name = MemberInfo::document_name(update.id);
+        let ordered = self.ordered_document(&name).and_then(|content| MemberInfo::decode(content));
+        let known = members.iter().find(|member| member.id == update.id);
+        let Some(known) = known.map(|known| ordered.unwrap_or_else(|| known.clone())) else {
+            return self.reply_confirmed(ticket, Err(StoreError::MemberNotFound(update.id)), mail);
+        };
+        let urls = update.peer_urls.as_deref().unwrap_or_default();
+        if let Err(error) = check_urls(update.id, urls, &members) {
+            return self.reply_confirmed(ticket, Err(error), mail);
+        }
+        let info = MemberInfo {
+            name: update.name.unwrap_or(known.name),
+            peer_urls: update.peer_urls.unwrap_or(known.peer_urls),
+            client_urls: update.client_urls.unwrap_or(known.client_urls),
+            ..known
+        };
+        self.order_document(name, info.encode(), Then::AnswerMembers(ticket));
+    }
+
+    /// Hands the lead over to another member.
+    pub(super) fn move_leader(
+        &mut self,
+        ticket: Ticket,
+        to: u64,
+        now_ms: u64,
+        mail: &mut Mail<'_>,
+    ) {
+        let node = self.sequencer.node_mut();
+        let outcome: Outcome = if to == node.id() {
+            Ok(Answer::Done)
+        } else {
+            match node.transfer_leader(to) {
+                Err(TransferError::NotLeader) => Err(StoreError::NotLeader),
+                Err(TransferError::NotVoter { to }) => Err(StoreError::BadTransferee(to)),
+                Ok(()) => {
+                    let deadline_ms = now_ms + self.cluster.rules.election_ms;
+                    let moving = Moving { ticket, to, deadline_ms };
+                    self.cluster.stirred = true;
+                    let before = self.cluster.reconfiguring.moving.replace(moving);
+                    let Some(before) = before else { return };
+                    return reply(before.ticket, Err(StoreError::TransferTimedOut), mail);
+                }
+            }
+        };
+        reply(ticket, outcome, mail);
+    }
+
+    fn follow_move(&mut self, now_ms: u64, mail: &mut Mail<'_>) {
+        let leader = self.sequencer.node().leader();
+        let over = |moving: &mut Moving| leader == moving.to || now_ms >= moving.deadline_ms;
+        if let Some(moving) = self.cluster.reconfiguring.moving.take_if(over) {
+            let arrived = leader == moving.to;
+            let outcome =
+                if arrived { Ok(Answer::Done) } else { Err(StoreError::TransferTimedOut) };
+            reply(moving.ticket, outcome, mail);
+        }
+    }
+}
+
+fn check_urls(id: u64, urls: &[String], members: &[MemberInfo]) -> Result<(), StoreError> {
+    let mut others = members.iter().filter(|member| member.id != id);
+    let taken = others.any(|other| other.peer_urls.iter().any(|url| urls.contains(url)));
+    if taken { Err(StoreError::PeerUrlExists) } else { Ok(()) }
+}
+
+/// Why raft does not take a change; `None` if it will in a moment.
+fn refusal(error: ChangeError) -> Option<StoreError> {
+    Some(match error {
+        ChangeError::Propose(ProposeError::NotLeader) => StoreError::NotLeader,
+        ChangeError::Propose(_)
+        | ChangeError::Pending { .. }
+        | ChangeError::TermNotStarted
+        | ChangeError::Joint
+        | ChangeError::NotJoint => return None,
+        ChangeError::Exists { id } => StoreError::MemberExists(id),
+        ChangeError::Unknown { id } => StoreError::MemberNotFound(id),
+        ChangeError::NotLearner { id } => StoreError::MemberNotLearner(id),
+        ChangeError::NotCaughtUp { id, .. } => StoreError::LearnerNotReady(id),
+        ChangeError::NoVoter => StoreError::NotEnoughStartedMembers,
+        ChangeError::TooMany => StoreError::TooManyRequests,
+    })
+}
