@@ -1,8 +1,10 @@
 //! The command line: flags with etcd's and kube-apiserver's names.
 
 mod bounds;
+mod cluster;
 mod etcd;
 mod listen;
+mod peer_tls;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,9 +16,11 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use mainstay_engine::durability::Classes;
 
 pub use bounds::BoundFlags;
+pub use cluster::{ClusterFlags, ClusterState};
 pub use etcd::EtcdFlags;
 pub use listen::{ListenAddress, ListenUrl};
 use listen::{parse_mode, parse_url};
+pub use peer_tls::PeerTlsFlags;
 pub use tls::TlsFlags;
 
 /// What `--version` prints after the name. etcd's tools look for the second line.
@@ -121,6 +125,8 @@ pub struct StoreFlags {
     /// Least severity of what is written to standard error
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
     #[command(flatten)]
     pub etcd: EtcdFlags,
 }

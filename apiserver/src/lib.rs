@@ -5,6 +5,7 @@ pub mod duration;
 pub mod etcd;
 pub mod kube;
 pub mod log;
+pub mod membership;
 pub mod metrics;
 pub mod net;
 pub mod open_files;

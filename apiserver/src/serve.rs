@@ -1,5 +1,7 @@
 //! Starts everything: certificates, the store, and the doors on every core.
 
+mod cluster;
+mod plan;
 mod ports;
 
 use std::io::Write as _;
@@ -27,7 +29,9 @@ use crate::net::tls::{Acceptor, TlsError};
 use crate::net::{Bounds, Server, held};
 use crate::pki::{self, Pki, PkiError};
 use crate::{log, metrics, open_files};
-use ports::{EtcdPort, KubePort, Place, Serves};
+use cluster::Wanted;
+use plan::Plan;
+use ports::{KubePort, Place, Serves};
 
 /// How often certificates of our own are looked at: they are renewed a month before their end.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -54,19 +58,18 @@ pub enum ServeError {
     #[error("--auth-token: {0}")]
     AuthToken(String),
     #[error("{0}")]
+    Cluster(String),
+    #[error("{0}")]
     Door(String),
 }
 
 /// What every core needs to open its doors.
 #[derive(Clone)]
 struct Doors {
-    etcd: Vec<EtcdPort>,
+    plan: Arc<Plan>,
     retention: Option<Retention>,
-    kubernetes: Option<KubePort>,
     etcd_bounds: Bounds,
     kubernetes_bounds: Bounds,
-    /// What to renew before its time is over.
-    pki: Option<Arc<pki::Request>>,
     options: DoorOptions,
     banner: Arc<Banner>,
 }
@@ -100,12 +103,16 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         },
         ..flags.clone()
     };
+    flags.cluster.check().map_err(ServeError::Cluster)?;
     let retention = flags.etcd.retention().map_err(ServeError::Retention)?;
     for (name, why) in flags.etcd.without_effect.reasons() {
         log::write(LogLevel::Warn, format_args!("--{name} has no effect: {why}"));
     }
-    let urls = &flags.listen_client_urls;
     warn_of_open_doors(flags);
+    let door = door_options(flags)?;
+    if flags.cluster.ask_for_company() {
+        Wanted::of(flags, door.client_urls.clone()).check_beginning()?;
+    }
     let options = Options {
         data_dir: flags.data_dir.clone(),
         cores: flags.cores,
@@ -121,26 +128,16 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     let opened = runtime::open(&options).map_err(failed)?;
     let encrypted = all_urls(flags).any(|url| url.tls);
     let request = (kubernetes.is_some() || encrypted).then(|| pki_request(flags, kubernetes));
-    let pki = match &request {
-        Some(request) => Some(pki::prepare(request, OffsetDateTime::now_utc())?),
-        None => None,
-    };
-    let etcd = ports::etcd(flags, pki.as_ref())?;
-    let kubernetes = match (kubernetes, &pki) {
-        (Some(flags), Some(pki)) => Some(kube_port(flags, pki)?),
-        _ => None,
-    };
+    let plan = Plan::new(flags, kubernetes, request);
+    // Members of a cluster sign with the same key: one that has none asks the others first.
+    if door.election.is_none() || !plan.lacks_authority()? {
+        plan.make()?;
+    }
     let doors = Doors {
-        options: door_options(flags, urls)?,
-        pki: request.map(Arc::new),
-        banner: Arc::new(Banner {
-            text: banner(flags, kubernetes.as_ref().zip(pki.as_ref())),
-            ready_cores: AtomicUsize::new(0),
-            failure: OnceLock::new(),
-        }),
-        etcd,
+        plan: Arc::new(plan),
+        options: door,
+        banner: Arc::new(Banner { ready_cores: AtomicUsize::new(0), failure: OnceLock::new() }),
         retention,
-        kubernetes,
         etcd_bounds: flags.bounds.of_etcd(),
         kubernetes_bounds: flags.bounds.of_kubernetes(),
     };
@@ -225,21 +222,21 @@ fn runs(controllers: &[String], name: &str) -> bool {
     }
 }
 
-fn door_options(flags: &StoreFlags, urls: &[ListenUrl]) -> Result<DoorOptions, ServeError> {
+fn door_options(flags: &StoreFlags) -> Result<DoorOptions, ServeError> {
     let auth = AuthOptions::new(
         &flags.auth_token,
         Duration::from_secs(flags.auth_token_ttl),
         flags.bcrypt_cost,
         flags.tls.asks_for_certificates(),
     );
-    let own = || urls.iter().map(ListenUrl::to_string).collect();
+    let own = || flags.listen_client_urls.iter().map(ListenUrl::to_string).collect();
     Ok(DoorOptions {
         name: flags.name.clone(),
         client_urls: Some(flags.advertise_client_urls.clone())
             .filter(|urls| !urls.is_empty())
             .unwrap_or_else(own),
-        // Nothing listens there: this member is alone.
-        peer_urls: flags.etcd.initial_advertise_peer_urls.clone(),
+        peer_urls: flags.cluster.initial_advertise_peer_urls.clone(),
+        election: None,
         progress_interval: flags.watch_progress_notify_interval,
         transaction_operations: flags.etcd.max_txn_ops,
         alarms: Arc::new(Alarms::new(flags.etcd.quota())),
@@ -256,7 +253,8 @@ async fn open(core: Core, doors: Doors) {
     if core.number == 0 {
         start_etcd_background(&core, &doors);
     }
-    for port in doors.etcd {
+    let Some(made) = doors.plan.made(&core, &doors.banner).await else { return };
+    for port in made.etcd {
         let Some(listener) = listen(&core, &doors.banner, &port.place) else { return };
         let door = Door::new(
             core.store.clone(),
@@ -282,7 +280,7 @@ async fn open(core: Core, doors: Doors) {
         );
         serving.push(Box::pin(serve) as Pin<Box<dyn Future<Output = ()>>>);
     }
-    if let Some(port) = doors.kubernetes {
+    if let Some(port) = made.kubernetes {
         let place = Place::new(ListenAddress::Tcp(port.address), 0);
         let Some(listener) = listen(&core, &doors.banner, &place) else { return };
         let kube = Kube::new(core.store.clone(), core.shutdown.clone(), port.options);
@@ -298,14 +296,17 @@ async fn open(core: Core, doors: Doors) {
             move |request, connection| kube.clone().handle(request, connection),
         )));
     }
-    if let Some(request) = doors.pki.filter(|_| core.number == 0) {
-        runtime::spawn_local(renew(request));
+    if core.number == 0 {
+        start_background_of_all(&core, &doors);
     }
     let ready = async {
+        if core.number == 0 && doors.options.election.is_some() {
+            cluster::wait_until_ready(&core.store, &core.shutdown).await;
+        }
         if let Some(kube) = bootstrapping {
             wait_for_bootstrap(&kube, &core).await;
         }
-        doors.banner.core_is_ready(core.cores);
+        doors.banner.core_is_ready(core.cores, &made.banner);
     };
     join(ready, join_all(serving)).await;
 }
@@ -326,11 +327,30 @@ async fn wait_for_bootstrap(kube: &Kube, core: &Core) {
     }
 }
 
+/// What one core does for the ports of all.
+fn start_background_of_all(core: &Core, doors: &Doors) {
+    if let Some(request) = &doors.plan.pki {
+        runtime::spawn_local(renew(request.clone()));
+    }
+    if doors.options.election.is_some() {
+        let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
+        runtime::spawn_local(doors.plan.clone().share_authority(store, shutdown));
+    }
+}
+
 /// What one core does for the etcd door of all.
 fn start_etcd_background(core: &Core, doors: &Doors) {
     let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
     let alarms = doors.options.alarms.clone();
     runtime::spawn_local(async move { alarms.watch_quota(&store, &shutdown).await });
+    if doors.options.election.is_some() {
+        let (name, client_urls) = (doors.options.name.clone(), doors.options.client_urls.clone());
+        let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
+        runtime::spawn_local(cluster::publish(store, name, client_urls, shutdown));
+        let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
+        let alarms = doors.options.alarms.clone();
+        runtime::spawn_local(async move { alarms.follow(&store, &shutdown).await });
+    }
     if let Some(retention) = doors.retention {
         let (store, shutdown) = (core.store.clone(), core.shutdown.clone());
         runtime::spawn_local(async move {
@@ -354,17 +374,16 @@ fn listen(core: &Core, banner: &Banner, place: &Place) -> Option<Listener> {
 
 /// What is printed once all cores serve.
 struct Banner {
-    text: String,
     ready_cores: AtomicUsize,
     failure: OnceLock<String>,
 }
 
 impl Banner {
-    fn core_is_ready(&self, cores: usize) {
+    fn core_is_ready(&self, cores: usize, text: &str) {
         if self.ready_cores.fetch_add(1, Ordering::AcqRel) + 1 == cores {
             // A closed standard output is no reason not to serve.
             let mut output = std::io::stdout().lock();
-            let _lost = output.write_all(self.text.as_bytes()).and_then(|()| output.flush());
+            let _lost = output.write_all(text.as_bytes()).and_then(|()| output.flush());
         }
     }
 }

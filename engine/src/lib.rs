@@ -17,6 +17,7 @@ pub mod message;
 pub mod mvcc;
 pub mod peer;
 pub mod placement;
+pub mod reconfiguration;
 pub mod record;
 pub mod replica;
 pub mod request;

@@ -28,20 +28,6 @@ pub struct EtcdFlags {
     /// URLs to serve /metrics and /health on besides, comma-separated
     #[arg(long, value_name = "URLS", value_delimiter = ',', value_parser = parse_url)]
     pub listen_metrics_urls: Vec<ListenUrl>,
-    /// Peer URLs that the list of members shows; nothing listens there
-    #[arg(
-        long,
-        value_name = "URLS",
-        value_delimiter = ',',
-        default_value = "http://localhost:2380"
-    )]
-    pub initial_advertise_peer_urls: Vec<String>,
-    /// NAME=URL of this member. More than one is refused: a member is alone
-    #[arg(long, value_name = "MEMBERS", value_parser = parse_initial_cluster)]
-    pub initial_cluster: Option<String>,
-    /// new, as there is no cluster to join
-    #[arg(long, value_name = "STATE", default_value = "new", value_parser = parse_cluster_state)]
-    pub initial_cluster_state: String,
     #[command(flatten)]
     pub without_effect: WithoutEffect,
 }
@@ -65,24 +51,6 @@ fn parse_operations(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("must be a number from 1 to {MAX_OPERATIONS}"))
 }
 
-fn parse_initial_cluster(text: &str) -> Result<String, String> {
-    let names = text.split(',').filter_map(|member| member.split_once('=')).map(|(name, _)| name);
-    let names: std::collections::BTreeSet<_> = names.collect();
-    match names.len() {
-        0 => Err("must be as in default=http://localhost:2380".to_owned()),
-        1 => Ok(text.to_owned()),
-        _ => Err("names several members: mainstay runs as a single one".to_owned()),
-    }
-}
-
-fn parse_cluster_state(text: &str) -> Result<String, String> {
-    match text {
-        "new" => Ok(text.to_owned()),
-        "existing" => Err("mainstay runs as a single member: it can't join a cluster".to_owned()),
-        _ => Err("must be new".to_owned()),
-    }
-}
-
 /// How often a silent watcher is told how far it has come, in etcd's older name too.
 pub(super) const PROGRESS_ALIAS: &str = "experimental-watch-progress-notify-interval";
 
@@ -91,10 +59,10 @@ pub(super) const PROGRESS_ALIAS: &str = "experimental-watch-progress-notify-inte
 pub struct WithoutEffect(pub Vec<&'static str>);
 
 /// Why a flag has no effect.
-const ALONE: &str = "there are no other members";
 const NO_BBOLT: &str = "there is no bbolt file";
 const OWN_PACE: &str = "the store sets its own pace";
 const SAFE: &str = "the store is never written without it";
+const CHECKED: &str = "every entry carries a checksum, and what is damaged is mended by the others";
 const STDERR: &str = "the log is lines of text on standard error";
 
 /// Whether a flag is a switch (`--pre-vote`, `--pre-vote=false`) or has a value.
@@ -107,34 +75,15 @@ enum Kind {
 
 /// etcd's flags that are taken without effect, and why there is none.
 const WITHOUT_EFFECT: &[(&str, Kind, &str)] = &[
-    ("listen-peer-urls", Value, ALONE),
-    ("initial-cluster-token", Value, ALONE),
-    ("heartbeat-interval", Value, ALONE),
-    ("election-timeout", Value, ALONE),
-    ("initial-election-tick-advance", Switch, ALONE),
-    ("pre-vote", Switch, ALONE),
-    ("strict-reconfig-check", Switch, ALONE),
-    ("max-learners", Value, ALONE),
-    ("force-new-cluster", Switch, ALONE),
-    ("raft-read-timeout", Value, ALONE),
-    ("raft-write-timeout", Value, ALONE),
-    ("snapshot-catchup-entries", Value, ALONE),
-    ("peer-cert-file", Value, ALONE),
-    ("peer-key-file", Value, ALONE),
-    ("peer-client-cert-auth", Switch, ALONE),
-    ("peer-client-cert-file", Value, ALONE),
-    ("peer-client-key-file", Value, ALONE),
-    ("peer-trusted-ca-file", Value, ALONE),
-    ("peer-cert-allowed-cn", Value, ALONE),
-    ("peer-cert-allowed-hostname", Value, ALONE),
-    ("peer-auto-tls", Switch, ALONE),
-    ("peer-crl-file", Value, ALONE),
-    ("peer-skip-client-san-verification", Switch, ALONE),
-    ("corrupt-check-time", Value, ALONE),
-    ("compact-hash-check-time", Value, ALONE),
-    ("compact-hash-check-enabled", Switch, ALONE),
+    ("initial-election-tick-advance", Switch, "a member that starts campaigns as soon as it may"),
+    ("raft-read-timeout", Value, OWN_PACE),
+    ("raft-write-timeout", Value, OWN_PACE),
+    ("snapshot-catchup-entries", Value, OWN_PACE),
+    ("corrupt-check-time", Value, CHECKED),
+    ("compact-hash-check-time", Value, CHECKED),
+    ("compact-hash-check-enabled", Switch, CHECKED),
     ("initial-corrupt-check", Switch, "checksums are verified at every start"),
-    ("downgrade-check-time", Value, ALONE),
+    ("downgrade-check-time", Value, "there is nothing to go down to"),
     ("snapshot-count", Value, OWN_PACE),
     ("max-snapshots", Value, OWN_PACE),
     ("max-wals", Value, OWN_PACE),
@@ -184,7 +133,6 @@ const WAS_EXPERIMENTAL: &[&str] = &[
     "warning-apply-duration",
     "warning-unary-request-duration",
     "bootstrap-defrag-threshold-megabytes",
-    "max-learners",
     "snapshot-catchup-entries",
     "memory-mlock",
     "txn-mode-write-with-shared-buffer",
@@ -312,30 +260,21 @@ mod tests {
         .expect("good flags");
         assert!(flags.tls.client_cert_auth);
         assert_eq!(flags.watch_progress_notify_interval, Duration::from_secs(5));
-        assert_eq!(flags.etcd.initial_advertise_peer_urls, ["https://192.0.2.10:2380"]);
+        assert_eq!(flags.cluster.initial_advertise_peer_urls, ["https://192.0.2.10:2380"]);
+        assert!(flags.cluster.peer_tls.peer_client_cert_auth && !flags.cluster.pre_vote);
         assert_eq!(flags.etcd.retention(), Ok(Some(Retention::Time(Duration::from_secs(3600)))));
         assert_eq!(flags.etcd.quota(), Quota::default());
         let names: Vec<_> = flags.etcd.without_effect.reasons().map(|(name, _)| name).collect();
         assert_eq!(
             names,
-            [
-                "pre-vote",
-                "peer-client-cert-auth",
-                "initial-corrupt-check",
-                "snapshot-count",
-                "unsafe-no-fsync",
-                "feature-gates",
-            ]
+            ["initial-corrupt-check", "snapshot-count", "unsafe-no-fsync", "feature-gates",]
         );
     }
 
     #[test]
     fn what_would_mean_something_else_is_refused() {
         for (flags, expected) in [
-            (&["--initial-cluster=a=http://a:1,b=http://b:1"][..], "single"),
-            (&["--initial-cluster=x"], "default=http"),
-            (&["--initial-cluster-state=existing"], "join"),
-            (&["--auto-compaction-mode=hourly"], "periodic"),
+            (&["--auto-compaction-mode=hourly"][..], "periodic"),
             (&["--max-txn-ops=0"], "10000"),
             (&["--discovery=http://x"], "--discovery"),
             (&["--heartbeat-intervall=5"], "--heartbeat-interval"),

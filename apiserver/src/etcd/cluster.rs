@@ -1,132 +1,117 @@
-//! Service Cluster: a member that is alone.
+//! Service Cluster: who is a member, and changes of that.
+//!
+//! The leader checks and makes the changes, whichever member is asked. A member that is alone and has no
+//! port for others can't get company, and says what would help.
 
 use std::rc::Rc;
 
+use mainstay_engine::StoreError;
+use mainstay_engine::cluster::{MemberChange, MemberInfo, MemberUpdate};
 use mainstay_proto::cluster::{
     self as proto, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
     MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
     MemberUpdateRequest, MemberUpdateResponse,
 };
+use time::OffsetDateTime;
 
-use super::{Door, errors};
+use super::errors::{self, from_store};
+use super::{Door, alone};
 use crate::net::grpc::Status;
-
-const ALONE: &str = "mainstay runs as a single member: it can't be given others";
-
-/// Where the peer URLs are kept beside the keys that MemberUpdate has set, one in a line.
-const PEER_URLS: &[u8] = b"etcd/peer-urls";
+use crate::{membership, metrics};
 
 impl Door {
-    async fn member(&self) -> proto::Member {
-        let peer_urls = match self.store.document(PEER_URLS).await {
-            Some(urls) => String::from_utf8_lossy(&urls).lines().map(str::to_owned).collect(),
-            None => self.options.peer_urls.clone(),
-        };
-        proto::Member {
-            id: self.store.status().member_id,
-            name: self.options.name.clone(),
-            peer_urls,
-            client_urls: self.options.client_urls.clone(),
-            is_learner: false,
-        }
+    /// Whether this member has a port for others.
+    fn may_have_company(&self) -> bool {
+        self.options.election.is_some()
     }
 
-    fn is_me(&self, id: u64) -> bool {
-        id == self.store.status().member_id
+    async fn members(&self, linearizable: bool) -> Result<Vec<proto::Member>, Status> {
+        let members = self.store.members(linearizable).await;
+        members.map(to_proto).map_err(from_store)
+    }
+
+    async fn change(&self, change: MemberChange) -> Result<Vec<proto::Member>, StoreError> {
+        self.store.change_members(change).await.map(to_proto)
     }
 }
 
-/// With one member every list is linearizable. etcd's header has no revision here.
+fn to_proto(members: Vec<MemberInfo>) -> Vec<proto::Member> {
+    let member = |info: MemberInfo| proto::Member {
+        id: info.id,
+        name: info.name,
+        peer_urls: info.peer_urls,
+        client_urls: info.client_urls,
+        is_learner: info.is_learner,
+    };
+    members.into_iter().map(member).collect()
+}
+
+/// etcd's header has no revision in the answers of this service.
 pub(super) async fn list(
     door: Rc<Door>,
-    _request: MemberListRequest,
+    request: MemberListRequest,
 ) -> Result<MemberListResponse, Status> {
-    Ok(MemberListResponse { header: Some(door.header(0)), members: vec![door.member().await] })
+    let members = match door.may_have_company() {
+        true => door.members(request.linearizable).await?,
+        false => vec![alone::member(&door).await],
+    };
+    Ok(MemberListResponse { header: Some(door.header(0)), members })
 }
 
-/// etcd would take the first one, and be without a majority until it runs.
 pub(super) async fn add(
     door: Rc<Door>,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Status> {
-    check_urls(&request.peer_urls)?;
-    let own = door.member().await.peer_urls;
-    if request.peer_urls.iter().any(|url| own.contains(url)) {
-        return Err(errors::PEER_URL_EXISTS.into());
+    let peer_urls = membership::peer_urls(&request.peer_urls);
+    let peer_urls = peer_urls.map_err(|_| errors::MEMBER_BAD_URLS)?;
+    if !door.may_have_company() {
+        return Err(alone::refuse_addition(&door, &peer_urls).await);
     }
-    Err(errors::unimplemented(ALONE))
+    let now = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
+    let id = membership::member_id(&peer_urls, "", Some(now));
+    let is_learner = request.is_learner;
+    let change = MemberChange::Add { id, peer_urls: peer_urls.clone(), is_learner };
+    let members = door.change(change).await.map_err(from_store)?;
+    let member = proto::Member { id, peer_urls, is_learner, ..proto::Member::default() };
+    Ok(MemberAddResponse { header: Some(door.header(0)), member: Some(member), members })
 }
 
 pub(super) async fn remove(
     door: Rc<Door>,
     request: MemberRemoveRequest,
 ) -> Result<MemberRemoveResponse, Status> {
-    let refusal =
-        if door.is_me(request.id) { errors::NOT_ENOUGH_STARTED } else { errors::MEMBER_NOT_FOUND };
-    Err(refusal.into())
+    if !door.may_have_company() {
+        return Err(alone::refuse_removal(&door, request.id).into());
+    }
+    let members = door.change(MemberChange::Remove { id: request.id }).await.map_err(from_store)?;
+    Ok(MemberRemoveResponse { header: Some(door.header(0)), members })
 }
 
-/// Nobody listens on a peer URL here: the new ones are kept and told to whoever asks. As in etcd,
-/// they are not looked at.
+/// Unlike etcd's servers this one looks at the URLs: wrong ones would cut the member off.
 pub(super) async fn update(
     door: Rc<Door>,
     request: MemberUpdateRequest,
 ) -> Result<MemberUpdateResponse, Status> {
-    if !door.is_me(request.id) {
-        return Err(errors::MEMBER_NOT_FOUND.into());
-    }
-    let urls = request.peer_urls.join("\n").into();
-    door.store.put_document(PEER_URLS, urls).await.map_err(errors::from_store)?;
-    Ok(MemberUpdateResponse { header: Some(door.header(0)), members: vec![door.member().await] })
+    let members = if door.may_have_company() {
+        let peer_urls = membership::peer_urls(&request.peer_urls);
+        let peer_urls = Some(peer_urls.map_err(|_| errors::MEMBER_BAD_URLS)?);
+        let update = MemberUpdate { id: request.id, peer_urls, ..MemberUpdate::default() };
+        door.store.update_member(update).await.map(to_proto).map_err(from_store)?
+    } else {
+        alone::update(&door, request).await?
+    };
+    Ok(MemberUpdateResponse { header: Some(door.header(0)), members })
 }
 
 pub(super) async fn promote(
     door: Rc<Door>,
     request: MemberPromoteRequest,
 ) -> Result<MemberPromoteResponse, Status> {
-    let refusal =
-        if door.is_me(request.id) { errors::MEMBER_NOT_LEARNER } else { errors::MEMBER_NOT_FOUND };
-    Err(refusal.into())
-}
-
-/// Peer URLs as etcd takes them: at least one, each a scheme, a host, a port and no path.
-fn check_urls(urls: &[String]) -> Result<(), Status> {
-    let good = |url: &String| {
-        let parsed = url.parse::<http::Uri>().ok();
-        parsed.is_some_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.port().is_some()
-                && matches!(uri.path(), "" | "/")
-                && uri.query().is_none()
-                && !url.ends_with('/')
-        })
-    };
-    if urls.is_empty() || !urls.iter().all(good) {
-        return Err(errors::MEMBER_BAD_URLS.into());
+    if !door.may_have_company() {
+        return Err(alone::refuse_promotion(&door, request.id).into());
     }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peer_urls() {
-        for (urls, good) in [
-            (&["http://127.0.0.1:2380"][..], true),
-            (&["https://a.example:2380", "http://[::1]:1"], true),
-            (&[], false),
-            (&["not a url"], false),
-            (&["127.0.0.1:2380"], false),
-            (&["http://127.0.0.1"], false),
-            (&["http://127.0.0.1:2380/x"], false),
-            (&["http://127.0.0.1:2380/"], false),
-            (&["ftp://127.0.0.1:2380"], false),
-            (&["http://127.0.0.1:2380", ""], false),
-        ] {
-            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
-            assert_eq!(check_urls(&urls).is_ok(), good, "{urls:?}");
-        }
-    }
+    let promoted = door.change(MemberChange::Promote { id: request.id }).await;
+    metrics::server().count_promotion(&promoted);
+    let members = promoted.map_err(from_store)?;
+    Ok(MemberPromoteResponse { header: Some(door.header(0)), members })
 }

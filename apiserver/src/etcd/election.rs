@@ -34,7 +34,7 @@ pub(super) async fn campaign(
         let created = candidate.created;
         let written = candidates::rewrite(&door, key, created, request.value, lease).await?;
         if !written.succeeded {
-            return Err(errors::NOT_LEADER.into());
+            return Err(errors::ELECTION_NOT_LEADER.into());
         }
     }
     candidate.wait(&prefix).await?;
@@ -51,7 +51,7 @@ pub(super) async fn proclaim(
     let LeaderKey { key, rev, lease, .. } = checked(request.leader)?;
     let written = candidates::rewrite(&door, &key, rev, request.value, lease).await?;
     if !written.succeeded {
-        return Err(errors::NOT_LEADER.into());
+        return Err(errors::ELECTION_NOT_LEADER.into());
     }
     Ok(ProclaimResponse { header: Some(door.header(written.revision)) })
 }
@@ -81,7 +81,7 @@ pub(super) async fn leader(
 ) -> Result<LeaderResponse, Status> {
     match current(&door, &prefix_of(&request.name)).await? {
         (_, Some(leader)) => Ok(leader),
-        (_, None) => Err(errors::NO_LEADER.into()),
+        (_, None) => Err(errors::ELECTION_NO_LEADER.into()),
     }
 }
 
@@ -110,8 +110,8 @@ pub(super) async fn observe(
             return grpc::refuse(&status);
         }
     };
-    let observer = Observer { door, permit, prefix, told: 0, call };
-    grpc::stream(stream::unfold(Some(observer), |observer| async {
+    let observer = Observer { door: door.clone(), permit, prefix, told: 0, call };
+    let messages = stream::unfold(Some(observer), |observer| async {
         let mut observer = observer?;
         match observer.next().await {
             Ok(answer) => {
@@ -123,7 +123,8 @@ pub(super) async fn observe(
                 Some((Err(status), None))
             }
         }
-    }))
+    });
+    door.stream(&caller, messages)
 }
 
 async fn may_observe(

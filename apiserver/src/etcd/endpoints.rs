@@ -25,7 +25,7 @@ pub(super) const USAGE: &str = "/usage";
 
 /// What `/livez` looks at.
 const LIVE_CHECKS: &[&str] = &["serializable_read"];
-/// What `/readyz` looks at. There is no learner here.
+/// What `/readyz` looks at.
 const READY_CHECKS: &[&str] =
     &["data_corruption", "serializable_read", "linearizable_read", "non_learner"];
 
@@ -65,14 +65,15 @@ impl Door {
         }
     }
 
-    /// etcd's first health page: no alarm but those that are excluded, and one read through
-    /// everything that a read goes through.
+    /// etcd's first health page: no alarm but those that are excluded, a leader, and one read
+    /// through everything that a read goes through.
     async fn health(&self, query: &str) -> Response<BoxedBody> {
         let serializable =
             values(query, "serializable").next().is_some_and(|value| value == "true");
         let excluded: Vec<_> = values(query, "exclude").collect();
         let outcome = match self.alarm(&excluded) {
             Some(reason) => Err(reason.to_owned()),
+            None if !serializable && self.store.leader() == 0 => Err("RAFT NO LEADER".to_owned()),
             None => {
                 let read = self.read(serializable).await;
                 read.map_err(|reason| format!("RANGE ERROR:{reason}"))
@@ -162,6 +163,9 @@ impl Door {
                 "data_corruption" if self.options.alarms.is_raised(AlarmType::Corrupt) => {
                     Err("alarm activated: CORRUPT".to_owned())
                 }
+                "non_learner" if self.store.is_learner() => {
+                    Err("not supported for learner".to_owned())
+                }
                 _ => Ok(()),
             };
             metrics::server().count_check(root == "/readyz", check, outcome.is_ok());
@@ -203,7 +207,7 @@ impl Door {
 
     async fn metrics_page(&self) -> String {
         let disk_bytes = self.store.disk_bytes().await;
-        metrics::render(&self.store.status(), disk_bytes, !self.shutdown.is_requested())
+        metrics::render(&self.store.status(), disk_bytes)
     }
 }
 

@@ -68,8 +68,18 @@ pub(super) const PEER_URL_EXISTS: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: Peer URLs already exists");
 pub(super) const MEMBER_BAD_URLS: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: given member URLs are invalid");
+pub(super) const MEMBER_EXISTS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: member ID already exist");
 pub(super) const MEMBER_NOT_LEARNER: EtcdError =
     EtcdError(FailedPrecondition, "etcdserver: can only promote a learner member");
+pub(super) const LEARNER_NOT_READY: EtcdError = EtcdError(
+    FailedPrecondition,
+    "etcdserver: can only promote a learner member which is in sync with leader",
+);
+pub(super) const TOO_MANY_LEARNERS: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: too many learner members in cluster");
+pub(super) const UNHEALTHY_CLUSTER: EtcdError =
+    EtcdError(Unavailable, "etcdserver: unhealthy cluster");
 /// etcd loses the code of this one on the way, and so clients know it with none.
 pub(super) const NOT_ENOUGH_STARTED: EtcdError =
     EtcdError(Unknown, "etcdserver: re-configuration failed due to not enough started members");
@@ -135,14 +145,21 @@ pub(super) const ROLE_NAME_TOO_LONG: EtcdError =
     EtcdError(InvalidArgument, "etcdserver: role name is longer than 32768 bytes");
 
 pub(super) const SESSION_EXPIRED: EtcdError = EtcdError(Unknown, "mutex: session is expired");
-pub(super) const NOT_LEADER: EtcdError = EtcdError(Unknown, "election: not leader");
-pub(super) const NO_LEADER: EtcdError = EtcdError(Unknown, "election: no leader");
+pub(super) const ELECTION_NOT_LEADER: EtcdError = EtcdError(Unknown, "election: not leader");
+pub(super) const ELECTION_NO_LEADER: EtcdError = EtcdError(Unknown, "election: no leader");
 pub(super) const LEADER_MISSING: EtcdError =
     EtcdError(Unknown, "\"leader\" field must be provided");
 
 pub(super) const TOO_MANY_REQUESTS: EtcdError =
     EtcdError(ResourceExhausted, "etcdserver: too many requests");
 pub(super) const STOPPED: EtcdError = EtcdError(Unavailable, "etcdserver: server stopped");
+
+pub(super) const NO_LEADER: EtcdError = EtcdError(Unavailable, "etcdserver: no leader");
+pub(super) const NOT_LEADER: EtcdError = EtcdError(FailedPrecondition, "etcdserver: not leader");
+pub(super) const LEADER_CHANGED: EtcdError = EtcdError(Unavailable, "etcdserver: leader changed");
+pub(super) const TIMED_OUT: EtcdError = EtcdError(Unavailable, "etcdserver: request timed out");
+pub(super) const NOT_FOR_LEARNER: EtcdError =
+    EtcdError(FailedPrecondition, "etcdserver: rpc not supported for learner");
 
 /// The reasons that a watch response gives for not creating a watcher.
 pub(super) const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
@@ -159,9 +176,21 @@ pub(super) fn unimplemented(text: &'static str) -> Status {
     Status::new(Unimplemented, text)
 }
 
+/// Whether something was to be written and the store, or the cluster, did not take it.
+fn is_failed_proposal(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::TooManyRequests
+            | StoreError::NoSpace
+            | StoreError::NoLeader
+            | StoreError::LeaderChanged
+            | StoreError::TimedOut
+    )
+}
+
 /// The store's refusals in etcd's words.
 pub(super) fn from_store(error: StoreError) -> Status {
-    if matches!(error, StoreError::TooManyRequests | StoreError::NoSpace) {
+    if is_failed_proposal(&error) {
         metrics::server().failed_writes.add(1);
     }
     match error {
@@ -175,7 +204,21 @@ pub(super) fn from_store(error: StoreError) -> Status {
         StoreError::NoSpace => NO_SPACE.into(),
         StoreError::TooManyRequests => TOO_MANY_REQUESTS.into(),
         StoreError::Corrupt => CORRUPT.into(),
-        StoreError::Stopped => STOPPED.into(),
+        StoreError::NoLeader => NO_LEADER.into(),
+        StoreError::NotLeader => NOT_LEADER.into(),
+        StoreError::LeaderChanged => LEADER_CHANGED.into(),
+        StoreError::TimedOut => TIMED_OUT.into(),
+        StoreError::MemberNotFound(_) => MEMBER_NOT_FOUND.into(),
+        StoreError::MemberExists(_) => MEMBER_EXISTS.into(),
+        StoreError::PeerUrlExists => PEER_URL_EXISTS.into(),
+        StoreError::MemberNotLearner(_) => MEMBER_NOT_LEARNER.into(),
+        StoreError::LearnerNotReady(_) => LEARNER_NOT_READY.into(),
+        StoreError::TooManyLearners => TOO_MANY_LEARNERS.into(),
+        StoreError::NotEnoughStartedMembers => NOT_ENOUGH_STARTED.into(),
+        StoreError::UnhealthyCluster => UNHEALTHY_CLUSTER.into(),
+        StoreError::BadTransferee(_) => BAD_LEADER_TRANSFEREE.into(),
+        StoreError::RefusedByLearner => NOT_FOR_LEARNER.into(),
+        StoreError::Stopped | StoreError::MemberRemoved => STOPPED.into(),
         // It names file and place: for an operator, and nothing that a client can mend.
         StoreError::HistoryUnreadable(why) => {
             Status::new(Code::Internal, format!("etcdserver: {why}"))
@@ -209,6 +252,23 @@ mod tests {
             (StoreError::TooManyRequests, ResourceExhausted, "etcdserver: too many requests"),
             (StoreError::Corrupt, DataLoss, "etcdserver: corrupt cluster"),
             (StoreError::Stopped, Unavailable, "etcdserver: server stopped"),
+            (StoreError::NoLeader, Unavailable, "etcdserver: no leader"),
+            (StoreError::NotLeader, FailedPrecondition, "etcdserver: not leader"),
+            (StoreError::LeaderChanged, Unavailable, "etcdserver: leader changed"),
+            (StoreError::TimedOut, Unavailable, "etcdserver: request timed out"),
+            (StoreError::UnhealthyCluster, Unavailable, "etcdserver: unhealthy cluster"),
+            (StoreError::PeerUrlExists, FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            (StoreError::MemberNotFound(1), NotFound, "etcdserver: member not found"),
+            (
+                StoreError::LearnerNotReady(1),
+                FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                StoreError::RefusedByLearner,
+                FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+            ),
             (
                 StoreError::HistoryUnreadable("FILE at byte 7: damaged".to_owned()),
                 Code::Internal,

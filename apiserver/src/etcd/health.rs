@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::Response;
 use mainstay_proto::health::{HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
-use super::{Door, limits};
+use super::{Caller, Door, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -39,6 +39,7 @@ pub(super) async fn check(
 /// Tells the status now and again when it changes, which it does once: at shutdown.
 pub(super) async fn watch(
     door: Rc<Door>,
+    caller: &Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
@@ -49,11 +50,12 @@ pub(super) async fn watch(
             return grpc::refuse(&status);
         }
     };
-    let told = Told { door, service, call, answers: 0 };
-    grpc::stream(stream::unfold(told, async |mut told| {
+    let told = Told { door: door.clone(), service, call, answers: 0 };
+    let messages = stream::unfold(told, async |mut told| {
         let answer = told.next().await?;
         Some((Ok(answer), told))
-    }))
+    });
+    door.stream(caller, messages)
 }
 
 /// A client that is told about changes.

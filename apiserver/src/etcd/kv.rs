@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use mainstay_engine::StoreError;
 use mainstay_engine::request::{Operation, OperationResponse, Transaction, TransactionResponse};
 use mainstay_proto::kv::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
@@ -18,7 +19,12 @@ pub(super) async fn range(door: Rc<Door>, request: RangeRequest) -> Result<Range
     validate::range(&request)?;
     door.metrics.range_total.add(1);
     let keys_only = request.keys_only;
-    let response = door.store.range(convert::range(request)).await.map_err(from_store)?;
+    let response = door.store.range(convert::range(request)).await.map_err(|error| {
+        if matches!(error, StoreError::NoLeader | StoreError::TimedOut) {
+            metrics::server().failed_read_indexes.add(1);
+        }
+        from_store(error)
+    })?;
     Ok(convert::range_response(door.header(response.revision), &response, keys_only))
 }
 

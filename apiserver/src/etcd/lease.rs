@@ -16,7 +16,7 @@ use mainstay_proto::lease::{
 };
 
 use super::errors::{self, from_store};
-use super::{Door, alarm, limits};
+use super::{Caller, Door, alarm, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Messages, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -86,12 +86,13 @@ pub(super) async fn leases(
 /// who may not would end the renewals of all that share the stream.
 pub(super) fn keep_alive(
     door: Rc<Door>,
+    caller: &Caller,
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
     let requests = Messages::new(body, limits::MESSAGE_BYTES);
-    let stream = KeepAlive { door, requests, call };
-    grpc::stream(stream::unfold(Some(stream), |stream| async {
+    let stream = KeepAlive { door: door.clone(), requests, call };
+    let messages = stream::unfold(Some(stream), |stream| async {
         let mut stream = stream?;
         match stream.next().await {
             Ok(Some(answer)) => {
@@ -107,7 +108,8 @@ pub(super) fn keep_alive(
                 Some((Err(status), None))
             }
         }
-    }))
+    });
+    door.stream(caller, messages)
 }
 
 struct KeepAlive {

@@ -1,7 +1,6 @@
 //! Service Maintenance.
 //!
-//! Answers as etcd does for a member that is alone and leads. There is nothing to defragment, so
-//! that succeeds at once; a downgrade is validated and never begun.
+//! There is nothing to defragment, so that succeeds at once; a downgrade is validated and never begun.
 
 use std::rc::Rc;
 
@@ -24,17 +23,18 @@ pub(super) async fn status(
 ) -> Result<StatusResponse, Status> {
     let status = door.store.status();
     let alarms = door.options.alarms.list(AlarmType::None);
+    let leaderless = (status.leader == 0).then(|| errors::NO_LEADER.1.to_owned());
     Ok(StatusResponse {
         header: Some(door.header(status.revision)),
         version: ETCD_VERSION.to_owned(),
         db_size: door.store.disk_bytes().await as i64,
-        leader: status.member_id,
+        leader: status.leader,
         raft_index: status.raft_index,
         raft_term: status.raft_term,
-        raft_applied_index: status.raft_index,
-        errors: alarms.iter().map(describe).collect(),
+        raft_applied_index: status.raft_applied_index,
+        errors: leaderless.into_iter().chain(alarms.iter().map(describe)).collect(),
         db_size_in_use: status.live_bytes as i64,
-        is_learner: false,
+        is_learner: status.is_learner,
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
         // 0 for none.
         db_size_quota: door.options.alarms.quota().bytes() as i64,
@@ -124,18 +124,21 @@ fn folded(hash: u64) -> u32 {
     (hash >> 32) as u32 ^ hash as u32
 }
 
-/// This member leads already, and there is no other. etcd's answer has no header.
+/// The leader is asked to hand over to another member. etcd's answer has no header.
 pub(super) async fn move_leader(
     door: Rc<Door>,
     request: MoveLeaderRequest,
 ) -> Result<MoveLeaderResponse, Status> {
-    if request.target_id == door.store.status().member_id {
-        return Ok(MoveLeaderResponse { header: None });
+    if !door.store.is_leader() {
+        return Err(errors::NOT_LEADER.into());
     }
-    Err(errors::BAD_LEADER_TRANSFEREE.into())
+    if request.target_id != door.store.status().member_id {
+        door.store.move_leader(request.target_id).await.map_err(from_store)?;
+    }
+    Ok(MoveLeaderResponse { header: None })
 }
 
-/// Validates as a member of version 3.6 does that is alone, and cancels what is not there, as etcd
+/// Validates as a member of version 3.6 does, and cancels what is not there, as etcd
 /// does without an error. Mainstay itself has no older version to go down to.
 pub(super) async fn downgrade(
     door: Rc<Door>,

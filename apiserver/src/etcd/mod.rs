@@ -4,6 +4,7 @@
 //! into the store's vocabulary, and its answer turned back; nothing is kept in between.
 
 pub mod alarm;
+mod alone;
 mod auth;
 pub mod auto_compaction;
 mod candidates;
@@ -15,6 +16,7 @@ mod errors;
 mod gateway;
 mod health;
 mod kv;
+mod leadership;
 mod lease;
 mod limits;
 mod lock;
@@ -47,6 +49,7 @@ pub use auth::AuthOptions;
 use auth::service as users;
 use auth::{Auth, Caller, Guarded};
 pub use gateway::{json_of_answer, request_of_json};
+use leadership::Leaderless;
 pub use methods::{Kind, Method};
 
 /// The version of etcd's API that this door speaks, as clients that ask for etcd's version want
@@ -64,7 +67,11 @@ pub const ETCD_MINOR_VERSION: &str = "3.6";
 pub struct DoorOptions {
     pub name: String,
     pub client_urls: Vec<String>,
+    /// What the list of members shows while the member is alone.
     pub peer_urls: Vec<String>,
+    /// How long members go without a leader before they elect one; `None` for a member that is alone
+    /// and has no port for others.
+    pub election: Option<Duration>,
     /// How often a silent watcher that asked for it hears how far it has come.
     pub progress_interval: Duration,
     /// Operations in one branch of a transaction, nested ones included.
@@ -84,6 +91,8 @@ pub struct Door {
     shutdown: Shutdown,
     metrics: &'static CoreMetrics,
     auth: Rc<Auth>,
+    /// Of a member that may have no leader.
+    leaderless: Option<Rc<Leaderless>>,
     /// Watch streams opened so far.
     streams: Cell<u32>,
 }
@@ -97,7 +106,14 @@ impl Door {
     ) -> Rc<Door> {
         let auth = Auth::new(store.clone(), options.auth.clone());
         spawn_local(auth.clone().tell_of_changes(shutdown.clone()));
-        Rc::new(Door { store, options, shutdown, metrics, auth, streams: Cell::new(0) })
+        let leaderless = options.election.map(|election| {
+            let (leaderless, store) = (Rc::new(Leaderless::default()), store.clone());
+            let is_a_leader = move || store.leader() != 0;
+            spawn_local(leaderless.clone().watch(is_a_leader, election, shutdown.clone()));
+            leaderless
+        });
+        let streams = Cell::new(0);
+        Rc::new(Door { store, options, shutdown, metrics, auth, leaderless, streams })
     }
 
     /// The number of a new watch stream.
@@ -167,15 +183,22 @@ impl Door {
         body: RequestBody,
     ) -> Response<BoxedBody> {
         let call = self.metrics.call(method);
+        if method.kind() != Kind::Unary
+            && let Err(error) = self.check_leadership(&caller, method == Method::Snapshot)
+        {
+            let status = Status::from(error);
+            call.end(status.code);
+            return grpc::refuse(&status);
+        }
         match method {
             Method::Watch => watch::serve(self, caller, body, call),
-            Method::LeaseKeepAlive => lease::keep_alive(self, body, call),
+            Method::LeaseKeepAlive => lease::keep_alive(self, &caller, body, call),
             Method::RangeStream => range_stream::serve(self, caller, body, call).await,
             Method::Observe => election::observe(self, caller, body, call).await,
-            Method::HealthWatch => health::watch(self, body, call).await,
+            Method::HealthWatch => health::watch(self, &caller, body, call).await,
             Method::Snapshot => {
                 match self.auth.permit(&caller, auth::Need::who(auth::Who::Root)).await {
-                    Ok(permit) => snapshot::serve(self, permit, body, call).await,
+                    Ok(permit) => snapshot::serve(self, &caller, permit, body, call).await,
                     Err(status) => {
                         call.end(status.code);
                         grpc::refuse(&status)
@@ -310,6 +333,7 @@ impl Unary {
         let door_request_bytes = door.options.request_bytes;
         let answer = async move |request: Q, size: usize| {
             received.received(size);
+            door.check_leadership(&caller, request.learners_answer())?;
             validate::size(size, limit).map_err(Status::from)?;
             if Q::WAITS {
                 let permit = door.auth.permit(&caller, request.need()?).await?;

@@ -30,7 +30,7 @@ pub(super) async fn serve(
     call: CallGuard,
 ) -> Response<BoxedBody> {
     let begun = match grpc::request::<_, RangeRequest>(body, limits::MESSAGE_BYTES).await {
-        Ok(request) => Streamed::begin(door, &caller, request).await,
+        Ok(request) => Streamed::begin(door.clone(), &caller, request).await,
         Err(status) => Err(status),
     };
     let streamed = match begun {
@@ -40,7 +40,7 @@ pub(super) async fn serve(
             return grpc::refuse(&status);
         }
     };
-    grpc::stream(stream::unfold(Some((streamed, call)), async |state| {
+    let messages = stream::unfold(Some((streamed, call)), async |state| {
         let (mut streamed, call) = state?;
         match streamed.next().await {
             Ok(None) => {
@@ -56,7 +56,8 @@ pub(super) async fn serve(
                 Some((Err(status), None))
             }
         }
-    }))
+    });
+    door.stream(&caller, messages)
 }
 
 /// A range on its way to the client.

@@ -23,7 +23,7 @@ use mainstay_engine::{LeaseId, Record, StoreError};
 use mainstay_proto::maintenance::{SnapshotRequest, SnapshotResponse};
 
 use super::auth::Permit;
-use super::{Door, errors, limits};
+use super::{Caller, Door, errors, limits};
 use crate::metrics::CallGuard;
 use crate::net::grpc::{self, Code, Status};
 use crate::net::{BoxedBody, RequestBody};
@@ -33,6 +33,7 @@ static SENDING: AtomicUsize = AtomicUsize::new(0);
 
 pub(super) async fn serve(
     door: Rc<Door>,
+    caller: &Caller,
     permit: Permit,
     body: RequestBody,
     call: CallGuard,
@@ -49,8 +50,8 @@ pub(super) async fn serve(
     let pending = Rc::new(RefCell::new(pending));
     let shutdown = door.shutdown.clone();
     spawn_local(give_up_stalled(Rc::downgrade(&pending), shutdown));
-    let sender = Sender { door, permit, pending, call };
-    grpc::stream(stream::unfold(Some(sender), |sender| async {
+    let sender = Sender { door: door.clone(), permit, pending, call };
+    let messages = stream::unfold(Some(sender), |sender| async {
         let mut sender = sender?;
         match sender.next().await {
             Ok(Some(message)) => {
@@ -66,7 +67,8 @@ pub(super) async fn serve(
                 Some((Err(status), None))
             }
         }
-    }))
+    });
+    door.stream(caller, messages)
 }
 
 async fn prepare(door: &Door, body: RequestBody) -> Result<(Place, File), Status> {

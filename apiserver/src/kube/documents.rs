@@ -170,7 +170,7 @@ async fn health_report(kube: &Kube, call: &Call) -> Answer {
 
 async fn metrics_page(kube: &Kube) -> Answer {
     let disk_bytes = kube.store.disk_bytes().await;
-    let page = metrics::render(&kube.store.status(), disk_bytes, !kube.shutdown.is_requested());
+    let page = metrics::render(&kube.store.status(), disk_bytes);
     let mut answer = answer::text(StatusCode::OK, page);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     answer

@@ -73,7 +73,8 @@ impl Kube {
         if self.options.namespace_controller {
             let kube = self.clone();
             spawn_local(async move {
-                controllers::namespace::run(&kube.registry, &kube.shutdown).await;
+                let run = || controllers::namespace::run(&kube.registry, &kube.shutdown);
+                controllers::while_leading(&kube.store, &kube.shutdown, run).await;
             });
         }
     }

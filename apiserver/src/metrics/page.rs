@@ -68,9 +68,8 @@ const GAUGES: &[Sum] = &[
     ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", |core| core.watchers.get()),
 ];
 
-/// The whole page. `disk_bytes` are what the store has on disk, `serving` is false once the process
-/// is about to stop.
-pub fn render(status: &StoreStatus, disk_bytes: u64, serving: bool) -> String {
+/// The whole page. `disk_bytes` are what the store has on disk.
+pub fn render(status: &StoreStatus, disk_bytes: u64) -> String {
     let mut page = Page::default();
     for (name, help, pick) in COUNTERS {
         page.single(name, "counter", help, sum(pick) as f64);
@@ -78,10 +77,10 @@ pub fn render(status: &StoreStatus, disk_bytes: u64, serving: bool) -> String {
     for (name, help, pick) in GAUGES {
         page.single(name, "gauge", help, sum(pick) as f64);
     }
-    store(&mut page, status, disk_bytes, serving);
+    store(&mut page, status, disk_bytes);
     operation(&mut page, status);
     log(&mut page, status);
-    alone(&mut page);
+    cluster(&mut page, status);
     calls(&mut page);
     call_times(&mut page);
     for (name, kind, value) in process::figures() {
@@ -90,12 +89,17 @@ pub fn render(status: &StoreStatus, disk_bytes: u64, serving: bool) -> String {
     page.0
 }
 
-fn store(page: &mut Page, status: &StoreStatus, disk_bytes: u64, serving: bool) {
-    let leading = f64::from(u8::from(serving));
+fn store(page: &mut Page, status: &StoreStatus, disk_bytes: u64) {
+    let switch = |is_so: bool| f64::from(u8::from(is_so));
+    let leads = status.leader != 0 && status.leader == status.member_id;
     for (name, help, value) in [
-        ("etcd_server_has_leader", "Whether or not a leader exists.", leading),
-        ("etcd_server_is_leader", "Whether or not this member is a leader.", leading),
-        ("etcd_server_is_learner", "Whether or not this member is a learner.", 0.0),
+        ("etcd_server_has_leader", "Whether or not a leader exists.", switch(status.leader != 0)),
+        ("etcd_server_is_leader", "Whether or not this member is a leader.", switch(leads)),
+        (
+            "etcd_server_is_learner",
+            "Whether or not this member is a learner.",
+            switch(status.is_learner),
+        ),
         (
             "etcd_debugging_mvcc_current_revision",
             "The current revision of store.",
@@ -127,11 +131,19 @@ fn store(page: &mut Page, status: &StoreStatus, disk_bytes: u64, serving: bool) 
     ] {
         page.single(name, "gauge", help, value);
     }
-    for (name, help) in [
-        ("etcd_server_proposals_committed_total", "The total number of proposals committed."),
-        ("etcd_server_proposals_applied_total", "The total number of proposals applied."),
+    for (name, help, index) in [
+        (
+            "etcd_server_proposals_committed_total",
+            "The total number of proposals committed.",
+            status.raft_index,
+        ),
+        (
+            "etcd_server_proposals_applied_total",
+            "The total number of proposals applied.",
+            status.raft_applied_index,
+        ),
     ] {
-        page.single(name, "gauge", help, status.raft_index as f64);
+        page.single(name, "gauge", help, index as f64);
     }
     page.head("etcd_server_id", "gauge", "Server or member ID in hexadecimal format.");
     page.line("etcd_server_id", &format!("{{server_id=\"{:x}\"}}", status.member_id), 1.0);
@@ -238,38 +250,32 @@ fn log(page: &mut Page, status: &StoreStatus) {
     );
 }
 
-/// What does not happen to a member that is alone, under the names that dashboards look for.
-fn alone(page: &mut Page) {
+/// What members make of each other, and names that dashboards look for.
+fn cluster(page: &mut Page, status: &StoreStatus) {
     for (name, kind, help, value) in [
         (
             "etcd_server_leader_changes_seen_total",
             "counter",
-            "The number of leader changes seen: this member has led since it started.",
-            1.0,
-        ),
-        (
-            "etcd_server_heartbeat_send_failures_total",
-            "counter",
-            "The total number of leader heartbeat send failures: there is nobody to send to.",
-            0.0,
+            "The number of leader changes seen.",
+            status.leader_changes as f64,
         ),
         (
             "etcd_server_read_indexes_failed_total",
             "counter",
-            "The total number of failed read indexes seen: a member that is alone needs none.",
-            0.0,
+            "The total number of failed read indexes seen.",
+            server().failed_read_indexes.get() as f64,
         ),
         (
-            "etcd_server_slow_read_indexes_total",
+            "etcd_server_learner_promote_successes",
             "counter",
-            "The total number of pending read indexes not in sync with leader's: none.",
-            0.0,
+            "The total number of successful learner promotions that this member was asked for.",
+            server().promotions.get() as f64,
         ),
         (
-            "etcd_server_snapshot_apply_in_progress_total",
-            "gauge",
-            "1 while a snapshot of another member is being applied: never.",
-            0.0,
+            "etcd_server_learner_promote_failures",
+            "counter",
+            "The total number of failed learner promotions that this member was asked for.",
+            server().failed_promotions.get() as f64,
         ),
         (
             "etcd_debugging_mvcc_pending_events_total",
@@ -407,7 +413,7 @@ mod tests {
     fn the_page_is_well_formed() {
         of_core(0).call(Method::Range).end(Code::OutOfRange);
         let status = StoreStatus { revision: 7, member_id: 0xabc, ..StoreStatus::default() };
-        let page = render(&status, 5 << 20, true);
+        let page = render(&status, 5 << 20);
         assert!(page.contains("\netcd_debugging_mvcc_current_revision 7\n"), "{page}");
         assert!(page.contains("\netcd_mvcc_db_total_size_in_bytes 5242880\n"), "{page}");
         assert!(page.contains("\netcd_server_id{server_id=\"abc\"} 1\n"), "{page}");

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mainstay_engine::StoreError;
 use mainstay_proto::maintenance::{AlarmMember, AlarmType};
 
 use super::registry::Counter;
@@ -66,6 +67,10 @@ pub struct ServerMetrics {
     pub failed_writes: Counter,
     /// Writes refused because of an alarm or the quota.
     pub refused_writes: Counter,
+    /// Reads for which no leader vouched in time.
+    pub failed_read_indexes: Counter,
+    pub(super) promotions: Counter,
+    pub(super) failed_promotions: Counter,
     pub(super) checks: [CheckMetrics; CHECKS.len()],
     /// Of etcd's users and roles, once somebody has asked for them.
     pub auth_revision: Value,
@@ -80,6 +85,9 @@ static SERVER: ServerMetrics = ServerMetrics {
     defragments: Counter::new(),
     failed_writes: Counter::new(),
     refused_writes: Counter::new(),
+    failed_read_indexes: Counter::new(),
+    promotions: Counter::new(),
+    failed_promotions: Counter::new(),
     checks: [const { CheckMetrics::new() }; CHECKS.len()],
     auth_revision: Value(AtomicU64::new(0)),
     no_space_alarms: Value(AtomicU64::new(0)),
@@ -99,6 +107,11 @@ impl ServerMetrics {
         let check = &self.checks[position];
         check.last_succeeded.set(u64::from(succeeded));
         (if succeeded { &check.successes } else { &check.failures }).add(1);
+    }
+
+    /// Counts that a learner was to become a voter.
+    pub fn count_promotion<T>(&self, promoted: &Result<T, StoreError>) {
+        (if promoted.is_ok() { &self.promotions } else { &self.failed_promotions }).add(1);
     }
 
     /// Tells which alarms there are.

@@ -7,6 +7,7 @@
 mod certificate;
 mod files;
 mod kubeconfig;
+mod shared;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use rcgen::{Issuer, KeyPair};
 use time::OffsetDateTime;
 
 use certificate::{Purpose, Wanted};
+pub use shared::Shared;
 
 /// Why the certificates could not be prepared.
 #[derive(Debug, thiserror::Error)]

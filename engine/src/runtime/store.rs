@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::core::CoreState;
 use super::random;
 use super::start::Identity;
+use crate::cluster::{MemberChange, MemberInfo, MemberUpdate};
 use crate::durations::DurationCounts;
 use crate::error::StoreError;
 use crate::message::{Answer, Request};
@@ -38,10 +39,19 @@ struct Handle {
 pub struct StoreStatus {
     pub revision: Revision,
     pub compacted_revision: Revision,
+    /// Of the newest committed entry of the log.
     pub raft_index: u64,
+    /// Up to here the state shows what is committed.
+    pub raft_applied_index: u64,
     pub raft_term: u64,
     pub cluster_id: u64,
     pub member_id: u64,
+    /// Who leads, as far as this member knows; 0 for nobody.
+    pub leader: u64,
+    /// Whether this member has no vote yet.
+    pub is_learner: bool,
+    /// How often this member has seen somebody begin to lead.
+    pub leader_changes: u64,
     /// Bytes of the log that are in use: history since the last snapshot that was not needed.
     pub log_bytes: u64,
     /// How long batches took from being handed to the log until they were durable.
@@ -212,9 +222,13 @@ impl Store {
             revision: shared.committed_revision(),
             compacted_revision: shared.compacted_revision(),
             raft_index: shared.committed_index(),
+            raft_applied_index: shared.committed_index(),
             raft_term: shared.committed_term(),
             cluster_id: self.0.identity.cluster_id,
             member_id: self.0.identity.member_id,
+            leader: self.leader(),
+            is_learner: self.is_learner(),
+            leader_changes: self.leader_changes(),
             log_bytes: self.core().history.log_bytes(),
             quota_bytes: shared.quota_bytes(),
             no_space: shared.no_space(),
@@ -231,6 +245,72 @@ impl Store {
             status.leases += facts.leases.load(Ordering::Relaxed);
         }
         status
+    }
+
+    /// This member's id.
+    pub fn member_id(&self) -> u64 {
+        self.0.identity.member_id
+    }
+
+    /// The member that leads, as far as this one knows; 0 for nobody.
+    pub fn leader(&self) -> u64 {
+        match self.is_leader() {
+            true => self.member_id(),
+            false => self.core().shared().leader(),
+        }
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.core().shared().is_leader()
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        self.core().shared().is_learner()
+    }
+
+    /// How often another member, or none, has become the leader.
+    pub fn leader_changes(&self) -> u64 {
+        self.core().shared().leader_changes()
+    }
+
+    /// Everybody, in order of id; with `linearizable`, as a quorum knows it.
+    ///
+    /// # Errors
+    /// `NoLeader` and `TimedOut`, if it is to be linearizable.
+    pub async fn members(&self, linearizable: bool) -> Result<Vec<MemberInfo>, StoreError> {
+        let request = Request::Members { linearizable };
+        answer!(self.core().ask(request).await, Answer::Members(members) => members)
+    }
+
+    /// Changes who is a member, if the leader finds nothing against it. Gives everybody, as of then.
+    ///
+    /// # Errors
+    /// Those of [`check_change`](crate::reconfiguration::check_change), and `LeaderChanged`.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> Result<Vec<MemberInfo>, StoreError> {
+        let request = Request::ChangeMember(change);
+        answer!(self.core().ask(request).await, Answer::Members(members) => members)
+    }
+
+    /// Changes what is known of a member. Gives everybody, as of then.
+    ///
+    /// # Errors
+    /// Those of [`check_update`](crate::reconfiguration::check_update), and `LeaderChanged`.
+    pub async fn update_member(&self, update: MemberUpdate) -> Result<Vec<MemberInfo>, StoreError> {
+        let request = Request::UpdateMember(update);
+        answer!(self.core().ask(request).await, Answer::Members(members) => members)
+    }
+
+    /// Hands the lead over to another voter; answers when that one leads.
+    ///
+    /// # Errors
+    /// `NotLeader`, `BadTransferee`, `TimedOut`.
+    pub async fn move_leader(&self, to: u64) -> Result<(), StoreError> {
+        answer!(self.core().ask(Request::MoveLeader { to }).await, Answer::Done => ())
     }
 
     /// Bytes of the files that the data directory's log and snapshots are in, key indexes and spare

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_engine::runtime::timer;
 use mainstay_engine::{Store, StoreError};
@@ -31,7 +32,15 @@ const DOCUMENT: &[u8] = b"etcd/alarms";
 /// How often it is looked whether there is space again.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The alarms of the member, for all cores.
+/// How soon a member hears of what was raised at another one.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Changes by others that may come in between before a change is given up, and the wait each time: 2
+/// seconds.
+const EDIT_ATTEMPTS: usize = 1_000;
+const EDIT_WAIT: Duration = Duration::from_millis(2);
+
+/// The alarms of the cluster, for all cores of a member.
 #[derive(Debug)]
 pub struct Alarms {
     quota: Quota,
@@ -44,8 +53,7 @@ pub struct Alarms {
 #[derive(Debug, Default)]
 struct State {
     set: AlarmSet,
-    loaded: bool,
-    /// Counts changes, so that whoever writes one down sees whether another came in between.
+    /// The version of the documents that `set` is of.
     version: u64,
 }
 
@@ -64,18 +72,27 @@ impl Alarms {
         self.quota
     }
 
-    /// Reads what an earlier run of the member left. Every core does; the first one counts.
+    /// Reads what there is: of an earlier run of the member, or of other members.
     pub async fn load(&self, store: &Store) {
-        let content = store.document(DOCUMENT).await.unwrap_or_default();
-        let set = AlarmSet::decode(content).unwrap_or_else(|error| {
-            log::write(LogLevel::Error, format_args!("the alarms can't be read: {error}"));
-            AlarmSet::default()
-        });
+        // Before the content: what is newer than its version is only read once more.
+        let version = store.documents_version();
+        let set = decode(store.document(DOCUMENT).await);
         self.change(store, |state| {
-            if !std::mem::replace(&mut state.loaded, true) {
-                state.set = set;
+            if state.version <= version {
+                (state.set, state.version) = (set, version);
             }
         });
+    }
+
+    /// Takes note of what other members raise and take back; on one core, until shutdown.
+    pub async fn follow(&self, store: &Store, shutdown: &Shutdown) {
+        let mut known = None;
+        while timer::timeout(FOLLOW_INTERVAL, shutdown.requested()).await.is_none() {
+            let version = store.documents_version();
+            if known.replace(version) != Some(version) {
+                self.load(store).await;
+            }
+        }
     }
 
     /// The alarms of one kind, or all.
@@ -93,10 +110,10 @@ impl Alarms {
         store: &Store,
         alarm: AlarmMember,
     ) -> Result<(), StoreError> {
-        if !self.change(store, |state| state.set.raise(alarm, false)) {
-            return Err(StoreError::TooManyRequests);
+        match self.edit(store, |set| set.raise(alarm, false)).await? {
+            true => Ok(()),
+            false => Err(StoreError::TooManyRequests),
         }
-        self.save(store).await
     }
 
     /// Takes an alarm back. Gives whether there was one.
@@ -105,11 +122,7 @@ impl Alarms {
         store: &Store,
         alarm: AlarmMember,
     ) -> Result<bool, StoreError> {
-        if !self.change(store, |state| state.set.lower(alarm)) {
-            return Ok(false);
-        }
-        self.save(store).await?;
-        Ok(true)
+        self.edit(store, |set| set.lower(alarm)).await
     }
 
     /// Whether a write that takes `cost` more bytes may go on. One that takes none always may,
@@ -154,7 +167,7 @@ impl Alarms {
                 self.quota.bytes(),
             ),
         );
-        self.save_or_tell(store).await;
+        self.edit_or_tell(store, |set| set.raise(alarm, true)).await;
     }
 
     /// Takes the quota's own alarm back when there is space again.
@@ -172,14 +185,18 @@ impl Alarms {
                 LogLevel::Warn,
                 format_args!("{used} bytes are in use: writes are taken again"),
             );
-            self.save_or_tell(store).await;
+            self.edit_or_tell(store, AlarmSet::lower_automatic).await;
         }
     }
 
     /// Looks now and then whether there is space again, or none any more: what other doors write
-    /// is refused by the store, and raises no alarm. On one core, until shutdown.
+    /// is refused by the store, and raises no alarm. On one core of the member that leads, until
+    /// shutdown.
     pub async fn watch_quota(&self, store: &Store, shutdown: &Shutdown) {
         while timer::timeout(RECOVERY_INTERVAL, shutdown.requested()).await.is_none() {
+            if !store.is_leader() {
+                continue;
+            }
             self.recover(store).await;
             if !self.quota.allows(store.live_bytes(), 0) {
                 self.exceeded(store).await;
@@ -190,7 +207,6 @@ impl Alarms {
     fn change<R>(&self, store: &Store, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock().expect("no panic while held");
         let result = change(&mut state);
-        state.version += 1;
         let is_raised = |kind| !state.set.list(kind).is_empty();
         self.no_space.store(is_raised(AlarmType::NoSpace), Ordering::Relaxed);
         let corrupt = is_raised(AlarmType::Corrupt);
@@ -201,25 +217,45 @@ impl Alarms {
         result
     }
 
-    /// Writes the alarms down. Several cores may do so at the same time, in any order: each goes on
-    /// until what it wrote is what is.
-    async fn save(&self, store: &Store) -> Result<(), StoreError> {
-        loop {
-            let (content, version) = {
-                let state = self.state.lock().expect("no panic while held");
-                (state.set.encode_to_vec(), state.version)
+    /// Changes what is written down, then knows it, too. Others may do so at the same time, here and
+    /// on other members: each goes on with what the one before has made of it.
+    async fn edit<R>(
+        &self,
+        store: &Store,
+        edit: impl Fn(&mut AlarmSet) -> R,
+    ) -> Result<R, StoreError> {
+        for _ in 0..EDIT_ATTEMPTS {
+            let before = store.document(DOCUMENT).await;
+            let old = decode(before.clone());
+            let mut new = old.clone();
+            let result = edit(&mut new);
+            let written = match new == old {
+                true => Ok(()),
+                false => store.swap_document(DOCUMENT, before, new.encode_to_vec().into()).await,
             };
-            store.put_document(DOCUMENT, content.into()).await?;
-            if self.state.lock().expect("no panic while held").version == version {
-                return Ok(());
+            match written {
+                Ok(()) => {
+                    self.load(store).await;
+                    return Ok(result);
+                }
+                Err(StoreError::DocumentChanged) => timer::sleep(EDIT_WAIT).await,
+                Err(error) => return Err(error),
             }
         }
+        Err(StoreError::TooManyRequests)
     }
 
     /// An alarm that can't be written down holds all the same, until the member stops.
-    async fn save_or_tell(&self, store: &Store) {
-        if let Err(error) = self.save(store).await {
+    async fn edit_or_tell<R>(&self, store: &Store, edit: impl Fn(&mut AlarmSet) -> R) {
+        if let Err(error) = self.edit(store, edit).await {
             log::write(LogLevel::Warn, format_args!("an alarm is not written down: {error}"));
         }
     }
+}
+
+fn decode(content: Option<Bytes>) -> AlarmSet {
+    AlarmSet::decode(content.unwrap_or_default()).unwrap_or_else(|error| {
+        log::write(LogLevel::Error, format_args!("the alarms can't be read: {error}"));
+        AlarmSet::default()
+    })
 }

@@ -31,6 +31,8 @@ use crate::net::tls::common_name;
 pub(in crate::etcd) struct Caller {
     token: Option<Box<str>>,
     connection: Rc<ConnectionInfo>,
+    /// Wants to be told when there is no leader, rather than to wait.
+    requires_leader: bool,
     /// By the JSON gateway, where a certificate names nobody: a browser would send it along with
     /// whatever some page makes it ask.
     gateway: bool,
@@ -42,7 +44,11 @@ impl Caller {
         connection: Rc<ConnectionInfo>,
         gateway: bool,
     ) -> Caller {
-        let first = if gateway { "grpc-metadata-token" } else { "token" };
+        let (first, leader) = match gateway {
+            true => ("grpc-metadata-token", "grpc-metadata-hasleader"),
+            false => ("token", "hasleader"),
+        };
+        let requires_leader = headers.get(leader).is_some_and(|value| value == "true");
         let token = headers.get(first).or_else(|| headers.get("authorization"));
         // What is no text, or too long, is no token that was ever made; it must not count as none.
         let token = token.map(|value| {
@@ -50,7 +56,12 @@ impl Caller {
             let text = text.strip_prefix("Bearer ").unwrap_or(text);
             Box::from(if text.len() <= limits::AUTH_TOKEN_BYTES { text } else { "" })
         });
-        Caller { token, connection, gateway }
+        Caller { token, connection, requires_leader, gateway }
+    }
+
+    /// Whether the call, or the stream, is of no use to its caller without a leader.
+    pub(in crate::etcd) fn requires_leader(&self) -> bool {
+        self.requires_leader
     }
 
     /// The token, if one was shown: good or not, and empty if it can't be.

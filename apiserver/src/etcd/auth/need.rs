@@ -21,6 +21,11 @@ pub(in crate::etcd) trait Guarded {
     /// The method waits for what others do: its rights are held against changes meanwhile.
     const WAITS: bool = false;
 
+    /// Whether a member answers it that has no vote yet: what shows its own state alone.
+    fn learners_answer(&self) -> bool {
+        false
+    }
+
     /// What the caller needs. A request that is wrong in itself is told so first, as in etcd.
     fn need(&self) -> Result<Need, Status>;
 }

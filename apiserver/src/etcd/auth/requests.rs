@@ -20,6 +20,10 @@ use crate::net::grpc::Status;
 impl Guarded for RangeRequest {
     const READS: bool = true;
 
+    fn learners_answer(&self) -> bool {
+        self.serializable
+    }
+
     fn need(&self) -> Result<Need, Status> {
         validate::range(self)?;
         Ok(Need::read(Span::new(&self.key, &self.range_end)))
@@ -43,6 +47,16 @@ impl Guarded for DeleteRangeRequest {
 impl Guarded for TxnRequest {
     fn need(&self) -> Result<Need, Status> {
         Ok(transaction(Need::who(Who::User), self))
+    }
+}
+
+impl Guarded for StatusRequest {
+    fn learners_answer(&self) -> bool {
+        true
+    }
+
+    fn need(&self) -> Result<Need, Status> {
+        Ok(Need::who(Who::User))
     }
 }
 
@@ -203,7 +217,6 @@ anybody!(Anyone: auth::AuthenticateRequest, health::HealthCheckRequest);
 anybody!(
     User: lease::LeaseGrantRequest,
     cluster::MemberListRequest,
-    StatusRequest,
 );
 anybody!(
     Root: CompactionRequest,

@@ -14,7 +14,7 @@ pub use policy::{Mode, Retention};
 use crate::cli::LogLevel;
 use crate::{log, metrics};
 
-/// Compacts as `retention` says, until shutdown. For one core.
+/// Compacts as `retention` says while this member leads, until shutdown. For one core.
 pub async fn run(retention: Retention, store: &Store, shutdown: &Shutdown) {
     let mut policy = retention.begin(timer::monotonic_ms());
     loop {
@@ -23,6 +23,11 @@ pub async fn run(retention: Retention, store: &Store, shutdown: &Shutdown) {
             return;
         }
         let Some(revision) = policy.due(store.revision(), timer::monotonic_ms()) else { continue };
+        // All members observe, so that whoever leads next knows when to go on.
+        if !store.is_leader() {
+            policy.compacted(revision, timer::monotonic_ms());
+            continue;
+        }
         // What an operator has compacted already is as good.
         match store.compact(revision, false).await {
             Ok(_) | Err(StoreError::Compacted { .. }) => {

@@ -35,8 +35,8 @@ pub(in crate::etcd) fn serve(
     body: RequestBody,
     call: CallGuard,
 ) -> Response<BoxedBody> {
-    let session = Session::new(door, caller, body, call);
-    grpc::stream(stream::unfold(Some(session), async |session| {
+    let session = Session::new(door.clone(), caller.clone(), body, call);
+    let messages = stream::unfold(Some(session), async |session| {
         let mut session = session?;
         match session.next().await {
             Ok(bytes) => {
@@ -48,7 +48,8 @@ pub(in crate::etcd) fn serve(
                 Some((Err(status), None))
             }
         }
-    }))
+    });
+    door.stream(&caller, messages)
 }
 
 /// A watcher as the stream knows it.
