@@ -139,6 +139,9 @@ pub struct ServeFlags {
     /// Address to serve Kubernetes on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub bind_address: IpAddr,
+    /// Address to tell clients and to reach the service `kubernetes` at; that served on unless given
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
     /// Port to serve Kubernetes on
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     pub secure_port: u16,

@@ -203,7 +203,10 @@ async fn renew(request: Arc<pki::Request>) {
 fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     let options = KubeOptions {
-        advertise_address: reachable(address),
+        advertise_address: match flags.advertise_address {
+            Some(advertised) => SocketAddr::new(advertised, address.port()),
+            None => reachable(address),
+        },
         service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
         namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
@@ -408,7 +411,7 @@ fn banner(flags: &StoreFlags, kubernetes: Option<(&KubePort, &Pki)>) -> String {
     }
     text += &format!("  data directory: {}\n", absolute(&flags.data_dir).display());
     if let Some((port, pki)) = kubernetes {
-        text += &format!("  Kubernetes:     https://{}\n", port.options.advertise_address);
+        text += &format!("  Kubernetes:     https://{}\n", reachable(port.address));
         text += &format!("  kubeconfig:     {}\n", absolute(&pki.kubeconfig).display());
     }
     text += "ready to serve client requests\n\nTry:\n";

@@ -16,14 +16,26 @@ use mainstay_tests::process::{Directory, Mainstay};
 const KNOWN: &str = include_str!("kubernetes_known.txt");
 
 /// What is replayed: areas that need nobody beside the server and wait for nothing.
-const AREAS: [&str; 7] = [
+const AREAS: [&str; 19] = [
+    "badrequest",
     "defaulting",
+    "discovery",
+    "errors",
+    "events",
     "fieldvalidation",
+    "health",
     "immutable",
     "lifecycle",
+    "openapi",
+    "paging",
     "partialmetadata",
+    "protobuf",
+    "resourceversion",
     "subresources",
+    "table",
     "validation",
+    "watch",
+    "yaml",
 ];
 
 /// How one scenario went.
@@ -67,6 +79,7 @@ fn start(directory: &Path, certificates: &Path) -> Mainstay {
         "--cores=2".to_owned(),
         "--controllers=-*".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=192.0.2.10".to_owned(),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
         file("--tls-cert-file", "apiserver.crt"),
         file("--tls-private-key-file", "apiserver.key"),

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, V
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
-use super::encoding::encode_value;
+use super::encoding::{encode_value, has_protobuf};
 use super::limits::GZIP_MIN_BYTES;
 use super::request::negotiation::{Encoding, Representation};
 use super::status::ApiError;
@@ -45,8 +45,11 @@ pub fn page_not_found() -> Answer {
 
 /// A document in the representation that the client wants.
 pub fn document(code: StatusCode, document: &Value, representation: Representation) -> Answer {
-    let bytes = encode_value(document, representation.encoding, representation.pretty);
-    encoded(code, bytes, representation.encoding)
+    let encoding = match representation.encoding {
+        Encoding::Protobuf if !has_protobuf(document) => Encoding::Json,
+        encoding => encoding,
+    };
+    encoded(code, encode_value(document, encoding, representation.pretty), encoding)
 }
 
 /// Bytes that are encoded already.

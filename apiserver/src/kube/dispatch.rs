@@ -140,6 +140,12 @@ impl Work<'_> {
         Ok(answer::document(code, &Value::Object(object), representation))
     }
 
+    fn scale(&self, scale: object::Object) -> Result<Answer, ApiError> {
+        let representation = self.call.representation(Offer::Resource)?;
+        let include = IncludeObject::read(&self.call.query);
+        Ok(lists::scale(&self.target.entry, scale, representation, include, self.now()))
+    }
+
     async fn get(&self) -> Result<Answer, ApiError> {
         let representation = self.call.representation(Offer::Resource)?;
         let version = read_resource_version(self.call.query.text("resourceVersion"))?;
@@ -151,7 +157,7 @@ impl Work<'_> {
 
     async fn get_scale(&self) -> Result<Answer, ApiError> {
         let scale = self.kube.registry.get_scale(&self.target).await?;
-        self.plain(StatusCode::OK, scale)
+        self.scale(scale)
     }
 
     async fn list(&self) -> Result<Answer, ApiError> {
@@ -170,13 +176,13 @@ impl Work<'_> {
         let request = WatchRequest {
             target: self.target.clone(),
             options,
-            shape: representation.shape,
+            representation,
             include: IncludeObject::read(&self.call.query),
         };
         let events =
             watch::open(self.kube.registry.clone(), request, self.kube.shutdown.clone()).await?;
         let body = crate::net::BoxedBody::stream(events);
-        Ok(answer::streamed(representation.encoding.content_type(), body))
+        Ok(answer::streamed(representation.encoding.stream_content_type(), body))
     }
 
     async fn create(&self, body: &Bytes) -> Result<Answer, ApiError> {
@@ -221,7 +227,7 @@ impl Work<'_> {
         let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
         let scale = into_object(encoding::decode_value(body, format)?);
         let scale = self.kube.registry.update_scale(&self.target, scale, &context).await?;
-        self.plain(StatusCode::OK, scale)
+        self.scale(scale)
     }
 
     async fn patch(&self, body: &Bytes) -> Result<Answer, ApiError> {
@@ -238,7 +244,7 @@ impl Work<'_> {
         let registry = &self.kube.registry;
         if scale {
             let scale = registry.patch_scale(&self.target, kind, body, &context).await?;
-            return self.plain(StatusCode::OK, scale);
+            return self.scale(scale);
         }
         let saved = match kind {
             PatchKind::Apply => registry.apply(&self.target, body, &context).await,

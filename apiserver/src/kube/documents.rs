@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use super::chain::Call;
 use super::discovery::openapi::OpenApi;
 use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
 use super::health;
+use super::limits::GZIP_MIN_BYTES;
 use super::request::negotiation::{Encoding, Offer};
 use super::server::Kube;
 use super::status::ApiError;
@@ -87,11 +88,19 @@ fn aggregated<'a>(kube: &'a Kube, call: &Call) -> Option<&'a Document> {
 fn with_etag(call: &Call, document: &Document, content_type: &'static str) -> Answer {
     let etag = HeaderValue::from_str(&document.etag).expect("a quoted hash is ASCII");
     let known = call.head.headers.get(IF_NONE_MATCH) == Some(&etag);
+    let compress = document.bytes.len() >= GZIP_MIN_BYTES
+        && answer::accepts_gzip(&call.head.headers)
+        && !known;
     let mut answer = if known {
         answer::encoded(StatusCode::NOT_MODIFIED, Default::default(), Encoding::Json)
+    } else if compress {
+        answer::encoded(StatusCode::OK, document.compressed().clone(), Encoding::Json)
     } else {
         answer::encoded(StatusCode::OK, document.bytes.clone(), Encoding::Json)
     };
+    if compress {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.headers_mut().insert(ETAG, etag);
     answer

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::codec::TypeMeta;
 use super::codec::node::Node;
 use super::codec::{self, protobuf};
 use super::object::Object;
 use super::registry::into_object;
 use super::request::negotiation::{BODIES, Encoding};
 use super::request::options::FieldValidation;
-use super::schema::{GroupVersionKind, Schema, TypeId};
+use super::schema::{GroupVersionKind, Resource, Schema, TypeId};
 use super::status::ApiError;
 use super::storage::value;
 
@@ -149,6 +150,14 @@ pub fn canonicalize(schema: &Schema, type_id: TypeId, object: &mut Object) {
     *object = into_object(value);
 }
 
+/// Like [`canonicalize`], for an object that is about to be stored: as it is when it is read again.
+pub fn canonicalize_to_store(schema: &Schema, type_id: TypeId, object: &mut Object) {
+    let mut value = Value::Object(std::mem::take(object));
+    codec::normalize(schema, type_id, &mut value);
+    codec::forget_empty(schema, type_id, &mut value);
+    *object = into_object(value);
+}
+
 /// Writes any document.
 pub fn encode_value(document: &Value, encoding: Encoding, pretty: bool) -> Bytes {
     let mut out = Vec::with_capacity(512);
@@ -167,6 +176,38 @@ pub fn encode_value(document: &Value, encoding: Encoding, pretty: bool) -> Bytes
     }
     out.push(b'\n');
     Bytes::from(out)
+}
+
+/// A list in protobuf, that grows item by item.
+pub struct ProtobufList {
+    encoder: protobuf::ListEncoder<'static>,
+    type_meta: TypeMeta,
+}
+
+impl ProtobufList {
+    /// A list of the objects of a built-in resource.
+    pub fn new(resource: &Resource) -> ProtobufList {
+        let kind = resource.gvk();
+        let api_version = match kind.group.as_str() {
+            "" => kind.version,
+            group => format!("{group}/{}", kind.version),
+        };
+        ProtobufList {
+            encoder: protobuf::ListEncoder::new(Schema::builtin(), resource.type_id),
+            type_meta: TypeMeta { api_version, kind: format!("{}List", kind.kind) },
+        }
+    }
+
+    pub fn push(&mut self, object: Object) {
+        self.encoder.push(&Value::Object(object));
+    }
+
+    /// The whole list.
+    pub fn finish(self, metadata: &Value) -> Bytes {
+        const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+        let list_meta = Schema::builtin().type_named(LIST_META).expect("the table has ListMeta");
+        Bytes::from(self.encoder.finish(&self.type_meta, list_meta, metadata))
+    }
 }
 
 /// The type that has the same protobuf fields as an object or a list of nothing but metadata.

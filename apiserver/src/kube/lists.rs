@@ -11,6 +11,7 @@ use mainstay_engine::runtime::yield_now;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, GzipStream};
+use super::encoding::ProtobufList;
 use super::limits::{GZIP_MIN_BYTES, LIST_CHUNK_BYTES, LIST_DECODED_AT_ONCE};
 use super::object::Object;
 use super::registry::catalog::Entry;
@@ -19,7 +20,7 @@ use super::registry::list::{ListHead, ListReader};
 use super::registry::{Registry, Target};
 use super::request::negotiation::{Encoding, Representation, Shape};
 use super::request::options::ListOptions;
-use super::shape::{IncludeObject, ShapeContext, shape_list, shape_object};
+use super::shape::{IncludeObject, ShapeContext, Subject, shape_list, shape_object};
 use super::status::ApiError;
 use super::storage::Stored;
 use super::storage::value;
@@ -36,7 +37,26 @@ pub struct Style {
 }
 
 fn context(entry: &Entry, include: IncludeObject, now: Now) -> ShapeContext<'_> {
-    ShapeContext { entry, now_unix_seconds: now.unix_seconds(), with_columns: true, include }
+    ShapeContext {
+        entry,
+        subject: Subject::of(entry),
+        now_unix_seconds: now.unix_seconds(),
+        with_columns: true,
+        include,
+    }
+}
+
+/// A `Scale` of an object.
+pub fn scale(
+    entry: &Entry,
+    scale: Object,
+    representation: Representation,
+    include: IncludeObject,
+    now: Now,
+) -> Answer {
+    let context = ShapeContext { subject: Subject::SCALE, ..context(entry, include, now) };
+    let shaped = shape_object(&context, scale, representation.shape);
+    answer::document(StatusCode::OK, &Value::Object(shaped), representation)
 }
 
 /// One object.
@@ -105,6 +125,10 @@ pub async fn list(
     if plain && !limited {
         return Ok(stream_answer(registry, entry, reader, style));
     }
+    let is_object = style.representation.shape == Shape::Object;
+    if is_object && style.representation.encoding == Encoding::Protobuf {
+        return protobuf_list(&registry, &entry, reader, limited, style).await;
+    }
     let (head, items) = if limited {
         reader.read_limited().await?
     } else {
@@ -112,8 +136,7 @@ pub async fn list(
         while let Some(chunk) = reader.next_chunk().await? {
             items.extend(chunk);
         }
-        let head = ListHead { revision: reader.revision(), continue_token: None, remaining: None };
-        (head, items)
+        (ListHead::whole(&reader), items)
     };
     let mut objects = Vec::with_capacity(items.len());
     for chunk in items.chunks(LIST_DECODED_AT_ONCE) {
@@ -132,6 +155,47 @@ pub async fn list(
     );
     let answer = answer::encoded(StatusCode::OK, bytes.clone(), style.representation.encoding);
     Ok(if style.gzip { answer::gzip(bytes, answer) } else { answer })
+}
+
+/// A list in protobuf. Its length comes first, so that it can't be sent before it is complete; but
+/// only its bytes lie in memory, never the objects.
+async fn protobuf_list(
+    registry: &Registry,
+    entry: &Entry,
+    mut reader: ListReader,
+    limited: bool,
+    style: Style,
+) -> Result<Answer, ApiError> {
+    let mut list = ProtobufList::new(&entry.resource);
+    let head = if limited {
+        let (head, items) = reader.read_limited().await?;
+        for chunk in items.chunks(LIST_DECODED_AT_ONCE) {
+            push_all(registry, entry, chunk, &mut list)?;
+            yield_now().await;
+        }
+        head
+    } else {
+        while let Some(chunk) = reader.next_chunk().await? {
+            push_all(registry, entry, &chunk, &mut list)?;
+            yield_now().await;
+        }
+        ListHead::whole(&reader)
+    };
+    let bytes = list.finish(&list_metadata(&head));
+    let answer = answer::encoded(StatusCode::OK, bytes.clone(), Encoding::Protobuf);
+    Ok(if style.gzip { answer::gzip(bytes, answer) } else { answer })
+}
+
+fn push_all(
+    registry: &Registry,
+    entry: &Entry,
+    items: &[Stored],
+    list: &mut ProtobufList,
+) -> Result<(), ApiError> {
+    for stored in items {
+        list.push(registry.decode(entry, stored)?);
+    }
+    Ok(())
 }
 
 fn list_metadata(head: &ListHead) -> Value {

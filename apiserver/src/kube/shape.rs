@@ -12,11 +12,29 @@ use super::table;
 /// What shaping needs to know besides the object.
 pub struct ShapeContext<'a> {
     pub entry: &'a Entry,
+    /// What is shaped: the resource itself, or a kind that one of its subresources answers with.
+    pub subject: Subject<'a>,
     /// For ages.
     pub now_unix_seconds: i64,
     /// A table tells its columns.
     pub with_columns: bool,
     pub include: IncludeObject,
+}
+
+/// Group and plural, by which a table finds its columns.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub group: &'a str,
+    pub plural: &'a str,
+}
+
+impl<'a> Subject<'a> {
+    /// The number of replicas of anything.
+    pub const SCALE: Subject<'static> = Subject { group: "autoscaling", plural: "scale" };
+
+    pub fn of(entry: &'a Entry) -> Subject<'a> {
+        Subject { group: &entry.resource.group, plural: &entry.resource.plural }
+    }
 }
 
 /// What a row of a table carries of its object (`includeObject`).
@@ -58,11 +76,12 @@ pub fn shape_object(context: &ShapeContext<'_>, object: Object, shape: Shape) ->
 pub fn shape_list(
     context: &ShapeContext<'_>,
     metadata: Value,
-    objects: Vec<Object>,
+    mut objects: Vec<Object>,
     shape: Shape,
 ) -> Object {
     match shape {
         Shape::Table(version) => {
+            table::sort(context.subject.group, context.subject.plural, &mut objects);
             let rows = objects.into_iter().map(|object| row(context, version, object));
             table(context, version, metadata, rows.collect())
         }
@@ -106,9 +125,9 @@ fn table(
     metadata: Value,
     rows: Vec<Value>,
 ) -> Object {
-    let row = &context.entry.resource;
+    let Subject { group, plural } = context.subject;
     let columns = match context.with_columns {
-        true => table::column_definitions(&row.group, &row.plural),
+        true => table::column_definitions(group, plural),
         false => Value::Null,
     };
     into_object(json!({
@@ -118,9 +137,9 @@ fn table(
 }
 
 fn row(context: &ShapeContext<'_>, version: MetaVersion, object: Object) -> Value {
-    let resource = &context.entry.resource;
-    let cells = table::cells(&resource.group, &resource.plural, &object, context.now_unix_seconds);
-    let conditions = table::conditions(&resource.group, &resource.plural, &object);
+    let Subject { group, plural } = context.subject;
+    let cells = table::cells(group, plural, &object, context.now_unix_seconds);
+    let conditions = table::conditions(group, plural, &object);
     let included = match context.include {
         IncludeObject::Nothing => Value::Null,
         IncludeObject::Metadata => Value::Object(partial(object, version)),

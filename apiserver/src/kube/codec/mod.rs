@@ -17,7 +17,7 @@ pub mod yaml_text;
 
 use thiserror::Error;
 
-pub use normal::normalize;
+pub use normal::{forget_empty, normalize};
 pub use object::{Format, ObjectError, TypeMeta, decode_object, type_meta};
 pub use typed::{Decoded, decode_node};
 

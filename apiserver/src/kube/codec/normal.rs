@@ -13,6 +13,38 @@ pub fn normalize(schema: &Schema, type_id: TypeId, object: &mut Value) {
     }
 }
 
+/// Forgets lists and maps without elements, in an object in its normal form: protobuf, in which
+/// objects are stored, does not tell them from none.
+pub fn forget_empty(schema: &Schema, type_id: TypeId, object: &mut Value) {
+    forget_empty_below(schema, &FieldKind::Struct(type_id), object);
+}
+
+fn forget_empty_below(schema: &Schema, kind: &FieldKind, value: &mut Value) {
+    match (kind, value) {
+        (FieldKind::Struct(id) | FieldKind::SchemaOr(_, id), Value::Object(members)) => {
+            for field in &schema.type_def(*id).fields {
+                let Some(value) = members.get_mut(&field.json_name) else { continue };
+                match (&field.kind, &mut *value) {
+                    (FieldKind::List(..), Value::Array(list)) if list.is_empty() => {
+                        *value = Value::Null;
+                    }
+                    (FieldKind::Map { .. }, Value::Object(map)) if map.is_empty() => {
+                        *value = Value::Null;
+                    }
+                    (kind, value) => forget_empty_below(schema, kind, value),
+                }
+            }
+        }
+        (FieldKind::List(_, kind), Value::Array(elements)) => {
+            elements.iter_mut().for_each(|element| forget_empty_below(schema, kind, element));
+        }
+        (FieldKind::Map { value: kind, .. }, Value::Object(members)) => {
+            members.values_mut().for_each(|member| forget_empty_below(schema, kind, member));
+        }
+        _ => {}
+    }
+}
+
 fn normalize_struct(schema: &Schema, type_id: TypeId, members: &mut Map<String, Value>) {
     for field in &schema.type_def(type_id).fields {
         match members.get_mut(&field.json_name) {
@@ -118,5 +150,40 @@ pub(super) fn zero(schema: &Schema, kind: &FieldKind) -> Value {
         | FieldKind::SchemaOr(..)
         | FieldKind::List(..)
         | FieldKind::Map { .. } => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_without_elements_are_none_once_stored() {
+        let schema = Schema::builtin();
+        for (name, object, expected) in [
+            (
+                "io.k8s.api.rbac.v1.Role",
+                json!({"rules": []}),
+                json!({"metadata": {}, "rules": null}),
+            ),
+            (
+                "io.k8s.api.rbac.v1.Role",
+                json!({"rules": [{"verbs": []}]}),
+                json!({"metadata": {}, "rules": [{"verbs": null}]}),
+            ),
+            (
+                "io.k8s.api.core.v1.LimitRange",
+                json!({"spec": {"limits": []}}),
+                json!({"metadata": {}, "spec": {"limits": null}}),
+            ),
+        ] {
+            let type_id = schema.type_named(name).unwrap();
+            let mut object = object;
+            normalize(schema, type_id, &mut object);
+            forget_empty(schema, type_id, &mut object);
+            assert_eq!(object, expected, "{name}");
+        }
     }
 }

@@ -30,14 +30,27 @@ pub(super) fn is_plain_text(text: &str) -> bool {
     let one_letter_booleans = ["y", "Y", "n", "N"];
     let others =
         [".inf", ".Inf", ".INF", "+.inf", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", "<<"];
-    let is_base_60 = text.contains(':')
-        && text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_digit() || "+-_:.".contains(c));
     plain(text).is_none()
         && !one_letter_booleans.contains(&text)
         && !others.contains(&text)
-        && !is_base_60
+        && !is_base_60(text)
         && !is_timestamp(text)
+}
+
+/// Digits, then at least one `:59`, then perhaps a fraction.
+fn is_base_60(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let mut parts = whole.split(':');
+    let first = parts.next().unwrap_or("");
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let is_sixtieth =
+        |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
+    whole.contains(':')
+        && first.starts_with(|c: char| c.is_ascii_digit())
+        && are_digits(first)
+        && are_digits(fraction)
+        && parts.all(is_sixtieth)
 }
 
 /// `2006-01-02`, perhaps followed by a time.
@@ -82,4 +95,26 @@ fn number(text: &str) -> Option<Node<'static>> {
     let value = text.parse::<f64>().ok().filter(|value| is_float && value.is_finite())?;
     let number = node_number(&value.to_string())?;
     Some(Node::Number(Cow::Owned(number.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_base_60() {
+        for (text, expected) in [
+            ("1:30", true),
+            ("-190:20:30.15", true),
+            ("1_0:5", true),
+            ("1:60", false),
+            ("192.0.2.10:6443", false),
+            ("10.0.0.1:21443", false),
+            ("1:", false),
+            ("a:1", false),
+            ("12", false),
+        ] {
+            assert_eq!(is_base_60(text), expected, "{text}");
+        }
+    }
 }

@@ -1,29 +1,47 @@
 //! A finished document: its bytes and the tag that lets clients keep a copy.
 
 use std::fmt::Write;
+use std::io::Write as _;
+use std::sync::OnceLock;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 
 use crate::kube::schema::GroupVersionKind;
 
 /// The bytes of a document and their tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Document {
     pub bytes: Bytes,
     /// The `ETag` header: the quoted SHA-512 of the bytes.
     pub etag: String,
+    compressed: OnceLock<Bytes>,
 }
 
 impl Document {
     /// A document of JSON.
     pub fn json(value: &Value) -> Document {
-        let text = value.to_string();
-        let etag = format!("\"{}\"", sha512_hex(text.as_bytes()));
-        Document { bytes: Bytes::from(text), etag }
+        Document::new(Bytes::from(value.to_string()))
+    }
+
+    /// A document of these bytes.
+    pub fn new(bytes: Bytes) -> Document {
+        let etag = format!("\"{}\"", sha512_hex(&bytes));
+        Document { bytes, etag, compressed: OnceLock::new() }
+    }
+
+    /// The bytes through gzip, made at the first use and kept.
+    pub fn compressed(&self) -> &Bytes {
+        self.compressed.get_or_init(|| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
+            Bytes::from(written.expect("writing to memory works"))
+        })
     }
 
     /// The tag without its quotes, for a URL's `hash` parameter.

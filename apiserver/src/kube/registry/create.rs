@@ -71,7 +71,7 @@ impl Registry {
             object::metadata_mut(&mut object).insert("generation".to_owned(), 1.into());
         }
         (entry.strategy.prepare_create)(&mut object);
-        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut object);
+        encoding::canonicalize_to_store(self.catalog.schema, entry.resource.type_id, &mut object);
         let mut errors =
             metadata::validate(&object, entry.resource.namespaced, entry.strategy.name_rule);
         errors.extend((entry.strategy.validate)(&object));

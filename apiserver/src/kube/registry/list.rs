@@ -123,6 +123,13 @@ pub struct ListHead {
     pub remaining: Option<usize>,
 }
 
+impl ListHead {
+    /// Of a list without a limit.
+    pub fn whole(reader: &ListReader) -> ListHead {
+        ListHead { revision: reader.revision(), continue_token: None, remaining: None }
+    }
+}
+
 /// A list that is being read.
 pub struct ListReader {
     registry: Rc<Registry>,

@@ -176,7 +176,7 @@ impl Registry {
             _ => (entry.strategy.prepare_update)(&mut new, old),
         }
         set_generation(target, &mut new, old);
-        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut new);
+        encoding::canonicalize_to_store(self.catalog.schema, entry.resource.type_id, &mut new);
         Ok(new)
     }
 

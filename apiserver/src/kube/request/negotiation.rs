@@ -43,6 +43,14 @@ impl Encoding {
             Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
+
+    /// The type of a stream of watch events.
+    pub fn stream_content_type(self) -> &'static str {
+        match self {
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.content_type(),
+        }
+    }
 }
 
 /// The representation of an answer.
@@ -111,7 +119,7 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Representation, ApiError>
         let encoding = match range.kind {
             "application/json" | "*/*" => Encoding::Json,
             "application/yaml" if offer != Offer::Watch => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" if offer == Offer::Resource => Encoding::Protobuf,
+            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
             _ => continue,
         };
         match shape(&range, offer) {

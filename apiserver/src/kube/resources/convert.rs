@@ -8,11 +8,21 @@ use crate::kube::object::{self, Object};
 /// Turns an object of one version into the same object of another.
 pub fn convert(object: &mut Object, from: &str, to: &str) {
     match (from, to) {
-        ("v1", "events.k8s.io/v1") => rename_all(object, &EVENT_FIELDS),
+        ("v1", "events.k8s.io/v1") => {
+            rename_all(object, &EVENT_FIELDS);
+            // One version writes who reports even when nobody does, the other leaves it out.
+            for name in ["reportingController", "reportingInstance"] {
+                if object::text(object, name).is_empty() {
+                    object.remove(name);
+                }
+            }
+        }
         ("events.k8s.io/v1", "v1") => {
             let back: Vec<(&str, &str)> =
                 EVENT_FIELDS.iter().map(|(core, events)| (*events, *core)).collect();
             rename_all(object, &back);
+            object::default_text(object, "reportingComponent", "");
+            object::default_text(object, "reportingInstance", "");
         }
         _ => {}
     }
@@ -60,11 +70,13 @@ mod tests {
         let core = into_object(json!({
             "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
             "involvedObject": {"kind": "Pod"}, "message": "m", "reason": "r",
+            "reportingComponent": "", "reportingInstance": "",
         }));
         let mut event = core.clone();
         convert(&mut event, "v1", "events.k8s.io/v1");
         assert_eq!(event["note"], "m");
         assert_eq!(event["regarding"]["kind"], "Pod");
+        assert!(!event.contains_key("reportingController"));
         assert_eq!(event["apiVersion"], "events.k8s.io/v1");
         convert(&mut event, "events.k8s.io/v1", "v1");
         assert_eq!(event, core);

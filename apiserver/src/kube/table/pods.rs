@@ -1,47 +1,39 @@
-//! The table of pods: how many containers are ready, and what the pod as a whole is doing.
+//! Cells of pods: how many containers are ready, and what the pod as a whole is doing.
 
 use serde_json::{Value, json};
 
-use super::{AGE, Cells, Layout, NAME, age_cell, age_of_time, column, name_cell, text_or_none};
+use super::age_of_time;
 use crate::kube::object::{self, Object};
 
-pub(super) const LAYOUT: Layout = Layout {
-    columns: &[
-        NAME,
-        column("Ready", "string", 0, "Ready containers of all."),
-        column("Status", "string", 0, "What the pod is doing, or why not."),
-        column("Restarts", "string", 0, "How often its containers were restarted, and when last."),
-        AGE,
-        column("IP", "string", 1, "The pod's address.").of("io.k8s.api.core.v1.PodStatus", "podIP"),
-        column("Node", "string", 1, "Where the pod runs.")
-            .of("io.k8s.api.core.v1.PodSpec", "nodeName"),
-        column("Nominated Node", "string", 1, "Where room is being made for the pod.")
-            .of("io.k8s.api.core.v1.PodStatus", "nominatedNodeName"),
-        column("Readiness Gates", "string", 1, "Further conditions that are fulfilled, of all.")
-            .of("io.k8s.api.core.v1.PodSpec", "readinessGates"),
-    ],
-    cells,
-};
-
-fn cells(pod: &Object, now: i64) -> Cells {
+/// Ready containers of all.
+pub(super) fn ready(pod: &Object, _now: i64) -> Value {
     let summary = Summary::of(pod);
-    let restarts = match summary.last_restart {
-        Some(time) if summary.restarts > 0 => {
-            format!("{} ({} ago)", summary.restarts, age_of_time(time, now))
+    format!("{}/{}", summary.ready, summary.total).into()
+}
+
+/// What the pod is doing, or why not.
+pub(super) fn status(pod: &Object, _now: i64) -> Value {
+    Summary::of(pod).reason.into()
+}
+
+/// How often containers were restarted, and when the last one was.
+pub(super) fn restarts(pod: &Object, now: i64) -> Value {
+    let summary = Summary::of(pod);
+    match summary.last_restart {
+        Some(time) if summary.restarts != 0 => {
+            format!("{} ({} ago)", summary.restarts, age_of_time(time, now)).into()
         }
-        _ => summary.restarts.to_string(),
-    };
-    vec![
-        name_cell(pod),
-        format!("{}/{}", summary.ready, summary.total).into(),
-        summary.reason.into(),
-        restarts.into(),
-        age_cell(pod, now),
-        text_or_none(pod, &["status", "podIP"]),
-        text_or_none(pod, &["spec", "nodeName"]),
-        text_or_none(pod, &["status", "nominatedNodeName"]),
-        readiness_gates(pod).into(),
-    ]
+        _ => summary.restarts.to_string().into(),
+    }
+}
+
+/// The first of the pod's addresses.
+pub(super) fn address(pod: &Object, _now: i64) -> Value {
+    let first = object::list_at(pod, &["status", "podIPs"]).first();
+    match first.and_then(|one| one.get("ip")).and_then(Value::as_str) {
+        None | Some("") => "<none>".into(),
+        Some(address) => address.into(),
+    }
 }
 
 /// That a pod has ended, and how.
@@ -60,6 +52,9 @@ struct Summary<'a> {
     reason: String,
     restarts: i64,
     last_restart: Option<&'a str>,
+    /// Those of init containers that go on running beside the others.
+    sidecar_restarts: i64,
+    last_sidecar_restart: Option<&'a str>,
 }
 
 fn state<'a>(container: &'a Value, state: &str) -> Option<&'a Object> {
@@ -95,21 +90,26 @@ impl<'a> Summary<'a> {
             reason: phase_reason(pod),
             restarts: 0,
             last_restart: None,
+            sidecar_restarts: 0,
+            last_sidecar_restart: None,
         };
         let initializing = summary.add_init_containers(pod, &sidecars);
         if !initializing || is_initialized(pod) {
-            summary.add_containers(pod, &sidecars);
+            summary.add_containers(pod);
         }
         summary.consider_deletion(pod);
         summary
     }
 
-    fn count_restarts(&mut self, container: &'a Value) {
-        self.restarts += container.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
+    fn count_restarts(&mut self, container: &'a Value, sidecar: bool) {
+        let count = container.get("restartCount").and_then(Value::as_i64).unwrap_or(0);
         let last = container.get("lastState").and_then(|last| last.get("terminated"));
         let time = last.and_then(|ended| ended.get("finishedAt")).and_then(Value::as_str);
-        if time > self.last_restart {
-            self.last_restart = time;
+        self.restarts += count;
+        self.last_restart = self.last_restart.max(time);
+        if sidecar {
+            self.sidecar_restarts += count;
+            self.last_sidecar_restart = self.last_sidecar_restart.max(time);
         }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Summary<'a> {
         for (index, container) in statuses.iter().enumerate() {
             let name = container.get("name").and_then(Value::as_str).unwrap_or("");
             let sidecar = sidecars.contains(&name);
-            self.count_restarts(container);
+            self.count_restarts(container, sidecar);
             let terminated = state(container, "terminated");
             if terminated.is_some_and(|ended| object::integer_at(ended, &["exitCode"]) == 0) {
                 continue;
@@ -145,14 +145,13 @@ impl<'a> Summary<'a> {
         false
     }
 
-    fn add_containers(&mut self, pod: &'a Object, sidecars: &[&str]) {
+    fn add_containers(&mut self, pod: &'a Object) {
         let mut running = false;
-        if sidecars.is_empty() {
-            self.restarts = 0;
-            self.last_restart = None;
-        }
+        // Init containers that have done their work count no more.
+        self.restarts = self.sidecar_restarts;
+        self.last_restart = self.last_sidecar_restart;
         for container in object::list_at(pod, &["status", "containerStatuses"]).iter().rev() {
-            self.count_restarts(container);
+            self.count_restarts(container, false);
             let waiting = state(container, "waiting").map_or("", |w| object::text(w, "reason"));
             if !waiting.is_empty() {
                 self.reason = waiting.to_owned();
@@ -208,17 +207,18 @@ fn restartable_init_containers(pod: &Object) -> Vec<&str> {
     containers.filter(always).filter_map(|one| one.get("name").and_then(Value::as_str)).collect()
 }
 
-fn readiness_gates(pod: &Object) -> String {
+/// Further conditions that are fulfilled, of all.
+pub(super) fn readiness_gates(pod: &Object, _now: i64) -> Value {
     let gates = object::list_at(pod, &["spec", "readinessGates"]);
     if gates.is_empty() {
-        return "<none>".to_owned();
+        return "<none>".into();
     }
     let conditions = object::list_at(pod, &["status", "conditions"]);
     let fulfilled = gates.iter().filter(|gate| {
         let kind = gate.get("conditionType").and_then(Value::as_str).unwrap_or("");
         conditions.iter().any(|condition| is_true(condition, kind))
     });
-    format!("{}/{}", fulfilled.count(), gates.len())
+    format!("{}/{}", fulfilled.count(), gates.len()).into()
 }
 
 #[cfg(test)]
@@ -263,6 +263,22 @@ mod tests {
             let summary = Summary::of(&pod);
             assert_eq!((summary.ready, summary.reason.as_str()), (ready, reason));
         }
+    }
+
+    #[test]
+    fn restarts_of_init_containers_count_while_they_matter() {
+        let restarted = |name: &str, count: i64| {
+            json!({"name": name, "restartCount": count, "state": {"terminated": {"exitCode": 0}},
+                "lastState": {"terminated": {"finishedAt": "2023-11-14T22:13:10Z"}}})
+        };
+        let pod = into_object(json!({
+            "spec": {"initContainers": [{"name": "a"}, {"name": "b", "restartPolicy": "Always"}]},
+            "status": {
+                "initContainerStatuses": [restarted("a", 3), restarted("b", 2)],
+                "containerStatuses": [{"name": "c", "restartCount": 1}],
+            },
+        }));
+        assert_eq!(restarts(&pod, 1_700_000_000), "3 (10s ago)");
     }
 
     #[test]

@@ -1,154 +1,111 @@
-//! Tables of volumes, claims and storage classes.
+//! Cells of volumes, claims and classes of storage.
 
 use serde_json::Value;
 
-use super::{AGE, Cells, Column, Layout, NAME, age_cell, column, name_cell};
 use crate::kube::object::{self, Object};
 
-pub(super) fn layout(plural: &str) -> Option<Layout> {
-    Some(match plural {
-        "persistentvolumes" => Layout { columns: VOLUME, cells: volume },
-        "persistentvolumeclaims" => Layout { columns: CLAIM, cells: claim },
-        "storageclasses" => Layout { columns: CLASS, cells: class },
-        _ => return None,
-    })
-}
-
-const SPEC: &str = "io.k8s.api.core.v1.PersistentVolumeSpec";
-const STATUS: &str = "io.k8s.api.core.v1.PersistentVolumeStatus";
-const CLAIM_SPEC: &str = "io.k8s.api.core.v1.PersistentVolumeClaimSpec";
-const CLAIM_STATUS: &str = "io.k8s.api.core.v1.PersistentVolumeClaimStatus";
-const STORAGE_CLASS: &str = "io.k8s.api.storage.v1.StorageClass";
-
-const VOLUME: &[Column] = &[
-    NAME,
-    column("Capacity", "string", 0, "How much it holds.").of(SPEC, "capacity"),
-    column("Access Modes", "string", 0, "How it can be mounted.").of(SPEC, "accessModes"),
-    column("Reclaim Policy", "string", 0, "What becomes of it when its claim is gone.")
-        .of(SPEC, "persistentVolumeReclaimPolicy"),
-    column("Status", "string", 0, "Whether it is free, bound or released.").of(STATUS, "phase"),
-    column("Claim", "string", 0, "Who has it.").of(SPEC, "claimRef"),
-    column("StorageClass", "string", 0, "The class that it is of."),
-    column("VolumeAttributesClass", "string", 0, "The attributes that it has."),
-    column("Reason", "string", 0, "Why it is in this state, in a word.").of(STATUS, "reason"),
-    AGE,
-    column("VolumeMode", "string", 1, "A file system or a block device.").of(SPEC, "volumeMode"),
+/// The access modes, in the order in which they are told, and how people write them.
+const ACCESS_MODES: [(&str, &str); 4] = [
+    ("ReadWriteOnce", "RWO"),
+    ("ReadOnlyMany", "ROX"),
+    ("ReadWriteMany", "RWX"),
+    ("ReadWriteOncePod", "RWOP"),
 ];
 
-/// Access modes as people write them: `RWO,ROX`.
-fn access_modes(object: &Object, path: &[&str]) -> String {
-    let short = |mode: &str| match mode {
-        "ReadWriteOnce" => Some("RWO"),
-        "ReadOnlyMany" => Some("ROX"),
-        "ReadWriteMany" => Some("RWX"),
-        "ReadWriteOncePod" => Some("RWOP"),
-        _ => None,
+/// `accessModes` below a path.
+pub(super) fn access_modes(object: &Object, path: &[&str]) -> Value {
+    let modes = object::at(object, path).and_then(|owner| owner.get("accessModes"));
+    let has = |mode: &str| {
+        modes.and_then(Value::as_array).is_some_and(|modes| modes.iter().any(|one| one == mode))
     };
-    let modes = object::list_at(object, path);
-    modes.iter().filter_map(Value::as_str).filter_map(short).collect::<Vec<_>>().join(",")
+    let short = ACCESS_MODES.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short);
+    short.collect::<Vec<_>>().join(",").into()
 }
 
-fn volume_mode(object: &Object) -> Value {
-    match object::text_at(object, &["spec", "volumeMode"]) {
-        "" => "<unset>".into(),
-        mode => mode.into(),
-    }
-}
-
-fn attributes_class(object: &Object) -> Value {
-    match object::text_at(object, &["spec", "volumeAttributesClassName"]) {
-        "" => "<unset>".into(),
-        name => name.into(),
-    }
-}
-
-fn phase(object: &Object) -> Value {
+pub(super) fn phase(object: &Object, _now: i64) -> Value {
     match object::is_being_deleted(object) {
         true => "Terminating".into(),
         false => object::text_at(object, &["status", "phase"]).into(),
     }
 }
 
-fn volume(object: &Object, now: i64) -> Cells {
-    let text = |path: &[&str]| Value::from(object::text_at(object, path));
+pub(super) fn volume_claim(object: &Object, _now: i64) -> Value {
     let claim = object::at(object, &["spec", "claimRef"]).and_then(Value::as_object);
-    let claim = claim.map(|claim| {
+    let told = claim.map(|claim| {
         format!("{}/{}", object::text(claim, "namespace"), object::text(claim, "name"))
     });
-    vec![
-        name_cell(object),
-        text(&["spec", "capacity", "storage"]),
-        access_modes(object, &["spec", "accessModes"]).into(),
-        text(&["spec", "persistentVolumeReclaimPolicy"]),
-        phase(object),
-        claim.unwrap_or_default().into(),
-        text(&["spec", "storageClassName"]),
-        attributes_class(object),
-        text(&["status", "reason"]),
-        age_cell(object, now),
-        volume_mode(object),
-    ]
+    told.unwrap_or_default().into()
 }
 
-const CLAIM: &[Column] = &[
-    NAME,
-    column("Status", "string", 0, "Whether it has a volume.").of(CLAIM_STATUS, "phase"),
-    column("Volume", "string", 0, "The volume that it has.").of(CLAIM_SPEC, "volumeName"),
-    column("Capacity", "string", 0, "How much its volume holds.").of(CLAIM_STATUS, "capacity"),
-    column("Access Modes", "string", 0, "How it can be mounted.").of(CLAIM_STATUS, "accessModes"),
-    column("StorageClass", "string", 0, "The class that it asks for."),
-    column("VolumeAttributesClass", "string", 0, "The attributes that it asks for."),
-    AGE,
-    column("VolumeMode", "string", 1, "A file system or a block device.")
-        .of(CLAIM_SPEC, "volumeMode"),
-];
+/// The class of a volume or claim. An annotation was its place once, and comes first.
+pub(super) fn class_of(object: &Object, _now: i64) -> Value {
+    const ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+    let annotated = object::at(object, &["metadata", "annotations", ANNOTATION]);
+    match annotated.and_then(Value::as_str) {
+        Some(class) => class.into(),
+        None => object::text_at(object, &["spec", "storageClassName"]).into(),
+    }
+}
 
-fn claim(object: &Object, now: i64) -> Cells {
-    let text = |path: &[&str]| Value::from(object::text_at(object, path));
-    let bound = !object::text_at(object, &["spec", "volumeName"]).is_empty();
-    let (capacity, modes) = match bound {
-        true => (
-            text(&["status", "capacity", "storage"]),
-            access_modes(object, &["status", "accessModes"]),
-        ),
-        false => ("".into(), String::new()),
+fn is_bound(claim: &Object) -> bool {
+    !object::text_at(claim, &["spec", "volumeName"]).is_empty()
+}
+
+/// What the claim's volume holds, once it has one.
+pub(super) fn claim_capacity(object: &Object, _now: i64) -> Value {
+    match object::text_at(object, &["status", "capacity", "storage"]) {
+        _ if !is_bound(object) => "".into(),
+        "" => "0".into(),
+        capacity => capacity.into(),
+    }
+}
+
+pub(super) fn claim_access_modes(object: &Object, _now: i64) -> Value {
+    if is_bound(object) { access_modes(object, &["status"]) } else { "".into() }
+}
+
+/// The name of a class, and whether it is the default one.
+pub(super) fn class_name(object: &Object, annotation: &str) -> Value {
+    let is_marked = |annotation: &str| {
+        object::text_at(object, &["metadata", "annotations", annotation]) == "true"
     };
-    vec![
-        name_cell(object),
-        phase(object),
-        text(&["spec", "volumeName"]),
-        capacity,
-        modes.into(),
-        text(&["spec", "storageClassName"]),
-        attributes_class(object),
-        age_cell(object, now),
-        volume_mode(object),
-    ]
+    let older = annotation.replace(".kubernetes", ".beta.kubernetes");
+    let name = object::name(object);
+    match is_marked(annotation) || is_marked(&older) {
+        true => format!("{name} (default)").into(),
+        false => name.into(),
+    }
 }
 
-const CLASS: &[Column] = &[
-    NAME,
-    column("Provisioner", "string", 0, "What makes its volumes.").of(STORAGE_CLASS, "provisioner"),
-    column("ReclaimPolicy", "string", 0, "What becomes of volumes when claims are gone.")
-        .of(STORAGE_CLASS, "reclaimPolicy"),
-    column("VolumeBindingMode", "string", 0, "When claims get their volumes.")
-        .of(STORAGE_CLASS, "volumeBindingMode"),
-    column("AllowVolumeExpansion", "string", 0, "Whether volumes can grow.")
-        .of(STORAGE_CLASS, "allowVolumeExpansion"),
-    AGE,
-];
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn class(object: &Object, now: i64) -> Cells {
-    const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
-    let is_default = object::text_at(object, &["metadata", "annotations", DEFAULT]) == "true";
-    let name = object::name(object);
-    let expands = object.get("allowVolumeExpansion") == Some(&Value::Bool(true));
-    vec![
-        if is_default { format!("{name} (default)").into() } else { name.into() },
-        object::text(object, "provisioner").into(),
-        object::text(object, "reclaimPolicy").into(),
-        object::text(object, "volumeBindingMode").into(),
-        expands.to_string().into(),
-        age_cell(object, now),
-    ]
+    use super::*;
+    use crate::kube::registry::into_object;
+
+    #[test]
+    fn claims_show_what_they_have() {
+        let mut claim = into_object(json!({
+            "spec": {"volumeName": "pv", "storageClassName": "fast"},
+            "status": {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadOnlyMany", "ReadWriteOnce"]},
+        }));
+        assert_eq!(claim_capacity(&claim, 0), "2Gi");
+        assert_eq!(claim_access_modes(&claim, 0), "RWO,ROX");
+        assert_eq!(class_of(&claim, 0), "fast");
+        claim.insert("spec".to_owned(), json!({}));
+        assert_eq!(claim_capacity(&claim, 0), "");
+        assert_eq!(claim_access_modes(&claim, 0), "");
+    }
+
+    #[test]
+    fn default_classes_say_so() {
+        const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+        for annotation in [DEFAULT, "storageclass.beta.kubernetes.io/is-default-class"] {
+            let class = json!({"metadata": {"name": "c", "annotations": {annotation: "true"}}});
+            assert_eq!(class_name(&into_object(class), DEFAULT), "c (default)");
+        }
+        let class = into_object(json!({"metadata": {"name": "c"}}));
+        assert_eq!(class_name(&class, DEFAULT), "c");
+    }
 }

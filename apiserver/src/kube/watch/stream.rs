@@ -18,7 +18,7 @@ use crate::kube::limits::{LIST_CHUNK_BYTES, WATCH_TIMEOUT_MIN_SECONDS};
 use crate::kube::registry::context::Now;
 use crate::kube::registry::list::{ListReader, Selection};
 use crate::kube::registry::{Registry, Target, storage_error};
-use crate::kube::request::negotiation::Shape;
+use crate::kube::request::negotiation::Representation;
 use crate::kube::request::options::ListOptions;
 use crate::kube::shape::IncludeObject;
 use crate::kube::status::ApiError;
@@ -29,7 +29,7 @@ use crate::net::BoxError;
 pub struct WatchRequest {
     pub target: Target,
     pub options: ListOptions,
-    pub shape: Shape,
+    pub representation: Representation,
     pub include: IncludeObject,
 }
 
@@ -124,7 +124,7 @@ pub async fn open(
             Err(error) => {
                 watch.ended = true;
                 let mut out = BytesMut::new();
-                write_error(&error, &mut out);
+                write_error(&error, watch.request.representation.encoding, &mut out);
                 Some((Ok(out.freeze()), (watch, None)))
             }
         }
@@ -217,7 +217,7 @@ impl Watch {
             registry: &self.registry,
             entry: &self.request.target.entry,
             selection: &self.selection,
-            shape: self.request.shape,
+            representation: self.request.representation,
             columns_sent,
             include: self.request.include,
             now_unix_seconds: Now::new(timer::wall_clock()).unix_seconds(),

@@ -73,15 +73,56 @@ fn type_meta(message: &[u8]) -> Result<TypeMeta, DecodeError> {
 /// go into the envelope.
 pub fn encode_object(schema: &Schema, type_id: TypeId, object: &Value) -> Vec<u8> {
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+    let meta = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
+    enclose(&meta, &encode_message(schema, type_id, object))
+}
+
+/// The prefix, an envelope and a message in it.
+fn enclose(type_meta: &TypeMeta, message: &[u8]) -> Vec<u8> {
     let mut meta = Vec::new();
-    wire::put_bytes(&mut meta, unknown::API_VERSION, text("apiVersion").as_bytes());
-    wire::put_bytes(&mut meta, unknown::KIND, text("kind").as_bytes());
-    let mut bytes = PREFIX.to_vec();
+    wire::put_bytes(&mut meta, unknown::API_VERSION, type_meta.api_version.as_bytes());
+    wire::put_bytes(&mut meta, unknown::KIND, type_meta.kind.as_bytes());
+    let mut bytes = Vec::with_capacity(message.len() + meta.len() + 24);
+    bytes.extend_from_slice(PREFIX);
     wire::put_bytes(&mut bytes, unknown::TYPE_META, &meta);
-    wire::put_bytes(&mut bytes, unknown::RAW, &encode_message(schema, type_id, object));
+    wire::put_bytes(&mut bytes, unknown::RAW, message);
     wire::put_bytes(&mut bytes, unknown::CONTENT_ENCODING, b"");
     wire::put_bytes(&mut bytes, unknown::CONTENT_TYPE, b"");
     bytes
+}
+
+/// A list that is encoded item by item, so that its items never lie in memory as trees all at once.
+pub struct ListEncoder<'s> {
+    schema: &'s Schema,
+    item_type: TypeId,
+    items: Vec<u8>,
+}
+
+impl<'s> ListEncoder<'s> {
+    /// A list of objects of this type, without any so far.
+    pub fn new(schema: &'s Schema, item_type: TypeId) -> ListEncoder<'s> {
+        ListEncoder { schema, item_type, items: Vec::new() }
+    }
+
+    pub fn push(&mut self, item: &Value) {
+        let message = encode_message(self.schema, self.item_type, item);
+        wire::put_bytes(&mut self.items, list::ITEMS, &message);
+    }
+
+    /// The whole list, as [`encode_object`] would write it. `metadata` is of the type ListMeta.
+    pub fn finish(self, type_meta: &TypeMeta, list_meta: TypeId, metadata: &Value) -> Vec<u8> {
+        let mut message = Vec::with_capacity(self.items.len() + 128);
+        let metadata = encode_message(self.schema, list_meta, metadata);
+        wire::put_bytes(&mut message, list::METADATA, &metadata);
+        message.extend_from_slice(&self.items);
+        enclose(type_meta, &message)
+    }
+}
+
+/// Numbers that all lists of objects have in common.
+mod list {
+    pub(super) const METADATA: u32 = 1;
+    pub(super) const ITEMS: u32 = 2;
 }
 
 /// One event of a watch: its type (`ADDED`) and the object as [`encode_object`] writes it. In a

@@ -117,3 +117,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn lists_item_by_item_are_lists_as_a_whole() {
+    let schema = Schema::builtin();
+    let named = |name: &str| schema.type_named(name).unwrap();
+    let items = serde_json::json!([
+        {"metadata": {"name": "a"}, "data": {"k": "v"}}, {"metadata": {"name": "b", "labels": {"l": "m"}}},
+    ]);
+    let metadata =
+        serde_json::json!({"resourceVersion": "7", "continue": "c", "remainingItemCount": 3});
+    let mut encoder = ListEncoder::new(schema, named("io.k8s.api.core.v1.ConfigMap"));
+    items.as_array().unwrap().iter().for_each(|item| encoder.push(item));
+    let type_meta = TypeMeta { api_version: "v1".to_owned(), kind: "ConfigMapList".to_owned() };
+    let list_meta = named("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+    let list = serde_json::json!({
+        "kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": items,
+    });
+    let whole = encode_object(schema, named("io.k8s.api.core.v1.ConfigMapList"), &list);
+    assert_eq!(encoder.finish(&type_meta, list_meta, &metadata), whole);
+}
+
+/// What is written item by item has the same numbers in all lists.
+#[test]
+fn lists_have_their_parts_in_common() {
+    let schema = Schema::builtin();
+    for row in schema.resources() {
+        let mut kind = row.gvk();
+        kind.kind.push_str("List");
+        let Some(id) = schema.type_of_kind(&kind) else { continue };
+        let numbers =
+            ["metadata", "items"].map(|name| schema.type_def(id).field(name).unwrap().protobuf);
+        assert_eq!(numbers, [list::METADATA, list::ITEMS], "{}", kind.kind);
+    }
+}
