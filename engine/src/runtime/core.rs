@@ -10,6 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mainstay_raft::{EntriesWanted, Install, SnapshotWanted};
 
 use super::disk::{HistoryError, HistoryReader};
 use super::journal::Journal;
@@ -19,10 +20,12 @@ use super::pacing::Pacing;
 use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
 use super::{spawn_local, yield_now};
+use crate::cluster::MemberInfo;
 use crate::error::StoreError;
 use crate::limits::{LOOKUP_BUNCHES, LOOKUPS_AT_ONCE};
 use crate::message::{Answer, Message, Outcome, Request, Token};
 use crate::mvcc::Lookup;
+use crate::peer::PeerMessage;
 use crate::record::Record;
 use crate::replica::{Heavy, Member, Output, Replica};
 use crate::shared::Shared;
@@ -31,11 +34,31 @@ use crate::watch::WatcherId;
 /// How often leases are looked at, as in etcd.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Between two of a leader's signs of life, unless somebody decides otherwise: as in etcd.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
 /// The longest that a core sleeps: short for those who wait, and costs next to nothing.
 const BEAT: Duration = Duration::from_millis(50);
 
 /// Messages taken from one ring before other tasks get their turn.
 const MESSAGES_AT_ONCE: usize = 128;
+
+/// The connections to other members, on core 0.
+pub(super) trait PeerLinks {
+    /// Sends as soon as it can. A message of raft may be lost; a request is answered once, by whom it
+    /// was sent to or because that can't be expected any more.
+    fn send(&self, to: u64, message: PeerMessage);
+    /// Who is a member now, this one included.
+    fn set_members(&self, members: &[MemberInfo]);
+}
+
+/// What raft wants of the log and of snapshots, on core 0.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) entries: Vec<EntriesWanted>,
+    pub(super) snapshots: Vec<SnapshotWanted>,
+    pub(super) install: Option<Box<Install>>,
+}
 
 /// A request that has not been answered, or whose answer nobody has fetched.
 #[derive(Default)]
@@ -68,6 +91,11 @@ pub(super) struct CoreState {
     look_up: Flag,
     /// Bunches that are being looked up.
     bunches: Cell<usize>,
+    peers: RefCell<Option<Rc<dyn PeerLinks>>>,
+    wanted: RefCell<Wanted>,
+    is_wanted: Flag,
+    /// Between two ticks of raft.
+    heartbeat: Cell<Duration>,
 }
 
 impl CoreState {
@@ -97,7 +125,32 @@ impl CoreState {
             lookups: RefCell::default(),
             look_up: Flag::default(),
             bunches: Cell::new(0),
+            peers: RefCell::default(),
+            wanted: RefCell::default(),
+            is_wanted: Flag::default(),
+            heartbeat: Cell::new(HEARTBEAT),
         })
+    }
+
+    /// Sets the interval between a leader's signs of life. To be called before the start.
+    #[expect(dead_code, reason = "the one who connects members calls it")]
+    pub(super) fn set_heartbeat(&self, heartbeat: Duration) {
+        self.heartbeat.set(heartbeat);
+    }
+
+    /// Reaches other members over these connections from now on.
+    #[expect(dead_code, reason = "the one who connects members calls it")]
+    pub(super) fn set_peers(self: &Rc<Self>, peers: Rc<dyn PeerLinks>) {
+        let members = self.replica.borrow().member().map(Member::members);
+        peers.set_members(&members.unwrap_or_default());
+        *self.peers.borrow_mut() = Some(peers);
+    }
+
+    /// Resolves when raft wants something of the log or of snapshots: all that it wants.
+    #[expect(dead_code, reason = "the one who connects members calls it")]
+    pub(super) async fn wanted(&self) -> Wanted {
+        self.is_wanted.lowered().await;
+        std::mem::take(&mut *self.wanted.borrow_mut())
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -119,6 +172,9 @@ impl CoreState {
             if self.replica.borrow().member().is_some_and(Member::waits_for_begun_writes) {
                 spawn_local(Rc::clone(self).follow_begun_writes());
             }
+        }
+        if self.journal.is_some() {
+            spawn_local(Rc::clone(self).tick_raft());
         }
         spawn_local(Rc::clone(self).tick());
         spawn_local(beat());
@@ -156,6 +212,19 @@ impl CoreState {
         for write in out.writes {
             self.journal.as_ref().expect("only core 0 has the log").write(write);
         }
+        if !out.peer.is_empty() || out.members.is_some() {
+            self.tell_peers(out.peer, out.members.as_deref());
+        }
+        if !out.entries_wanted.is_empty()
+            || !out.snapshots_wanted.is_empty()
+            || out.install.is_some()
+        {
+            let mut wanted = self.wanted.borrow_mut();
+            wanted.entries.extend(out.entries_wanted);
+            wanted.snapshots.extend(out.snapshots_wanted);
+            wanted.install = out.install.or(wanted.install.take());
+            self.is_wanted.raise();
+        }
         for (token, outcome) in out.answers {
             // A request that was dropped has no slot any more.
             if let Some(slot) = self.slots.borrow_mut().get_mut(&token) {
@@ -188,6 +257,18 @@ impl CoreState {
         if !out.lookups.is_empty() {
             self.lookups.borrow_mut().extend(out.lookups);
             self.look_up.raise();
+        }
+    }
+
+    /// What nobody can be told is lost.
+    fn tell_peers(&self, messages: Vec<(u64, PeerMessage)>, members: Option<&[MemberInfo]>) {
+        let peers = self.peers.borrow();
+        let Some(peers) = peers.as_ref() else { return };
+        for (to, message) in messages {
+            peers.send(to, message);
+        }
+        if let Some(members) = members {
+            peers.set_members(members);
         }
     }
 
@@ -377,6 +458,24 @@ impl CoreState {
         loop {
             let begun = journal.begun().await;
             self.drive(|replica, out| replica.submitted(begun, monotonic_ms(), out));
+        }
+    }
+
+    /// Raft counts all the time that passes, also that in which this process did not run.
+    async fn tick_raft(self: Rc<Self>) {
+        const TICKS_MAX: u64 = 100;
+        let interval_ms = (self.heartbeat.get().as_millis() as u64).max(1);
+        let mut ticked_ms = monotonic_ms();
+        loop {
+            sleep(self.heartbeat.get()).await;
+            let now_ms = monotonic_ms();
+            let ticks = (now_ms - ticked_ms) / interval_ms;
+            ticked_ms += ticks * interval_ms;
+            if self.shared.is_clustered() {
+                for _ in 0..ticks.min(TICKS_MAX) {
+                    self.drive(|replica, out| replica.raft_tick(now_ms, out));
+                }
+            }
         }
     }
 
