@@ -231,6 +231,7 @@ fn door_options(flags: &StoreFlags) -> Result<DoorOptions, ServeError> {
         Duration::from_secs(flags.auth_token_ttl),
         flags.bcrypt_cost,
         flags.tls.asks_for_certificates(),
+        flags.cluster.ask_for_company(),
     );
     let own = || flags.listen_client_urls.iter().map(ListenUrl::to_string).collect();
     Ok(DoorOptions {

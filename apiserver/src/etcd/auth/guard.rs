@@ -18,6 +18,7 @@ use mainstay_engine::{LeaseId, Store, StoreError};
 
 use super::need::{Guarded, Identity, Need, View, Who};
 use super::permission::{Access, Span};
+use super::token::SECRET_BYTES;
 use super::{AuthOptions, document};
 use crate::etcd::errors::{self, EtcdError, from_store};
 use crate::etcd::limits;
@@ -25,6 +26,9 @@ use crate::metrics;
 use crate::net::ConnectionInfo;
 use crate::net::grpc::{Code, Status};
 use crate::net::tls::common_name;
+
+/// Where members keep what simple tokens are sealed with.
+const TOKEN_SECRET: &[u8] = b"auth/token-secret";
 
 /// What a request says about who sends it.
 #[derive(Debug, Clone)]
@@ -149,6 +153,9 @@ impl Auth {
     pub(super) async fn newest(&self) -> Result<Known, Status> {
         // Before the content: what is newer than its version is only asked for once more.
         let version = self.version();
+        if self.options.has_company && self.options.tokens.lack_secret() {
+            self.learn_secret().await;
+        }
         let content = self.store.document(document::NAME).await;
         let before = self.known.borrow().clone();
         let known = match before {
@@ -165,6 +172,30 @@ impl Auth {
             *cached = Some((version, known.clone()));
         }
         Ok(known)
+    }
+
+    /// What members seal tokens with, if there is such a secret.
+    async fn learn_secret(&self) {
+        if let Some(secret) = self.store.document(TOKEN_SECRET).await {
+            self.options.tokens.set_secret(&secret);
+        }
+    }
+
+    /// Before a token is given out: sees to it that other members are going to know it. The first
+    /// member that does so chooses the secret.
+    pub(super) async fn agree_on_secret(&self) -> Result<(), Status> {
+        if !self.options.has_company || !self.options.tokens.lack_secret() {
+            return Ok(());
+        }
+        let mut secret = [0; SECRET_BYTES];
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| errors::STOPPED)?;
+        let secret = Bytes::copy_from_slice(&secret);
+        match self.store.swap_document(TOKEN_SECRET, None, secret).await {
+            Ok(()) | Err(StoreError::DocumentChanged) => {}
+            Err(error) => return Err(from_store(error)),
+        }
+        self.learn_secret().await;
+        Ok(())
     }
 
     /// Finds out who asks.

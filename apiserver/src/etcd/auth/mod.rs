@@ -31,6 +31,8 @@ pub struct AuthOptions {
     passwords: Passwords,
     /// A client without a token is the user that its certificate names.
     client_cert_auth: bool,
+    /// Other members must know the tokens of this one.
+    has_company: bool,
 }
 
 impl AuthOptions {
@@ -43,11 +45,13 @@ impl AuthOptions {
         simple_token_ttl: Duration,
         bcrypt_cost: u32,
         client_cert_auth: bool,
+        has_company: bool,
     ) -> Result<AuthOptions, String> {
         Ok(AuthOptions {
             tokens: Tokens::new(token_flag, simple_token_ttl)?,
             passwords: Passwords::new(bcrypt_cost),
             client_cert_auth,
+            has_company,
         })
     }
 }

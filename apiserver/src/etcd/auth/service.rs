@@ -99,6 +99,7 @@ pub(in crate::etcd) async fn authenticate(
         if since(&newest.state) != since(&view.state) {
             continue;
         }
+        door.auth.agree_on_secret().await?;
         let (name, revision) = (request.name.clone(), newest.state.revision);
         let token = run_blocking(move || options.tokens.make(&name, revision)).await;
         let token = token.map_err(|_| errors::TOO_MANY_REQUESTS)??;

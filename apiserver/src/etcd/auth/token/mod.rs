@@ -5,6 +5,7 @@
 
 mod jwt;
 mod keys;
+mod sealed;
 mod simple;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use mainstay_engine::runtime::timer;
 
 use self::jwt::Jwt;
+pub(super) use self::sealed::SECRET_BYTES;
 use self::simple::SimpleTokens;
 use crate::duration;
 use crate::etcd::errors::{self, EtcdError};
@@ -56,9 +58,27 @@ impl Tokens {
         }
     }
 
+    /// Whether members have to share a secret to know each other's tokens, and it is not known yet.
+    pub(super) fn lack_secret(&self) -> bool {
+        match self {
+            Tokens::Simple(tokens) => !tokens.seal().is_known(),
+            Tokens::Jwt(_) => false,
+        }
+    }
+
+    pub(super) fn set_secret(&self, secret: &[u8]) {
+        if let Tokens::Simple(tokens) = self {
+            tokens.seal().set(secret);
+        }
+    }
+
     pub(super) fn find(&self, token: &str) -> Option<Shown> {
         match self {
-            Tokens::Simple(tokens) => tokens.find(token, timer::monotonic_ms()),
+            Tokens::Simple(tokens) => {
+                let now_ms = timer::monotonic_ms();
+                let known = tokens.find(token, now_ms);
+                known.or_else(|| tokens.adopt(token, now_ms, wall_seconds()))
+            }
             Tokens::Jwt(jwt) => jwt.find(token, wall_seconds()),
         }
     }
@@ -70,7 +90,8 @@ impl Tokens {
             Tokens::Simple(tokens) => {
                 let mut random = [0; simple::LETTERS];
                 aws_lc_rs::rand::fill(&mut random).map_err(|_| errors::STOPPED)?;
-                Ok(tokens.make(user, revision, random, timer::monotonic_ms()))
+                let now = (timer::monotonic_ms(), wall_seconds());
+                Ok(tokens.make(user, revision, random, now))
             }
             Tokens::Jwt(jwt) => jwt.make(user, revision, wall_seconds()),
         }
