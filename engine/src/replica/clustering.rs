@@ -1,11 +1,14 @@
 //! A member among others: what raft wants done goes out, what it has committed is applied, and its
 //! changes of mind about who leads are followed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::applying::{Applied, Applying};
 use super::forwarding::Forwarding;
 use super::reading_index::ReadingIndex;
 use super::reconfiguring::Reconfiguring;
 use super::{Mail, Member, Output, Replica};
+use crate::cluster::MemberInfo;
 use crate::message::{Message, Reign};
 use crate::peer::PeerMessage;
 use crate::sequencer::{Committed, LogWrite, Next};
@@ -76,6 +79,32 @@ pub(super) struct Cluster {
     pub(super) forwarding: Forwarding,
     pub(super) reconfiguring: Reconfiguring,
     pub(super) rules: Rules,
+    pub(super) heard: Heard,
+    pub(super) initial_members: Vec<MemberInfo>,
+}
+
+/// When other members were heard of.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    at_ms: BTreeMap<u64, u64>,
+    now_ms: u64,
+}
+
+impl Heard {
+    fn note(&mut self, from: u64, now_ms: u64) {
+        self.at_ms.insert(from, now_ms);
+        self.tick(now_ms);
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Those that were within the last `span_ms`.
+    pub(super) fn lately(&self, span_ms: u64) -> BTreeSet<u64> {
+        let lately = |at_ms: &u64| self.now_ms.saturating_sub(*at_ms) <= span_ms;
+        self.at_ms.iter().filter(|(_, at_ms)| lately(at_ms)).map(|(id, _)| *id).collect()
+    }
 }
 
 impl Cluster {
@@ -94,6 +123,8 @@ impl Cluster {
             forwarding: Forwarding::default(),
             reconfiguring: Reconfiguring::default(),
             rules: Rules::default(),
+            heard: Heard::default(),
+            initial_members: Vec::new(),
         }
     }
 }
@@ -259,6 +290,7 @@ impl Replica {
     pub fn raft_tick(&mut self, now_ms: u64, out: &mut Output) {
         let member = self.member.as_mut().expect("only core 0 has raft");
         if member.is_clustered() {
+            member.cluster.heard.tick(now_ms);
             member.sequencer.node_mut().tick();
             member.cluster.stirred = true;
             let mut mail = Mail { own: &mut self.own, out };
@@ -271,6 +303,7 @@ impl Replica {
     /// Another member says something. What makes no sense is dropped.
     pub fn peer_message(&mut self, from: u64, message: PeerMessage, now_ms: u64, out: &mut Output) {
         let member = self.member.as_mut().expect("only core 0 has peers");
+        member.cluster.heard.note(from, now_ms);
         match message {
             PeerMessage::Raft(message) => member.step(from, message),
             PeerMessage::Answer { number, outcome, index } => {

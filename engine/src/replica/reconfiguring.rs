@@ -15,6 +15,7 @@ use crate::cluster::{self, ClusterStatus, MemberChange, MemberInfo, MemberUpdate
 use crate::error::StoreError;
 use crate::limits;
 use crate::message::{Answer, Outcome};
+use crate::reconfiguration::{self, Reconfiguration, Situation};
 use crate::shared::Shared;
 
 /// A change that has begun.
@@ -66,7 +67,19 @@ impl Member {
     /// Everybody who is a member, as far as this one knows.
     pub fn members(&self) -> Vec<MemberInfo> {
         let membership = self.sequencer.node().membership();
-        cluster::members(membership, |name| self.documents.get(name))
+        let mut members = cluster::members(membership, |name| self.documents.get(name));
+        for member in members.iter_mut().filter(|member| member.peer_urls.is_empty()) {
+            let initial = self.cluster.initial_members.iter().find(|one| one.id == member.id);
+            if let Some(initial) = initial {
+                member.peer_urls.clone_from(&initial.peer_urls);
+            }
+        }
+        members
+    }
+
+    /// Where members are that have not told it yet, as this one was told before it began.
+    pub fn set_initial_members(&mut self, members: Vec<MemberInfo>) {
+        self.cluster.initial_members = members;
     }
 
     pub(super) fn status(&self, shared: &Shared) -> ClusterStatus {
@@ -105,33 +118,20 @@ impl Member {
 
     fn check_change(&self, change: &MemberChange) -> Result<(), StoreError> {
         let members = self.members();
-        let find = |id: u64| members.iter().find(|member| member.id == id);
-        match change {
-            MemberChange::Add { id, peer_urls, is_learner } => {
-                if find(*id).is_some() {
-                    return Err(StoreError::MemberExists(*id));
-                }
-                check_urls(*id, peer_urls, &members)?;
-                let learners = members.iter().filter(|member| member.is_learner).count();
-                if *is_learner && learners >= self.cluster.rules.max_learners {
-                    return Err(StoreError::TooManyLearners);
-                }
-            }
-            MemberChange::Remove { id } => {
-                let member = find(*id).ok_or(StoreError::MemberNotFound(*id))?;
-                let voters = members.iter().filter(|member| !member.is_learner).count();
-                if !member.is_learner && voters == 1 {
-                    return Err(StoreError::NotEnoughStartedMembers);
-                }
-            }
-            MemberChange::Promote { id } => {
-                let member = find(*id).ok_or(StoreError::MemberNotFound(*id))?;
-                if !member.is_learner {
-                    return Err(StoreError::MemberNotLearner(*id));
-                }
-            }
+        reconfiguration::check_change(&self.situation(&members), change)
+    }
+
+    fn situation<'a>(&'a self, members: &'a [MemberInfo]) -> Situation<'a> {
+        let rules = &self.cluster.rules;
+        Situation {
+            members,
+            own_id: self.sequencer.node().id(),
+            heard_lately: self.cluster.heard.lately(rules.election_ms),
+            rules: Reconfiguration {
+                strict: rules.strict_reconfig,
+                learners_max: rules.max_learners,
+            },
         }
-        Ok(())
     }
 
     /// Goes on with the change that has begun, or begins the next.
@@ -220,8 +220,7 @@ impl Member {
         let Some(known) = known.map(|known| ordered.unwrap_or_else(|| known.clone())) else {
             return self.reply_confirmed(ticket, Err(StoreError::MemberNotFound(update.id)), mail);
         };
-        let urls = update.peer_urls.as_deref().unwrap_or_default();
-        if let Err(error) = check_urls(update.id, urls, &members) {
+        if let Err(error) = reconfiguration::check_update(&self.situation(&members), &update) {
             return self.reply_confirmed(ticket, Err(error), mail);
         }
         let info = MemberInfo {
@@ -271,12 +270,6 @@ impl Member {
             reply(moving.ticket, outcome, mail);
         }
     }
-}
-
-fn check_urls(id: u64, urls: &[String], members: &[MemberInfo]) -> Result<(), StoreError> {
-    let mut others = members.iter().filter(|member| member.id != id);
-    let taken = others.any(|other| other.peer_urls.iter().any(|url| urls.contains(url)));
-    if taken { Err(StoreError::PeerUrlExists) } else { Ok(()) }
 }
 
 /// Why raft does not take a change; `None` if it will in a moment.

@@ -22,7 +22,7 @@ pub(super) struct Said {
 
 /// The secret, once it is known.
 #[derive(Debug, Default)]
-pub(super) struct Seal(OnceLock<hmac::Key>);
+pub(super) struct Seal(OnceLock<Box<hmac::Key>>);
 
 impl Seal {
     pub(super) fn is_known(&self) -> bool {
@@ -31,7 +31,7 @@ impl Seal {
 
     /// There is one secret for the whole life of a cluster: the first one stays.
     pub(super) fn set(&self, secret: &[u8]) {
-        self.0.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, secret));
+        self.0.get_or_init(|| Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
     }
 
     /// The token that begins with `number`, which is another one each time, and says this; `None`

@@ -166,8 +166,9 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let tokens = SimpleTokens::new(Duration::from_millis(100), 32);
-        let made: Vec<String> =
-            (0..32).map(|number| tokens.make("u", 1, random(number), (u64::from(number), 0))).collect();
+        let made: Vec<String> = (0..32)
+            .map(|number| tokens.make("u", 1, random(number), (u64::from(number), 0)))
+            .collect();
         assert!(tokens.find(&made[0], 40).is_some(), "used: not the oldest any more");
         let newest = tokens.make("u", 1, random(99), (50, 0));
         let good = |token: &String| tokens.find(token, 60).is_some();
