@@ -1,5 +1,7 @@
 //! Every bound of the engine, with its reason. Doors have limits of their own.
 
+use std::time::Duration;
+
 /// The largest request a door may pass in, bytes: etcd's `--max-request-bytes` default.
 pub const REQUEST_BYTES: usize = 1_572_864;
 
@@ -144,6 +146,15 @@ pub const BLOCKING_THREADS: usize = 4;
 /// Appends that the log's user may leave outstanding, in flight or waiting for it.
 pub const LOG_APPENDS: usize = 4096;
 
+/// Acknowledged entries whose payload can't be read, at a start: a member of a cluster gets them from
+/// the others. Where there are more the disk is taken for lost.
+pub const DAMAGED_ENTRIES: usize = 1024;
+
+/// Bytes of entries that a start has in memory because they are durable and not known to be
+/// committed. More are there when the commit index was noted long ago; they are read again when
+/// they are needed.
+pub const PENDING_BYTES: usize = 256 << 20;
+
 /// The largest payload of one frame, bytes: one effect that deletes some fifty million keys. Its
 /// length takes 32 bits.
 pub const LOG_PAYLOAD_BYTES: usize = 3 << 30;
@@ -165,6 +176,9 @@ pub const SNAPSHOT_IDLE_MS: u64 = 10_000;
 /// Bytes of a snapshot written in a second, at most: a tenth of what an ordinary NVMe disk takes,
 /// so that the log hardly notices.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 128 << 20;
+
+/// How long to wait until a part of a snapshot that could not be written is written again.
+pub const SNAPSHOT_PART_RETRY: Duration = Duration::from_secs(1);
 
 /// Milliseconds until a snapshot that failed is tried again.
 pub const SNAPSHOT_RETRY_MS: u64 = 60_000;

@@ -3,6 +3,7 @@
 use super::frame::{FrameHeader, FrameKind, frame_bytes, seal};
 use super::replay::{Place, Reached};
 use super::scan::{KnownEnd, LogEnd};
+use super::terms::Terms;
 use crate::limits;
 use crate::record::Revision;
 
@@ -21,7 +22,7 @@ pub struct FrameMeta {
     pub payload_length: u32,
     /// [`payload_crc`](super::frame::payload_crc) of the payload.
     pub payload_crc: u32,
-    /// For entries; other frames repeat what has been reached.
+    /// For entries, and for where a log restarts; other frames repeat what has been reached.
     pub entry: Option<EntryMeta>,
 }
 
@@ -35,6 +36,8 @@ pub struct Appender {
     position: u64,
     crc: u32,
     reached: Reached,
+    /// Of the entries that may be replaced, and more.
+    terms: Terms,
     /// The revision before the segment, or before what is appended to it since the start.
     base: Revision,
 }
@@ -46,7 +49,19 @@ impl Appender {
         let segment = end.segment.max(1);
         let LogEnd { offset, position, crc, .. } = *end;
         let base = reached.revision;
-        Appender { salt, segment, capacity, offset, position, crc, reached, base }
+        let terms = Terms::new(reached.index, reached.term);
+        Appender { salt, segment, capacity, offset, position, crc, reached, terms, base }
+    }
+
+    /// Says which terms the entries have that may be replaced.
+    pub fn with_terms(self, terms: Terms) -> Appender {
+        assert_eq!(terms.last(), (self.reached.index, self.reached.term));
+        Appender { terms, ..self }
+    }
+
+    /// Nothing up to `index` is going to be replaced.
+    pub fn forget_terms_before(&mut self, index: u64) {
+        self.terms.compact(index);
     }
 
     /// Whether the segment still lacks its first frame, of kind `SegmentStart`.
@@ -63,6 +78,22 @@ impl Appender {
     /// it counts revisions from the segment's beginning, in 32 bits.
     pub fn spans(&self, revision_before: Revision) -> bool {
         revision_before - self.base <= limits::LOG_SEGMENT_REVISIONS
+    }
+
+    /// Whether an entry takes the place of one that was before it, and of all behind that. It has
+    /// to begin a segment: see [`begin_replacing`](Appender::begin_replacing).
+    pub fn replaces(&self, entry: &EntryMeta) -> bool {
+        entry.reached.index <= self.reached.index
+    }
+
+    /// Goes back to what was reached before `entry`, so that the segment which begins now says so.
+    pub fn begin_replacing(&mut self, entry: &EntryMeta) {
+        assert!(self.at_segment_start() && self.replaces(entry));
+        let index = entry.reached.index - 1;
+        let term = self.terms.at(index).expect("only what may be replaced is");
+        self.terms.truncate(index);
+        self.reached = Reached { index, term, revision: entry.revision_before };
+        self.base = entry.revision_before;
     }
 
     /// Goes on with the next segment.
@@ -108,10 +139,17 @@ impl Appender {
         beginning: &mut [u8],
     ) -> Place {
         let frame_bytes = frame_bytes(meta.payload_length as usize) as u64;
-        assert_eq!(self.at_segment_start(), meta.kind == FrameKind::SegmentStart);
+        assert_eq!(self.at_segment_start(), meta.kind.begins_segment());
         assert!(self.fits(frame_bytes), "the caller changes segments first");
         assert!(durable_position <= self.position);
         let reached = meta.entry.map_or(self.reached, |entry| entry.reached);
+        if meta.kind.is_entry() {
+            assert_eq!(reached.index, self.reached.index + 1, "entries follow each other");
+            self.terms.push(reached.term);
+        } else if meta.kind == FrameKind::Restart {
+            self.terms = Terms::new(reached.index, reached.term);
+            self.base = reached.revision;
+        }
         let header = FrameHeader {
             kind: meta.kind,
             payload_length: meta.payload_length,
@@ -135,6 +173,7 @@ impl Appender {
             offset,
             end: self.offset,
             index: header.index,
+            term: header.term,
             revision_before: header.revision_before,
             revision_after: header.revision_after,
         }

@@ -27,6 +27,9 @@ pub struct EncodedEntry {
     pub payload: Vec<u8>,
 }
 
+/// Bytes of an encoded hard state.
+pub(crate) const HARD_STATE_BYTES: usize = 24;
+
 /// What raft must not forget besides its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HardState {
@@ -39,8 +42,8 @@ pub struct HardState {
 
 impl HardState {
     /// The payload of its frame.
-    pub fn encode(&self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    pub fn encode(&self) -> [u8; HARD_STATE_BYTES] {
+        let mut bytes = [0; HARD_STATE_BYTES];
         bytes[0..8].copy_from_slice(&self.term.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.vote.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.commit.to_le_bytes());

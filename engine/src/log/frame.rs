@@ -23,14 +23,31 @@ pub enum FrameKind {
     Entry,
     /// Raft's term, vote and commit index.
     HardState,
+    /// A raft entry that says who is a member.
+    Membership,
+    /// The first frame of a segment, too: what was before it in the log is void, as a snapshot of
+    /// another member holds everything up to its `index`.
+    Restart,
 }
 
 impl FrameKind {
+    /// Whether a segment begins with such a frame.
+    pub fn begins_segment(self) -> bool {
+        matches!(self, FrameKind::SegmentStart | FrameKind::Restart)
+    }
+
+    /// Whether it is an entry of raft's log.
+    pub fn is_entry(self) -> bool {
+        matches!(self, FrameKind::Entry | FrameKind::Membership)
+    }
+
     fn from_byte(byte: u8) -> Option<FrameKind> {
         match byte {
             1 => Some(FrameKind::SegmentStart),
             2 => Some(FrameKind::Entry),
             3 => Some(FrameKind::HardState),
+            4 => Some(FrameKind::Membership),
+            5 => Some(FrameKind::Restart),
             _ => None,
         }
     }
@@ -40,6 +57,8 @@ impl FrameKind {
             FrameKind::SegmentStart => 1,
             FrameKind::Entry => 2,
             FrameKind::HardState => 3,
+            FrameKind::Membership => 4,
+            FrameKind::Restart => 5,
         }
     }
 }

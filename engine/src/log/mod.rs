@@ -13,9 +13,11 @@ pub mod raw;
 pub mod replay;
 pub mod scan;
 pub mod segment;
+pub mod terms;
 
 #[cfg(test)]
 mod crash_tests;
 
 pub use encode::{EncodedEntry, HardState};
 pub use error::LogError;
+pub use mainstay_raft::Membership;

@@ -2,9 +2,7 @@
 //! read because a snapshot holds what is in them.
 
 use super::error::LogError;
-use super::frame::{
-    BLOCK_BYTES, FrameHeader, FrameKind, HEADER_BYTES, ReadHeader, frame_bytes, read_header,
-};
+use super::frame::{BLOCK_BYTES, FrameHeader, HEADER_BYTES, ReadHeader, frame_bytes, read_header};
 use super::replay::Place;
 use super::segment::SegmentBytes;
 
@@ -19,7 +17,7 @@ pub fn read_start(segment: &impl SegmentBytes, salt: u64) -> Result<Option<ReadH
     let mut block = [0; HEADER_BYTES];
     read(segment, 0, &mut block)?;
     let start = read_header(&block, salt, segment.sequence()).ok();
-    Ok(start.filter(|start| start.header.kind == FrameKind::SegmentStart))
+    Ok(start.filter(|start| start.header.kind.begins_segment()))
 }
 
 /// The places of all frames of a segment that is not the last: `next` is the header that the next
@@ -49,7 +47,7 @@ pub fn outline(
         let bytes = &window[(offset - window_start) as usize..];
         let found = read_header(bytes, salt, segment.sequence());
         let follows = |read: &ReadHeader| match &before {
-            None => read.header.kind == FrameKind::SegmentStart,
+            None => read.header.kind.begins_segment(),
             Some(last) => {
                 read.header.position == last.header.position + 1
                     && read.header.previous_crc == last.crc
@@ -66,6 +64,7 @@ pub fn outline(
             offset,
             end,
             index: header.index,
+            term: header.term,
             revision_before: header.revision_before,
             revision_after: header.revision_after,
         });

@@ -67,6 +67,11 @@ impl RawBatch {
         self.header.revision_after
     }
 
+    /// The payload that it was read from.
+    pub fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
     /// About what it takes in memory.
     pub fn bytes(&self) -> usize {
         self.payload.len() + self.changes.len() * size_of::<ChangePlace>()

@@ -5,13 +5,16 @@
 //! frame that is not intact or does not continue the chain, *unless* an intact frame anywhere
 //! behind says (`durable_position`) that the missing one had been durable when it was submitted:
 //! then an acknowledged write is damaged, and that is an error. Nothing is ever skipped.
+//!
+//! A member of a cluster may [put up](Scanner::put_up_with_damage) with an acknowledged entry whose
+//! header is intact: what it was is known, and others have its content.
 
 use super::error::LogError;
 use super::frame::{
     BLOCK_BYTES, FrameDefect, FrameHeader, FrameKind, HEADER_BYTES, ReadHeader, frame_bytes,
     read_header,
 };
-use super::segment::{FORMAT_VERSION, SegmentBytes, SegmentStart, file_name};
+use super::segment::{FORMAT_VERSION, Restart, SegmentBytes, SegmentStart, file_name};
 use crate::limits;
 
 /// Bytes read at once.
@@ -24,6 +27,8 @@ pub struct ScannedFrame {
     pub payload: Vec<u8>,
     /// Bytes from the start of the segment `header.segment`.
     pub offset: u64,
+    /// The payload can't be read, and is empty here.
+    pub is_damaged: bool,
 }
 
 /// Where the log ends, and what the next frame must continue.
@@ -67,6 +72,8 @@ pub struct Scanner<S> {
     salt: u64,
     segments: Vec<S>,
     known_end: Option<KnownEnd>,
+    /// How many damaged entries may still be passed.
+    damages_left: usize,
     /// Which of `segments`.
     current: usize,
     offset: u64,
@@ -85,6 +92,8 @@ pub struct Scanner<S> {
 /// What is at a place where a frame should be.
 enum Found {
     Frame(ReadHeader, Vec<u8>),
+    /// A header without the payload that it speaks of.
+    Header(ReadHeader),
     Not(FrameDefect),
 }
 
@@ -108,6 +117,7 @@ impl<S: SegmentBytes> Scanner<S> {
             salt,
             segments,
             known_end,
+            damages_left: 0,
             current: 0,
             offset: 0,
             position: 0,
@@ -120,6 +130,11 @@ impl<S: SegmentBytes> Scanner<S> {
             stale_segments: false,
             cut: None,
         })
+    }
+
+    /// Gives acknowledged entries whose payload is damaged, as such, instead of an error.
+    pub fn put_up_with_damage(self) -> Scanner<S> {
+        Scanner { damages_left: limits::DAMAGED_ENTRIES, ..self }
     }
 
     /// Bytes of all segments, and how many of them are behind us.
@@ -139,6 +154,13 @@ impl<S: SegmentBytes> Scanner<S> {
             Found::Frame(read, payload) if self.continues(&read.header) => {
                 return self.accept(read, payload).map(Some);
             }
+            Found::Header(read) if self.continues(&read.header) => {
+                if let Some(frame) = self.pass_damage(&read)? {
+                    return Ok(Some(frame));
+                }
+                FrameDefect::PayloadChecksum.to_string()
+            }
+            Found::Header(_) => FrameDefect::PayloadChecksum.to_string(),
             Found::Frame(..) => "a frame that does not continue the one before".to_owned(),
             Found::Not(defect) => defect.to_string(),
         };
@@ -176,7 +198,7 @@ impl<S: SegmentBytes> Scanner<S> {
     }
 
     fn continues(&self, header: &FrameHeader) -> bool {
-        let start = header.kind == FrameKind::SegmentStart;
+        let start = header.kind.begins_segment();
         if start != (self.offset == 0) {
             return false;
         }
@@ -192,29 +214,70 @@ impl<S: SegmentBytes> Scanner<S> {
         }
         Ok(match self.frame_at(next, 0)? {
             Found::Frame(read, _) => {
-                read.header.kind == FrameKind::SegmentStart
+                read.header.kind.begins_segment()
                     && read.header.position == self.position + 1
                     && read.header.previous_crc == self.crc
             }
-            Found::Not(_) => false,
+            Found::Header(_) | Found::Not(_) => false,
         })
     }
 
     fn accept(&mut self, read: ReadHeader, payload: Vec<u8>) -> Result<ScannedFrame, LogError> {
         let header = read.header;
-        if header.kind == FrameKind::SegmentStart {
-            self.check_start(&payload)?;
+        if header.kind.begins_segment() {
+            self.check_start(header.kind, &payload)?;
         }
+        let offset = self.pass(&read);
+        Ok(ScannedFrame { header, payload, offset, is_damaged: false })
+    }
+
+    /// Goes on behind a frame; gives where it begins.
+    fn pass(&mut self, read: &ReadHeader) -> u64 {
+        let header = &read.header;
         let offset = self.offset;
-        self.offset += frame_bytes(payload.len()) as u64;
+        self.offset += frame_bytes(header.payload_length as usize) as u64;
         self.position = header.position;
         self.crc = read.crc;
         self.index = header.index;
         self.revision = header.revision_after;
-        Ok(ScannedFrame { header, payload, offset })
+        offset
     }
 
-    fn check_start(&self, payload: &[u8]) -> Result<(), LogError> {
+    /// The frame that comes next lacks its payload: if it is an entry that had been acknowledged,
+    /// and this is put up with, the entry. The chain is one of headers, so it goes on behind it.
+    fn pass_damage(&mut self, read: &ReadHeader) -> Result<Option<ScannedFrame>, LogError> {
+        if self.damages_left == 0 || !read.header.kind.is_entry() {
+            return Ok(None);
+        }
+        let missing = self.position + 1;
+        let acknowledged = match self.known_end {
+            Some(known) => known.position >= missing,
+            None => {
+                // What is looked for is behind it; what is found counts only at the log's end.
+                let (bytes, segments) = (self.stale_bytes, self.stale_segments);
+                let proof = self.look_behind(missing, "");
+                (self.stale_bytes, self.stale_segments) = (bytes, segments);
+                match proof {
+                    Ok(_) => false,
+                    Err(LogError::Corrupt { .. }) => true,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        if !acknowledged {
+            return Ok(None);
+        }
+        self.damages_left -= 1;
+        let offset = self.pass(read);
+        Ok(Some(ScannedFrame {
+            header: read.header,
+            payload: Vec::new(),
+            offset,
+            is_damaged: true,
+        }))
+    }
+
+    fn check_start(&self, kind: FrameKind, payload: &[u8]) -> Result<(), LogError> {
         let segment = &self.segments[self.current];
         let inconsistent =
             |reason: String| LogError::Inconsistent { file: segment.name(), offset: 0, reason };
@@ -226,6 +289,9 @@ impl<S: SegmentBytes> Scanner<S> {
                 found: start.format_version,
                 supported: FORMAT_VERSION,
             });
+        }
+        if kind == FrameKind::Restart && Restart::decode(payload).is_none() {
+            return Err(inconsistent("nobody is a member where the log begins anew".to_owned()));
         }
         Ok(())
     }
@@ -328,7 +394,7 @@ impl<S: SegmentBytes> Scanner<S> {
         };
         Ok(match read.check_payload(&payload) {
             Ok(()) => Found::Frame(read, payload),
-            Err(defect) => Found::Not(defect),
+            Err(_) => Found::Header(read),
         })
     }
 }

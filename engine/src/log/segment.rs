@@ -6,6 +6,11 @@
 
 use std::io;
 
+use mainstay_raft::Membership;
+
+use super::decode::decode_hard_state;
+use super::encode::{HARD_STATE_BYTES, HardState};
+
 /// The version of everything under `member/wal`, and the newest that this program reads.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -24,6 +29,9 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|&sequence| sequence > 0)
 }
 
+/// Bytes of the payload of a segment's first frame.
+const START_BYTES: usize = 16;
+
 /// The payload of a segment's first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentStart {
@@ -33,8 +41,8 @@ pub struct SegmentStart {
 }
 
 impl SegmentStart {
-    pub fn encode(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    pub fn encode(&self) -> [u8; START_BYTES] {
+        let mut bytes = [0; START_BYTES];
         bytes[0..4].copy_from_slice(&self.format_version.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.capacity.to_le_bytes());
         bytes
@@ -49,6 +57,34 @@ impl SegmentStart {
             capacity: u64::from(u32::from_le_bytes(*low))
                 | u64::from(u32::from_le_bytes(*high)) << 32,
         })
+    }
+}
+
+/// The payload of the first frame of a segment with which the log begins anew, behind a snapshot of
+/// another member: that of [`SegmentStart`], and behind it what must not be lost of what was before,
+/// and who was a member then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    pub start: SegmentStart,
+    pub hard_state: HardState,
+    pub membership: Membership,
+}
+
+impl Restart {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.start.encode().to_vec();
+        bytes.extend_from_slice(&self.hard_state.encode());
+        bytes.extend_from_slice(&self.membership.encode());
+        bytes
+    }
+
+    /// `None` for anything that is not such a payload.
+    pub fn decode(payload: &[u8]) -> Option<Restart> {
+        let start = SegmentStart::decode(payload)?;
+        let (hard_state, rest) = payload.get(START_BYTES..)?.split_at_checked(HARD_STATE_BYTES)?;
+        let hard_state = decode_hard_state(hard_state).ok()?;
+        let membership = Membership::decode(rest)?;
+        Some(Restart { start, hard_state, membership })
     }
 }
 
@@ -91,5 +127,13 @@ mod tests {
         let start = SegmentStart { format_version: 1, capacity: 5 << 40 };
         assert_eq!(SegmentStart::decode(&start.encode()), Some(start));
         assert_eq!(SegmentStart::decode(&[0; 15]), None);
+        let hard_state = HardState { term: 4, vote: 9, commit: 7 };
+        let membership = Membership::of_voters(&[3, 9]);
+        let restart = Restart { start, hard_state, membership };
+        let bytes = restart.encode();
+        assert_eq!(Restart::decode(&bytes), Some(restart));
+        for length in 0..bytes.len() {
+            assert_eq!(Restart::decode(&bytes[..length]), None, "{length}");
+        }
     }
 }

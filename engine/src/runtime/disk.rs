@@ -48,6 +48,7 @@
 mod buffer;
 mod deleted_keys;
 mod directory;
+mod entries;
 mod error;
 mod file;
 mod frames;
@@ -55,6 +56,7 @@ mod history;
 mod history_index;
 #[cfg(test)]
 mod history_tests;
+mod identity;
 mod kernel;
 mod keys;
 mod lookup;
@@ -67,6 +69,8 @@ mod prepare;
 mod priority;
 mod probe;
 mod recovery;
+#[cfg(test)]
+mod replaced_tests;
 mod snapshot;
 mod staged;
 #[cfg(test)]
@@ -79,12 +83,14 @@ mod worker;
 mod writer;
 
 pub use directory::DataDirectory;
+pub use entries::EntriesRead;
 pub use error::{DiskError, LogFailure};
 pub use history::{HistoryError, HistoryReader};
+pub use identity::Identity;
 pub use kernel::{check_io_uring, check_memlock};
 pub use lookup::Base;
 pub use recovery::{Log, Recovery};
-pub use snapshot::{Draft, SnapshotFile, SnapshotFolder, load};
+pub use snapshot::{Draft, Partial, SnapshotFile, SnapshotFolder, load};
 pub(super) use snapshot::{SnapshotThread, Verification};
 pub use staged::Stager;
 pub use writer::{Durability, LogOptions, LogWriter, StagedEntry};

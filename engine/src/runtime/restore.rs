@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::disk::{DiskError, Recovery, SnapshotFile, SnapshotFolder, load};
+use mainstay_raft::{Config, Membership, Snapshot};
+
+use super::disk::{DiskError, Identity, Recovery, SnapshotFile, SnapshotFolder, load};
 use crate::log::HardState;
 use crate::log::raw::RawBatch;
-use crate::log::replay::Behind;
-use crate::restored::{Portion, State, follow};
+use crate::log::replay::{Behind, Commitment, Replayed, Voter};
+use crate::restored::{Portion, Restart, State, follow};
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
 /// Bytes of batches that are handed over at once: small batches aren't worth waking anybody.
@@ -75,9 +77,82 @@ impl Restored {
         })
     }
 
-    /// Raft's promises as the snapshot has them.
+    /// Which entries of the log of this member count as committed: what the snapshots tell of it.
+    #[expect(dead_code, reason = "the start of a member of a cluster uses it")]
+    pub(super) fn commitment(&self, identity: &Identity) -> Result<Commitment, DiskError> {
+        let mut memberships = vec![(0, Membership::of_voters(&identity.voters))];
+        for file in &self.kept {
+            if let Some(membership) = file.layout().membership(&**file)? {
+                memberships.push((file.layout().header.index, membership));
+            }
+        }
+        Ok(Commitment::HardState(Voter {
+            id: identity.member_id,
+            incarnation: identity.incarnation,
+            memberships,
+            // It was committed before the snapshot was completed.
+            commit: self.kept.last().map_or(0, |newest| newest.layout().footer.end.index),
+        }))
+    }
+
+    /// What raft goes on from; seed and options are up to the caller.
+    ///
+    /// # Errors
+    /// An entry is damaged, and there is nobody who could have another copy of it.
+    #[expect(dead_code, reason = "the start of a member of a cluster uses it")]
+    pub(super) fn restart(
+        &self,
+        identity: &Identity,
+        replayed: &Replayed,
+        partial: Option<(Snapshot, u64)>,
+    ) -> Result<Restart, DiskError> {
+        let Replayed { reached, applied, terms, .. } = replayed;
+        let (base_index, base_term) = terms.base();
+        let mut memberships = replayed.memberships.clone();
+        let before = memberships.iter().filter(|(index, _)| *index <= base_index).count();
+        memberships.drain(..before.saturating_sub(1));
+        // Those of the log are newer, if there are any behind the snapshot.
+        let promised = if replayed.hard_state.term > 0 {
+            replayed.hard_state
+        } else {
+            HardState { commit: replayed.hard_state.commit, ..self.hard_state() }
+        };
+        // A member that has no company was number 1 once; nobody else was.
+        let vote = if promised.vote == 1 { identity.member_id } else { promised.vote };
+        let config = Config {
+            id: identity.member_id,
+            incarnation: identity.incarnation,
+            hard_state: mainstay_raft::HardState {
+                term: promised.term.max(reached.term),
+                vote,
+                commit: promised.commit.max(applied.index).min(reached.index),
+            },
+            last_index: reached.index,
+            last_term: reached.term,
+            memberships,
+            base_index,
+            base_term,
+            terms: terms.runs().to_vec(),
+            applied: applied.index,
+            damaged: replayed.damaged.clone(),
+            partial_snapshot: partial,
+            ..Config::default()
+        };
+        let alone = config
+            .memberships
+            .last()
+            .is_some_and(|(_, membership)| membership.members() == [identity.member_id]);
+        if let Some(damage) = replayed.damaged.first().filter(|_| alone) {
+            return Err(DiskError::NobodyElse { index: damage.index });
+        }
+        let (revision, pending) = (applied.revision, replayed.pending.clone());
+        Ok(Restart { config, revision, pending })
+    }
+
+    /// Raft's promises as the snapshot has them, if it is of this member.
     pub(super) fn hard_state(&self) -> HardState {
-        self.kept.last().map_or(HardState::default(), |newest| {
+        let own = self.kept.last().filter(|newest| !newest.layout().is_foreign());
+        own.map_or(HardState::default(), |newest| {
             let header = newest.layout().header;
             let (term, vote) = (header.raft_term, header.raft_vote);
             HardState { term, vote, commit: header.raft_commit }

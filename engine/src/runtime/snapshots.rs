@@ -182,8 +182,9 @@ impl Keeper {
                 Step::End => taking.end(self.core.drive(|replica, _| replica.snapshot_end())),
                 Step::AwaitDurable(_) => sleep(PAUSE_MIN).await,
                 Step::Complete(end) => {
-                    let complete =
-                        move |draft: &mut Work| draft.take().expect("it was begun").complete(end);
+                    let complete = move |draft: &mut Work| {
+                        draft.take().expect("it was begun").complete(end, None)
+                    };
                     return Ok(self.thread.run(complete).await?);
                 }
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::core::CoreState;
 use super::disk::{
-    DataDirectory, HistoryReader, LogWriter, SnapshotFile, SnapshotFolder, check_io_uring,
+    DataDirectory, HistoryReader, LogWriter, Partial, SnapshotFile, SnapshotFolder, check_io_uring,
     check_memlock,
 };
 use super::executor::{Settings, StartError, Tuning};
@@ -184,7 +184,9 @@ pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, S
         Some(LeaderSeat { writer, hard_state, mut leader, snapshots }) => {
             leader.start(now_ms);
             let (bytes, shared) = (snapshots.log_bytes, Arc::clone(&seat.shared));
-            let journal = Journal::new(writer, index, hard_state, bytes, shared);
+            let partial = Partial::open(&snapshots.folder)?;
+            let log = (index, hard_state, bytes);
+            let journal = Journal::new(writer, log, seat.history.clone(), partial, shared);
             (Some(leader), Some(journal), Some(snapshots))
         }
         None => (None, None, None),

@@ -72,6 +72,8 @@ impl Watcher {
         from_revision: Revision,
         max_bytes: usize,
     ) -> Result<(), StoreError> {
+        // Before: what is not committed may be replaced while it is read.
+        let committed = self.core.shared().committed_revision();
         let read = self.core.history.read_from(from_revision, limits::WATCH_LOG_BYTES).await;
         let batches = match read {
             Ok(batches) => batches,
@@ -84,7 +86,6 @@ impl Watcher {
                 });
             }
         };
-        let committed = self.core.shared().committed_revision();
         let batches: Vec<_> =
             batches.into_iter().take_while(|batch| batch.revision_after <= committed).collect();
         if batches.first().is_none_or(|batch| batch.revision_before >= from_revision) {

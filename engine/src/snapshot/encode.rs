@@ -1,6 +1,6 @@
 //! From entries to the bytes of a snapshot file, front to back.
 
-use rkyv::util::AlignedVec;
+use mainstay_raft::Membership;
 
 use super::format::{
     ALIGNMENT, BlockHeader, BlockKind, End, FILE_ALIGNMENT, FOOTER_BYTES, Footer, HEADER_BYTES,
@@ -136,6 +136,14 @@ impl Encoder {
         self.block(BlockKind::Documents, 0, count, &[], &archive(&DocumentRows { rows }));
     }
 
+    /// Adds who is a member where the snapshot begins, behind everything else: for a snapshot of a
+    /// member of a cluster.
+    pub fn add_membership(&mut self, membership: &Membership) {
+        self.end_records();
+        self.end_leases();
+        self.block(BlockKind::Membership, 0, 1, &[], &membership.encode());
+    }
+
     /// Adds directory and footer. Gives the last bytes of the file.
     pub fn finish(mut self, end: End) -> Vec<u8> {
         self.end_records();
@@ -181,14 +189,7 @@ impl Encoder {
         }
     }
 
-    fn block(
-        &mut self,
-        kind: BlockKind,
-        run: u32,
-        rows: usize,
-        first_key: &[u8],
-        payload: &AlignedVec,
-    ) {
+    fn block(&mut self, kind: BlockKind, run: u32, rows: usize, first_key: &[u8], payload: &[u8]) {
         assert!(payload.len() <= PAYLOAD_BYTES_MAX, "the log holds no larger record");
         let offset = self.offset();
         assert!(offset.is_multiple_of(ALIGNMENT as u64));

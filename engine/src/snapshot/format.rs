@@ -8,7 +8,13 @@
 use crate::record::Revision;
 
 /// The newest version of snapshot files, and the newest that this program reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The version of those of a member that has no cluster, as there always were.
+const VERSION_ALONE: u32 = 1;
+
+/// The version of those that other members of the cluster may use, too.
+const VERSION_CLUSTER: u32 = 2;
 
 /// Blocks start at multiples of this many bytes: what rkyv needs to read them in place.
 pub const ALIGNMENT: usize = 16;
@@ -17,6 +23,10 @@ pub const ALIGNMENT: usize = 16;
 pub const FILE_ALIGNMENT: usize = 4096;
 
 pub const HEADER_BYTES: usize = 128;
+
+/// Where in the header the salt of the file's checksums is, from version 2 on.
+const SALT_OFFSET: usize = 76;
+
 pub const BLOCK_HEADER_BYTES: usize = 32;
 pub const FOOTER_BYTES: usize = 96;
 
@@ -46,6 +56,24 @@ pub struct Header {
     pub raft_commit: u64,
     /// How many sorted runs of records there are: one of each shard.
     pub runs: u32,
+    /// The cluster that this is the state of; 0 for a member that has none, whose snapshots say
+    /// nothing of members.
+    pub cluster_id: u64,
+}
+
+/// Whose data directory it is in which a snapshot is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    pub salt: u64,
+    /// Snapshots of other members of this cluster are as good as its own; 0 for no cluster.
+    pub cluster_id: u64,
+}
+
+/// A member without a cluster.
+impl From<u64> for Owner {
+    fn from(salt: u64) -> Owner {
+        Owner { salt, cluster_id: 0 }
+    }
 }
 
 /// What is known when a snapshot is complete.
@@ -80,6 +108,8 @@ pub enum BlockKind {
     Records,
     Leases,
     Documents,
+    /// An encoded [`mainstay_raft::Membership`]: in force where the snapshot begins.
+    Membership,
     Directory,
 }
 
@@ -90,12 +120,18 @@ impl BlockKind {
             BlockKind::Leases => 2,
             BlockKind::Documents => 3,
             BlockKind::Directory => 4,
+            BlockKind::Membership => 5,
         }
     }
 
     pub fn from_number(number: u32) -> Option<BlockKind> {
-        let all =
-            [BlockKind::Records, BlockKind::Leases, BlockKind::Documents, BlockKind::Directory];
+        let all = [
+            BlockKind::Records,
+            BlockKind::Leases,
+            BlockKind::Documents,
+            BlockKind::Directory,
+            BlockKind::Membership,
+        ];
         all.into_iter().find(|kind| kind.number() == number)
     }
 }
@@ -198,7 +234,7 @@ impl Header {
     pub fn encode(&self, salt: u64) -> Read<[u8; HEADER_BYTES]> {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version().to_le_bytes());
         put(
             &mut bytes[16..],
             &[
@@ -212,26 +248,36 @@ impl Header {
                 &self.runs.to_le_bytes(),
             ],
         );
+        if self.cluster_id != 0 {
+            put(&mut bytes[SALT_OFFSET..], &[&salt.to_le_bytes(), &self.cluster_id.to_le_bytes()]);
+        }
         let crc = header_crc(seed(salt, self.index), &bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         Read { value: bytes, crc }
     }
 
-    /// Total: any bytes give an answer.
-    pub fn decode(bytes: &[u8], salt: u64, index: u64) -> Result<Read<Header>, Defect> {
+    fn version(&self) -> u32 {
+        if self.cluster_id == 0 { VERSION_ALONE } else { VERSION_CLUSTER }
+    }
+
+    /// The header, and the salt that the file's checksums begin with. Total: any bytes give an
+    /// answer.
+    pub fn decode(bytes: &[u8], owner: Owner, index: u64) -> Result<(Read<Header>, u64), Defect> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(Defect::Short)?;
         if bytes[0..8] != MAGIC {
             return Err(Defect::Magic("a snapshot"));
         }
         let mut fields = Fields { bytes, offset: 8 };
         let (version, crc) = (fields.u32(), fields.u32());
+        let own = Fields { bytes, offset: SALT_OFFSET }.u64();
+        let salt = if version >= VERSION_CLUSTER { own } else { owner.salt };
         if crc != header_crc(seed(salt, index), bytes) {
             return Err(Defect::Checksum("the header (of another directory or snapshot, too)"));
         }
         if version > FORMAT_VERSION {
             return Err(Defect::Newer(version));
         }
-        let header = Header {
+        let mut header = Header {
             index: fields.u64(),
             term: fields.u64(),
             revision: fields.revision(),
@@ -240,16 +286,25 @@ impl Header {
             raft_vote: fields.u64(),
             raft_commit: fields.u64(),
             runs: fields.u32(),
+            cluster_id: 0,
         };
+        if version >= VERSION_CLUSTER {
+            fields.u64();
+            header.cluster_id = fields.u64();
+        }
         let sound = fields.rest_is_zero()
             && header.index == index
             && (1..=RUNS_MAX).contains(&header.runs)
             && header.revision > 0
-            && (0..=header.revision).contains(&header.compacted);
+            && (0..=header.revision).contains(&header.compacted)
+            && version == header.version();
         if !sound {
             return Err(Defect::Wrong("the header contradicts itself"));
         }
-        Ok(Read { value: header, crc })
+        if salt != owner.salt && header.cluster_id != owner.cluster_id {
+            return Err(Defect::Wrong("the snapshot is of another cluster"));
+        }
+        Ok((Read { value: header, crc }, salt))
     }
 }
 

@@ -4,12 +4,13 @@
 use std::io;
 
 use bytes::Bytes;
+use mainstay_raft::Membership;
 use rkyv::util::AlignedVec;
 
 use super::error::SnapshotError;
 use super::format::{
     ALIGNMENT, BLOCK_HEADER_BYTES, BlockHeader, BlockKind, Defect, FILE_ALIGNMENT, FOOTER_BYTES,
-    FORMAT_VERSION, Footer, HEADER_BYTES, Header, block_bytes, payload_crc, seed,
+    FORMAT_VERSION, Footer, HEADER_BYTES, Header, Owner, block_bytes, payload_crc, seed,
 };
 use super::rows::{
     ArchivedDirectoryRow, ArchivedDirectoryRows, ArchivedDocumentRows, ArchivedLeaseRows,
@@ -56,17 +57,22 @@ pub struct Layout {
     /// Without the directory's own; in the order of the file.
     blocks: Vec<Block>,
     header_crc: u32,
+    /// Of all bytes of the footer.
+    footer_crc: u32,
+    /// Another member has written it.
+    is_foreign: bool,
     seed: u32,
     name: String,
 }
 
 impl Layout {
-    /// Reads header, footer and directory of the snapshot `index` of the directory with this salt.
+    /// Reads header, footer and directory of the snapshot `index` in the directory of this owner.
     pub fn read(
         bytes: &impl SnapshotBytes,
-        salt: u64,
+        owner: impl Into<Owner>,
         index: u64,
     ) -> Result<Layout, SnapshotError> {
+        let owner = owner.into();
         let name = bytes.name();
         let length = bytes.length();
         let short = HEADER_BYTES + FOOTER_BYTES;
@@ -75,11 +81,12 @@ impl Layout {
             return Err(SnapshotError::Damaged { file: name, offset: length, reason });
         }
         let header = read(bytes, 0, HEADER_BYTES)?;
-        let header =
-            Header::decode(&header, salt, index).map_err(|defect| refuse(&name, 0, defect))?;
+        let (header, salt) =
+            Header::decode(&header, owner, index).map_err(|defect| refuse(&name, 0, defect))?;
         let seed = seed(salt, index);
         let footer_offset = length - FOOTER_BYTES as u64;
         let footer = read(bytes, footer_offset, FOOTER_BYTES)?;
+        let footer_crc = crc32fast::hash(&footer);
         let footer =
             Footer::decode(&footer, seed).map_err(|defect| refuse(&name, footer_offset, defect))?;
         let sound = footer.file_bytes == length
@@ -96,11 +103,40 @@ impl Layout {
             footer,
             blocks: Vec::new(),
             header_crc: header.crc,
+            footer_crc,
+            is_foreign: salt != owner.salt,
             seed,
             name,
         };
         layout.read_directory(bytes, footer_offset)?;
         Ok(layout)
+    }
+
+    /// Equal numbers promise equal bytes: the footer's checksums vouch for all of them.
+    pub fn fingerprint(&self) -> u64 {
+        u64::from(self.header_crc) << 32 | u64::from(self.footer_crc)
+    }
+
+    /// Whether another member has written it.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
+    /// Who was a member where the snapshot begins; `None` in one of a member without a cluster.
+    pub fn membership(
+        &self,
+        bytes: &impl SnapshotBytes,
+    ) -> Result<Option<Membership>, SnapshotError> {
+        let numbers = self.of_kind(BlockKind::Membership);
+        let footer_offset = self.footer.file_bytes - FOOTER_BYTES as u64;
+        if numbers.len() != usize::from(self.header.cluster_id != 0) {
+            return Err(self.damaged(footer_offset, "it does not say who the members are"));
+        }
+        let Some(number) = numbers.into_iter().next() else { return Ok(None) };
+        let block = &self.blocks[number];
+        let read = read(bytes, block.offset, block.bytes())?;
+        let membership = Membership::decode(self.payload(number, &read)?);
+        membership.map(Some).ok_or_else(|| self.damaged(block.offset, "no members"))
     }
 
     /// The blocks, in the order of the file: records by run and key, then leases, then documents.
@@ -390,6 +426,7 @@ impl Layout {
         Ok(documents)
     }
 
+    /// Kinds come in the order of their numbers.
     fn of_kind(&self, kind: BlockKind) -> std::ops::Range<usize> {
         let first = self.blocks.partition_point(|block| block.kind.number() < kind.number());
         let end = self.blocks.partition_point(|block| block.kind.number() <= kind.number());

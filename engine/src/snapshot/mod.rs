@@ -15,7 +15,7 @@ mod tests;
 
 pub use encode::Encoder;
 pub use error::SnapshotError;
-pub use format::{End, Header};
+pub use format::{End, Header, Owner};
 pub use layout::{Layout, SnapshotBytes};
 pub use rows::{Document, LeaseRow};
 pub use taking::{Part, Slice, Step, Taking};

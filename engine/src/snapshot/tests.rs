@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use mainstay_raft::Membership;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -38,6 +39,8 @@ struct Contents {
     runs: Vec<Vec<Settled>>,
     leases: Vec<LeaseRow>,
     documents: Vec<Document>,
+    /// With these members, if it is not 0.
+    cluster_id: u64,
 }
 
 impl Contents {
@@ -51,6 +54,7 @@ impl Contents {
             raft_vote: 1,
             raft_commit: 70,
             runs: self.runs.len() as u32,
+            cluster_id: self.cluster_id,
         }
     }
 
@@ -72,14 +76,22 @@ impl Contents {
         }
         self.leases.chunks(3).for_each(|leases| encoder.add_leases(leases));
         self.documents.chunks(2).for_each(|documents| encoder.add_documents(documents));
+        if self.cluster_id != 0 {
+            encoder.add_membership(&members());
+        }
         file.extend(encoder.finish(self.end()));
         assert!(file.len().is_multiple_of(FILE_ALIGNMENT));
         Memory(file)
     }
 
-    fn read(bytes: &Memory, salt: u64, index: u64) -> Result<Contents, SnapshotError> {
-        let layout = Layout::read(bytes, salt, index)?;
-        let mut contents = Contents::default();
+    fn read(
+        bytes: &Memory,
+        owner: impl Into<Owner>,
+        index: u64,
+    ) -> Result<Contents, SnapshotError> {
+        let layout = Layout::read(bytes, owner, index)?;
+        let cluster_id = layout.header.cluster_id;
+        let mut contents = Contents { cluster_id, ..Contents::default() };
         for run in 0..layout.header.runs {
             let mut entries = Vec::new();
             for number in layout.blocks_of_runs(run..run + 1) {
@@ -92,9 +104,15 @@ impl Contents {
         }
         contents.leases = layout.leases(bytes)?;
         contents.documents = layout.documents(bytes)?;
+        let expected = (cluster_id != 0).then(members);
+        assert_eq!(layout.membership(bytes)?, expected);
         assert_eq!((layout.header, layout.footer.end), (contents.header(), contents.end()));
         Ok(contents)
     }
+}
+
+fn members() -> Membership {
+    Membership { learners: vec![5], ..Membership::of_voters(&[3, 9]) }
 }
 
 fn entry(key: &[u8], value: &[u8], revision: i64, version: i64) -> Settled {
@@ -186,22 +204,51 @@ proptest! {
 
 #[test]
 fn every_changed_byte_is_noticed() {
-    let contents = example();
-    let good = contents.encode();
-    assert_eq!(Contents::read(&good, SALT, INDEX), Ok(contents));
-    for place in 0..good.0.len() {
-        let mut bytes = Memory(good.0.clone());
-        // Any change will do; this walks through all single bits and some more.
-        bytes.0[place] ^= if place % 9 == 8 { 0xff } else { 1 << (place % 9) };
-        match Contents::read(&bytes, SALT, INDEX) {
-            Err(SnapshotError::Damaged { file, offset, .. }) => {
-                assert_eq!(file, "member/snap/x.snap");
-                assert!(offset <= good.0.len() as u64, "byte {place}: {offset}");
+    for cluster_id in [0, 8] {
+        let contents = Contents { cluster_id, ..example() };
+        let owner = Owner { salt: SALT, cluster_id };
+        let good = contents.encode();
+        assert_eq!(Contents::read(&good, owner, INDEX), Ok(contents));
+        for place in 0..good.0.len() {
+            let mut bytes = Memory(good.0.clone());
+            // Any change will do; this walks through all single bits and some more.
+            bytes.0[place] ^= if place % 9 == 8 { 0xff } else { 1 << (place % 9) };
+            match Contents::read(&bytes, owner, INDEX) {
+                Err(SnapshotError::Damaged { file, offset, .. }) => {
+                    assert_eq!(file, "member/snap/x.snap");
+                    assert!(offset <= good.0.len() as u64, "byte {place}: {offset}");
+                }
+                // The version is covered by the checksum, so a changed one is damage, too.
+                other => panic!("byte {place} was changed and the result is {other:?}"),
             }
-            // The version is covered by the checksum, so a changed one is damage, too.
-            other => panic!("byte {place} was changed and the result is {other:?}"),
         }
     }
+}
+
+#[test]
+fn members_of_a_cluster_use_each_others_snapshots_and_no_others() {
+    let contents = Contents { cluster_id: 8, ..example() };
+    let good = contents.encode();
+    let other_member = Owner { salt: 1, cluster_id: 8 };
+    assert_eq!(Contents::read(&good, other_member, INDEX), Ok(contents));
+    let layout = |owner: Owner| Layout::read(&good, owner, INDEX).unwrap();
+    assert!(layout(other_member).is_foreign() && !layout(SALT.into()).is_foreign());
+    assert_eq!(layout(other_member).fingerprint(), layout(SALT.into()).fingerprint());
+    for cluster_id in [0, 9] {
+        let error = Contents::read(&good, Owner { salt: 1, cluster_id }, INDEX).unwrap_err();
+        assert!(error.to_string().contains("of another cluster"), "{error}");
+    }
+}
+
+#[test]
+fn fingerprints_tell_contents_apart() {
+    let mut other = example();
+    let fingerprint =
+        |contents: &Contents| Layout::read(&contents.encode(), SALT, INDEX).unwrap().fingerprint();
+    let before = fingerprint(&other);
+    assert_eq!(before, fingerprint(&example()));
+    other.runs[0][0].previous += 1;
+    assert_ne!(before, fingerprint(&other));
 }
 
 #[test]
@@ -245,7 +292,9 @@ fn a_snapshot_is_of_one_directory_and_has_one_name() {
 
 #[test]
 fn a_newer_format_is_told_apart_from_damage() {
-    let mut bytes = example().header().encode(SALT).value;
+    // From the second version on the header says with which salt its checksums begin.
+    let header = Header { cluster_id: 8, ..example().header() };
+    let mut bytes = header.encode(SALT).value;
     bytes[8] = 9;
     let crc = {
         let mut hasher = crc32fast::Hasher::new_with_initial(format::seed(SALT, INDEX));

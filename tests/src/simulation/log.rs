@@ -56,8 +56,10 @@ impl Places {
     /// Takes note of a frame whose bytes are on the disk.
     pub(super) fn add(&mut self, place: Place, disk: &Disk) {
         match place.kind {
-            FrameKind::SegmentStart => self.segments.push_back((place.segment, place.index + 1)),
-            FrameKind::HardState => {}
+            FrameKind::SegmentStart | FrameKind::Restart => {
+                self.segments.push_back((place.segment, place.index + 1));
+            }
+            FrameKind::HardState | FrameKind::Membership => {}
             FrameKind::Entry => {
                 let (header, payload) = frame_at(disk, &place).expect("it was written just now");
                 let number = self.entries.len();

@@ -72,7 +72,10 @@ impl Dump {
                 })?;
                 batch.items
             }
-            FrameKind::SegmentStart | FrameKind::HardState => Vec::new(),
+            FrameKind::SegmentStart
+            | FrameKind::HardState
+            | FrameKind::Membership
+            | FrameKind::Restart => Vec::new(),
         };
         let items: Vec<Item> =
             items.into_iter().filter_map(|item| self.wanted(item, everything)).collect();
@@ -93,6 +96,9 @@ impl Dump {
             return writeln!(output, "{}", line::frame_json(frame, items));
         }
         writeln!(output, "{}", line::frame_text(frame))?;
+        if let Some(facts) = line::facts(frame) {
+            writeln!(output, "    {facts}")?;
+        }
         for text in items.iter().flat_map(line::item_text) {
             writeln!(output, "    {text}")?;
         }

@@ -2,9 +2,11 @@
 
 use mainstay_engine::Record;
 use mainstay_engine::effect::{Control, Item};
+use mainstay_engine::log::decode::decode_hard_state;
 use mainstay_engine::log::frame::{FrameHeader, FrameKind};
 use mainstay_engine::log::scan::ScannedFrame;
-use mainstay_engine::log::segment::file_name;
+use mainstay_engine::log::segment::{Restart, file_name};
+use mainstay_engine::log::{HardState, Membership};
 use serde_json::{Value, json};
 
 /// Bytes of a key or a name that are shown.
@@ -15,6 +17,8 @@ pub(super) fn kind(header: &FrameHeader) -> &'static str {
         FrameKind::SegmentStart => "segment-start",
         FrameKind::Entry => "entry",
         FrameKind::HardState => "hard-state",
+        FrameKind::Membership => "membership",
+        FrameKind::Restart => "restart",
     }
 }
 
@@ -48,8 +52,42 @@ pub(super) fn frame_json(frame: &ScannedFrame, items: Vec<Value>) -> Value {
         "revisionBefore": header.revision_before,
         "revisionAfter": header.revision_after,
         "payloadBytes": frame.payload.len(),
+        "facts": facts(frame),
         "items": items,
     })
+}
+
+/// What a frame that holds no batch says, in words: raft's promises and members.
+pub(super) fn facts(frame: &ScannedFrame) -> Option<String> {
+    let promises = |state: HardState| {
+        format!("term {} vote {:016x} commit {}", state.term, state.vote, state.commit)
+    };
+    match frame.header.kind {
+        FrameKind::HardState => decode_hard_state(&frame.payload).ok().map(promises),
+        FrameKind::Membership => Membership::decode(&frame.payload).map(|found| members(&found)),
+        FrameKind::Restart => Restart::decode(&frame.payload).map(|restart| {
+            format!("{}; {}", members(&restart.membership), promises(restart.hard_state))
+        }),
+        FrameKind::SegmentStart | FrameKind::Entry => None,
+    }
+}
+
+fn members(membership: &Membership) -> String {
+    let list = |ids: &[u64]| {
+        let ids: Vec<String> = ids.iter().map(|id| format!("{id:016x}")).collect();
+        ids.join(" ")
+    };
+    let mut text = format!("voters {}", list(&membership.voters));
+    for (name, ids) in [
+        ("outgoing", &membership.outgoing),
+        ("learners", &membership.learners),
+        ("learners next", &membership.learners_next),
+    ] {
+        if !ids.is_empty() {
+            text.push_str(&format!(", {name} {}", list(ids)));
+        }
+    }
+    text
 }
 
 /// An item, one line a change.

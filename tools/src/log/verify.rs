@@ -3,10 +3,11 @@
 
 use clap::Args;
 use mainstay_engine::effect::{Control, Item};
+use mainstay_engine::log::Membership;
 use mainstay_engine::log::decode::{decode, decode_hard_state};
 use mainstay_engine::log::frame::FrameKind;
 use mainstay_engine::log::scan::ScannedFrame;
-use mainstay_engine::log::segment::file_name;
+use mainstay_engine::log::segment::{Restart, file_name};
 use mainstay_engine::runtime::disk::offline::IdleDirectory;
 use serde_json::json;
 
@@ -30,6 +31,9 @@ struct Seen {
     bytes: u64,
     /// Index and revision of the last entry, `None` before the first frame.
     reached: Option<(u64, i64)>,
+    /// Entries that a new leader replaced, and the index up to which some were committed by then.
+    replaced: u64,
+    commit: u64,
     begins_after: i64,
     compacted: i64,
     /// The largest revision before which some revision changed nothing.
@@ -65,6 +69,7 @@ impl Verify {
                 "revisions": seen.revisions,
                 "changes": seen.changes,
                 "payloadBytes": seen.bytes,
+                "replacedEntries": seen.replaced,
                 "beginsAfterRevision": seen.begins_after,
                 "index": index,
                 "revision": revision,
@@ -107,7 +112,17 @@ impl Seen {
                     self.begins_after = before.1;
                 }
                 let reached = *self.reached.get_or_insert(before);
-                if reached != before && reached != (0, 0) {
+                // A segment that begins before the end of the one before replaces entries.
+                if before.0 < reached.0 && before.1 <= reached.1 {
+                    if before.0 < self.commit {
+                        return Err(wrong(format!(
+                            "entries behind {} are replaced, and {} was committed",
+                            before.0, self.commit
+                        )));
+                    }
+                    self.replaced += reached.0 - before.0;
+                    self.reached = Some(before);
+                } else if reached != before && reached != (0, 0) {
                     return Err(wrong(format!(
                         "the segment begins at index {} and revision {}, the one before ended at \
                          {} and {}",
@@ -116,30 +131,49 @@ impl Seen {
                 }
             }
             FrameKind::HardState => {
-                decode_hard_state(&frame.payload).map_err(|error| wrong(error.to_string()))?;
+                let state = decode_hard_state(&frame.payload);
+                let state = state.map_err(|error| wrong(error.to_string()))?;
+                self.commit = self.commit.max(state.commit);
+            }
+            FrameKind::Restart => {
+                let restart = Restart::decode(&frame.payload);
+                restart.ok_or_else(|| wrong("a restart that makes no sense".to_owned()))?;
+                self.begins_after = header.revision_after;
+                self.reached = Some((header.index, header.revision_after));
+                self.commit = header.index;
+                self.gap = None;
+            }
+            FrameKind::Membership => {
+                let membership = Membership::decode(&frame.payload);
+                membership.ok_or_else(|| wrong("a membership that makes no sense".to_owned()))?;
+                self.follow(header.index, header.revision_before).map_err(wrong)?;
+                self.entries += 1;
+                self.reached = Some((header.index, header.revision_after));
             }
             FrameKind::Entry => {
                 let batch =
                     decode(header, &frame.payload).map_err(|error| wrong(error.to_string()))?;
-                let (index, revision) = self.reached.unwrap_or_default();
-                if batch.index != index + 1 {
-                    let expected = index + 1;
-                    return Err(wrong(format!(
-                        "entry {} where {expected} comes next",
-                        batch.index
-                    )));
-                }
-                if batch.revision_before != revision {
-                    return Err(wrong(format!(
-                        "entry {} follows revision {} and the log is at {revision}",
-                        batch.index, batch.revision_before
-                    )));
-                }
+                self.follow(batch.index, batch.revision_before).map_err(wrong)?;
+                let revision = batch.revision_before;
                 self.entries += 1;
                 let place = format!("{} byte {}", file_name(header.segment), frame.offset);
                 self.items(&batch.items, revision, batch.revision_after, &place);
                 self.reached = Some((batch.index, batch.revision_after));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether an entry goes on where the log is.
+    fn follow(&self, entry: u64, revision_before: i64) -> Result<(), String> {
+        let (index, revision) = self.reached.unwrap_or_default();
+        if entry != index + 1 {
+            return Err(format!("entry {entry} where {} comes next", index + 1));
+        }
+        if revision_before != revision {
+            return Err(format!(
+                "entry {entry} follows revision {revision_before} and the log is at {revision}"
+            ));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::DiskError;
+use super::identity::{self, Identity};
 use super::recovery::Recovery;
 use super::snapshot::SnapshotFolder;
 use crate::log::replay::{Behind, Commitment};
@@ -17,8 +18,15 @@ use crate::log::replay::{Behind, Commitment};
 const FORMAT_LOG: u32 = 1;
 
 /// The format of a directory with snapshots, whose log need not be complete: what knows no
-/// snapshots must not open it. The newest that this program reads.
-const FORMAT_SNAPSHOTS: u32 = 2;
+/// snapshots must not open it.
+pub(super) const FORMAT_SNAPSHOTS: u32 = 2;
+
+/// The format of a directory whose log has been that of a member with company: not all that is in
+/// it is committed, entries may replace others, and memberships are among them. The newest that
+/// this program reads.
+pub(super) const FORMAT_MEMBERS: u32 = 3;
+
+const FORMAT_NEWEST: u32 = FORMAT_MEMBERS;
 
 /// A data directory that this process, and no other, may use while this value lives.
 #[derive(Debug)]
@@ -26,8 +34,8 @@ pub struct DataDirectory {
     path: PathBuf,
     wal: PathBuf,
     salt: u64,
-    /// Whether a snapshot was ever begun.
-    has_snapshots: bool,
+    /// The format's number when the directory was opened, or was last raised by this value.
+    version: u32,
     /// Dropping it unlocks.
     _lock: File,
 }
@@ -42,8 +50,7 @@ impl DataDirectory {
         create_directories(&wal).map_err(DiskError::directory(path, "creating directories"))?;
         let lock = lock(path)?;
         let (version, salt) = read_or_create_format(path, &wal)?;
-        let has_snapshots = version >= FORMAT_SNAPSHOTS;
-        Ok(DataDirectory { path: path.to_owned(), wal, salt, has_snapshots, _lock: lock })
+        Ok(DataDirectory { path: path.to_owned(), wal, salt, version, _lock: lock })
     }
 
     /// Begins to read what the log holds.
@@ -62,7 +69,8 @@ impl DataDirectory {
 
     /// The snapshots that there are.
     pub fn snapshots(&self) -> Result<SnapshotFolder, DiskError> {
-        SnapshotFolder::open(&self.path, self.salt)
+        let cluster_id = self.identity()?.map_or(0, |identity| identity.cluster_id);
+        SnapshotFolder::open(&self.path, self.salt, cluster_id)
     }
 
     pub fn path(&self) -> &Path {
@@ -78,7 +86,32 @@ impl DataDirectory {
     }
 
     pub(super) fn has_snapshots(&self) -> bool {
-        self.has_snapshots
+        self.version >= FORMAT_SNAPSHOTS
+    }
+
+    /// Whether the log is that of a member that has, or had, company.
+    pub fn has_members(&self) -> bool {
+        self.version >= FORMAT_MEMBERS
+    }
+
+    /// Notes, durably, that the log is going to be that of a member with company.
+    pub fn begin_to_have_members(&mut self) -> Result<(), DiskError> {
+        if !self.has_members() {
+            let failed = DiskError::directory(&self.path, "raising its format");
+            raise_format(&self.path, self.salt, FORMAT_MEMBERS).map_err(failed)?;
+            self.version = FORMAT_MEMBERS;
+        }
+        Ok(())
+    }
+
+    /// Who this member is, if that was decided.
+    pub fn identity(&self) -> Result<Option<Identity>, DiskError> {
+        identity::read(&self.path, self.salt)
+    }
+
+    /// Notes, durably, who this member is.
+    pub fn write_identity(&self, identity: &Identity) -> Result<(), DiskError> {
+        identity::write(&self.path, self.salt, identity)
     }
 }
 
@@ -179,13 +212,14 @@ fn write_format(path: &Path, file: &Path, version: u32, salt: u64) -> io::Result
     sync_directory(path)
 }
 
-/// Notes, durably, that there are snapshots.
-pub(super) fn upgrade_format(path: &Path, salt: u64) -> io::Result<()> {
+/// Notes, durably, that the directory is of this format, unless it is of a later one.
+pub(super) fn raise_format(path: &Path, salt: u64, version: u32) -> io::Result<()> {
     let file = path.join("FORMAT");
-    if fs::read_to_string(&file)? == format_text(FORMAT_SNAPSHOTS, salt) {
+    let text = fs::read_to_string(&file)?;
+    if (version..=FORMAT_NEWEST).any(|version| text == format_text(version, salt)) {
         return Ok(());
     }
-    write_format(path, &file, FORMAT_SNAPSHOTS, salt)
+    write_format(path, &file, version, salt)
 }
 
 /// Three lines for people; the last is the checksum of those before.
@@ -202,11 +236,11 @@ fn parse_format(file: &Path, text: &str) -> Result<(u32, u64), DiskError> {
         .next()
         .and_then(|line| line.strip_prefix("mainstay-format "))
         .and_then(|version| version.parse::<u32>().ok());
-    if let Some(found) = version.filter(|&found| found > FORMAT_SNAPSHOTS) {
+    if let Some(found) = version.filter(|&found| found > FORMAT_NEWEST) {
         return Err(DiskError::NewerFormat {
             path: file.to_owned(),
             found,
-            supported: FORMAT_SNAPSHOTS,
+            supported: FORMAT_NEWEST,
         });
     }
     let salt = lines

@@ -56,6 +56,12 @@ pub enum DiskError {
          the data directory from a backup; nothing was changed"
     )]
     LogTooShort { file: String, snapshot_end: u64, log_end: u64 },
+    /// A damaged entry of a member that has no company any more.
+    #[error(
+        "entry {index} of the log is damaged, and this member is the only one of its cluster: \
+         nobody else has a copy. Restore the data directory from a backup; nothing was changed"
+    )]
+    NobodyElse { index: u64 },
     /// There were snapshots once, and so there was a log.
     #[error(
         "the log is missing: nothing in {} can be read, and the state is not complete without it. \

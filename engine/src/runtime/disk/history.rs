@@ -51,7 +51,8 @@ pub struct HistoryReader {
 impl HistoryReader {
     /// The batches from the one that holds `revision` on, of about `max_bytes` on disk and at
     /// least one; empty when `revision` is not yet durable. Runs on the executor's blocking
-    /// threads. Durable is not committed: in a cluster the caller stops at the committed revision.
+    /// threads. Durable is not committed: in a cluster the caller stops at the revision that was
+    /// committed before it asked, as what is behind may be replaced meanwhile.
     pub async fn read_from(
         &self,
         revision: Revision,
@@ -161,6 +162,9 @@ impl HistoryReader {
                 return Ok(Progress::Stop);
             }
             let header = read.header;
+            if !stretch.counts(&header) {
+                continue;
+            }
             if header.kind == FrameKind::Entry && header.revision_after >= found.revision {
                 if header.revision_before > found.reached() {
                     return Ok(Progress::Stop);
@@ -216,8 +220,6 @@ impl Found {
     }
 
     fn add(&mut self, batch: Batch, bytes: usize) {
-        // Entries that a newer leader replaced don't count.
-        while self.batches.pop_if(|last| last.index >= batch.index).is_some() {}
         self.batches.push(SharedBatch::new(batch));
         self.bytes += bytes;
     }

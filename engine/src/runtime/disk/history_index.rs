@@ -27,12 +27,16 @@ pub(super) struct HistoryIndex {
     pub(super) files: BTreeMap<u64, Arc<SegmentFile>>,
     /// The revision before the oldest entry.
     pub(super) begins_after: Revision,
+    /// Segments before the one with which the log began anew.
+    void: Vec<u64>,
+    /// Where entries are about to be replaced, by what has no segment yet: oldest first.
+    cuts: VecDeque<Cut>,
     /// Large deletions that were looked into last.
     deletions: VecDeque<Arc<DeletedKeys>>,
     /// What holds older versions.
     pub(super) base: Option<Arc<dyn Base>>,
-    /// The revision of the newest entry.
-    reached: Revision,
+    /// The index of the newest entry.
+    reached: u64,
     /// The log is being written: the newest segment's keys are kept in memory.
     writing: bool,
 }
@@ -43,15 +47,38 @@ pub(super) struct SegmentIndex {
     /// What its first entry has, or would have.
     pub(super) first_index: u64,
     pub(super) revision_before: Revision,
-    /// `(revision_before, offset)` of some entries, ascending.
-    points: Vec<(Revision, u64)>,
+    /// Some entries, ascending.
+    points: Vec<Point>,
     /// Where the last durable entry ends.
     pub(super) end: u64,
     /// Whether `points` and `end` are known: not of segments that a start had no need to read.
     pub(super) outlined: bool,
     pub(super) keys: Keys,
-    /// A new leader has replaced later changes by entries in later segments.
-    pub(super) keys_upto: Revision,
+    /// A new leader has replaced what is behind by entries in later segments.
+    pub(super) upto: Cut,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    index: u64,
+    revision_before: Revision,
+    offset: u64,
+}
+
+/// The last entry that is not replaced, and the revision after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) index: u64,
+    pub(super) revision: Revision,
+}
+
+impl Cut {
+    const NONE: Cut = Cut { index: u64::MAX, revision: Revision::MAX };
+
+    fn earlier(self, other: Cut) -> Cut {
+        if other.index < self.index { other } else { self }
+    }
 }
 
 /// Where the key index of a segment is.
@@ -84,31 +111,12 @@ impl HistoryIndex {
     /// Takes note of a frame that is durable, with the keys that it changes. Frames come in order
     /// of the log.
     pub(super) fn add(&mut self, place: Place, keys: &[ChangedKey]) {
-        if place.kind == FrameKind::SegmentStart {
-            if self.segments.is_empty() {
-                self.begins_after = place.revision_after;
-            }
-            self.segments.push_back(SegmentIndex {
-                sequence: place.segment,
-                first_index: place.index + 1,
-                revision_before: place.revision_after,
-                points: Vec::new(),
-                end: place.end,
-                outlined: true,
-                keys: match self.writing {
-                    true => Keys::Memory(OpenKeys::new(place.revision_after, 0)),
-                    false => Keys::File,
-                },
-                keys_upto: Revision::MAX,
-            });
-            self.reached = place.revision_after;
+        if place.kind.begins_segment() {
+            self.begin_segment(&place);
             return;
         }
-        if place.kind == FrameKind::Entry {
-            if place.revision_before < self.reached {
-                self.forget_keys_after(place.revision_before);
-            }
-            self.reached = place.revision_after;
+        if place.kind.is_entry() {
+            self.reached = place.index;
         }
         if let Some(segment) = self.segments.back_mut() {
             segment.add(place);
@@ -118,14 +126,60 @@ impl HistoryIndex {
         }
     }
 
+    fn begin_segment(&mut self, place: &Place) {
+        if place.kind == FrameKind::Restart {
+            self.void.extend(self.segments.drain(..).map(|segment| segment.sequence));
+            self.cuts.clear();
+        } else {
+            let cut = Cut { index: place.index, revision: place.revision_after };
+            if place.index < self.reached {
+                // Entries are replaced by those that come now.
+                self.cuts.pop_front_if(|first| *first == cut);
+            }
+            // Where the segments before were not read it is not known whether there are such.
+            self.apply_cut(cut);
+        }
+        self.reached = place.index;
+        if self.segments.is_empty() {
+            self.begins_after = place.revision_after;
+        }
+        self.segments.push_back(SegmentIndex {
+            sequence: place.segment,
+            first_index: place.index + 1,
+            revision_before: place.revision_after,
+            points: Vec::new(),
+            end: place.end,
+            outlined: true,
+            keys: match self.writing {
+                true => Keys::Memory(OpenKeys::new(place.revision_after, 0)),
+                false => Keys::File,
+            },
+            upto: self.cuts.iter().fold(Cut::NONE, |all, &cut| all.earlier(cut)),
+        });
+    }
+
+    /// Entries behind one are replaced, from this moment on: whoever reads must not see them, though
+    /// what replaces them has no place yet.
+    pub(super) fn replace_behind(&mut self, cut: Cut) {
+        self.cuts.push_back(cut);
+        self.apply_cut(cut);
+    }
+
+    fn apply_cut(&mut self, cut: Cut) {
+        for segment in &mut self.segments {
+            segment.upto = segment.upto.earlier(cut);
+        }
+    }
+
     /// Takes note of a segment that is not read now, and what its first frame says.
     pub(super) fn add_unread(&mut self, start: &FrameHeader) {
         let place = Place {
-            kind: FrameKind::SegmentStart,
+            kind: start.kind,
             segment: start.segment,
             offset: 0,
             end: 0,
             index: start.index,
+            term: start.term,
             revision_before: start.revision_before,
             revision_after: start.revision_after,
         };
@@ -142,18 +196,6 @@ impl HistoryIndex {
         if let Some(segment) = self.segments.iter_mut().find(unread) {
             places.iter().for_each(|&place| segment.add(place));
             segment.outlined = true;
-        }
-    }
-
-    /// An entry replaces others, and so do the changes in it.
-    fn forget_keys_after(&mut self, revision: Revision) {
-        let current = self.segments.len().saturating_sub(1);
-        for (number, segment) in self.segments.iter_mut().enumerate() {
-            if number < current {
-                segment.keys_upto = segment.keys_upto.min(revision);
-            } else if let Keys::Memory(memory) = &mut segment.keys {
-                memory.truncate(revision);
-            }
         }
     }
 
@@ -181,9 +223,12 @@ impl HistoryIndex {
         }
     }
 
-    /// Gives up the segments that hold nothing but entries before `index`; never the newest.
+    /// Gives up the segments that hold nothing but entries before `index`, or nothing that counts;
+    /// never the newest.
     pub(super) fn release_before(&mut self, index: u64) -> Vec<Arc<SegmentFile>> {
-        let mut released = Vec::new();
+        let void = std::mem::take(&mut self.void);
+        let mut released: Vec<Arc<SegmentFile>> =
+            void.iter().filter_map(|sequence| self.files.remove(sequence)).collect();
         while self.segments.get(1).is_some_and(|second| second.first_index <= index) {
             if let Some(first) = self.segments.pop_front() {
                 released.extend(self.files.remove(&first.sequence));
@@ -216,20 +261,34 @@ impl HistoryIndex {
                 begins_after: self.begins_after,
             });
         }
-        let after = self.segments.partition_point(|segment| segment.revision_before < revision);
-        let Some(segment) = after.checked_sub(1).and_then(|number| self.segments.get(number))
-        else {
-            return Ok(None);
-        };
+        Ok(self.find_where(
+            |segment| segment.revision_before < revision,
+            |point| point.revision_before < revision,
+        ))
+    }
+
+    /// The stretch of the log in which to look for entry `index` first. `None` when it is no longer
+    /// there, or not yet.
+    pub(super) fn find_entry(&self, index: u64) -> Option<Stretch> {
+        self.find_where(|segment| segment.first_index <= index, |point| point.index <= index)
+    }
+
+    /// The newest segment, and the last point in it, of which these hold.
+    fn find_where(
+        &self,
+        begins_before: impl Fn(&SegmentIndex) -> bool,
+        is_before: impl Fn(&Point) -> bool,
+    ) -> Option<Stretch> {
+        // Where entries were replaced a later segment begins before an earlier one.
+        let segment = self.segments.iter().rfind(|segment| begins_before(segment))?;
         if !segment.outlined {
-            return Ok(self.stretch(segment, 0));
+            return self.stretch(segment, 0);
         }
-        let point = segment.points.partition_point(|&(before, _)| before < revision);
-        let point = point.checked_sub(1).and_then(|number| segment.points.get(number));
-        Ok(match point {
-            Some(&(_, offset)) => self.stretch(segment, offset),
+        let point = segment.points.partition_point(is_before);
+        match point.checked_sub(1).and_then(|number| segment.points.get(number)) {
+            Some(point) => self.stretch(segment, point.offset),
             None => self.after(segment.sequence, segment.end),
-        })
+        }
     }
 
     /// What follows `end` in segment `sequence`: more of it that became durable meanwhile, or the
@@ -254,7 +313,8 @@ impl HistoryIndex {
     fn stretch(&self, segment: &SegmentIndex, offset: u64) -> Option<Stretch> {
         let file = Arc::clone(self.files.get(&segment.sequence)?);
         let next = self.files.get(&(segment.sequence + 1)).filter(|_| !segment.outlined);
-        Some(Stretch { file, offset, end: segment.end, outline_before: next.cloned() })
+        let upto_index = segment.upto.index;
+        Some(Stretch { file, offset, end: segment.end, upto_index, outline_before: next.cloned() })
     }
 }
 
@@ -262,10 +322,11 @@ impl SegmentIndex {
     fn add(&mut self, place: Place) {
         self.end = place.end;
         let newest = self.points.last();
-        if place.kind == FrameKind::Entry
-            && newest.is_none_or(|&(_, offset)| place.offset >= offset + POINT_BYTES)
+        if place.kind.is_entry()
+            && newest.is_none_or(|newest| place.offset >= newest.offset + POINT_BYTES)
         {
-            self.points.push((place.revision_before, place.offset));
+            let Place { index, revision_before, offset, .. } = place;
+            self.points.push(Point { index, revision_before, offset });
         }
     }
 }
@@ -276,6 +337,8 @@ pub(super) struct Stretch {
     pub(super) file: Arc<SegmentFile>,
     pub(super) offset: u64,
     pub(super) end: u64,
+    /// Entries with a larger index were replaced later on.
+    pub(super) upto_index: u64,
     /// What is where is not known yet: find it out, with the segment behind this one.
     pub(super) outline_before: Option<Arc<SegmentFile>>,
 }
@@ -283,7 +346,13 @@ pub(super) struct Stretch {
 impl Stretch {
     /// Frames of a segment of which it is known what is where.
     pub(super) fn of(file: &Arc<SegmentFile>, offset: u64, end: u64) -> Stretch {
-        Stretch { file: Arc::clone(file), offset, end, outline_before: None }
+        let (file, upto_index) = (Arc::clone(file), u64::MAX);
+        Stretch { file, offset, end, upto_index, outline_before: None }
+    }
+
+    /// Whether nothing that came later replaced a frame.
+    pub(super) fn counts(&self, header: &FrameHeader) -> bool {
+        !header.kind.is_entry() || header.index <= self.upto_index
     }
 
     pub(super) fn damaged(&self, offset: u64, reason: String) -> HistoryError {

@@ -65,17 +65,6 @@ impl OpenKeys {
         }
     }
 
-    /// Forgets what is newer than a revision: a new leader has replaced it.
-    pub(super) fn truncate(&mut self, upto: Revision) {
-        let age = age(self.base, upto.max(self.base));
-        let kept: Vec<KeyPlace> = self.later().into_iter().flat_map(|keys| keys.to_vec()).collect();
-        (self.full, self.tail) = (Vec::new(), Vec::new());
-        kept.into_iter().filter(|place| place.age <= age).for_each(|place| self.push(place));
-        if let Some(early) = &mut self.early {
-            *early = Arc::new(early.iter().filter(|place| place.age <= age).copied().collect());
-        }
-    }
-
     /// All changes from `from` on.
     pub(super) fn later(&self) -> Vec<Arc<Vec<KeyPlace>>> {
         let mut keys = self.full.clone();
@@ -99,16 +88,10 @@ pub(super) fn scan(
     salt: u64,
 ) -> Result<Vec<KeyPlace>, HistoryError> {
     let mut places: Vec<KeyPlace> = Vec::new();
-    let mut reached = base;
     visit_frames(stretch, salt, |offset, header: &FrameHeader, payload| {
         if header.kind != FrameKind::Entry {
             return Ok(());
         }
-        if header.revision_before < reached {
-            let upto = age(base, header.revision_before.max(base));
-            places.retain(|place| place.age <= upto);
-        }
-        reached = header.revision_after;
         let block = block(offset);
         visit_changes(header.revision_before, header.revision_after, payload, |change| {
             let hash = placement::hash(change.key);

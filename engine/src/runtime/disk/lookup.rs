@@ -358,7 +358,7 @@ impl View {
                 later: keys.later(),
             },
         };
-        let (base, upto) = (segment.revision_before, segment.keys_upto);
+        let (base, upto) = (segment.revision_before, segment.upto.revision);
         let end = segment.outlined.then_some(segment.end);
         View { file: Arc::clone(file), base, upto, after: Revision::MAX, end, keys }
     }

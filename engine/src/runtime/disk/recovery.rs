@@ -24,7 +24,7 @@ use super::writer::{Durability, LogOptions, LogWriter};
 use crate::effect::Batch;
 use crate::limits;
 use crate::log::LogError;
-use crate::log::frame::{BLOCK_BYTES, FrameKind};
+use crate::log::frame::{BLOCK_BYTES, FrameHeader, FrameKind};
 use crate::log::outline::{damaged, read_start};
 use crate::log::raw::RawBatch;
 use crate::log::replay::{Behind, Commitment, Reached, Replay, Replayed};
@@ -45,6 +45,8 @@ pub struct Recovery {
     history: HistoryIndex,
     /// The log begins with segments that need not be read.
     unread: bool,
+    /// It is the log of a member with company.
+    has_company: bool,
     behind_index: u64,
     bytes_behind: u64,
     sequences: Vec<u64>,
@@ -76,12 +78,17 @@ impl Recovery {
         let (history, segments) = pass_over(segments, salt, behind)?;
         let unread = !history.is_empty();
         let known_end = stopped::read(directory.wal(), salt);
-        let scanner = Scanner::new(salt, segments, known_end)?;
+        let mut scanner = Scanner::new(salt, segments, known_end)?;
+        let has_company = commitment.has_company() || directory.has_members();
+        if has_company {
+            scanner = scanner.put_up_with_damage();
+        }
         Ok(Recovery {
             directory,
             replay: Replay::new(scanner, commitment).behind(behind),
             history,
             unread,
+            has_company,
             behind_index: behind.index,
             bytes_behind: 0,
             sequences,
@@ -97,7 +104,7 @@ impl Recovery {
     pub fn next_raw(&mut self) -> Result<Option<RawBatch>, DiskError> {
         let batch = self.replay.next_raw();
         for place in self.replay.take_places() {
-            if place.kind == FrameKind::Entry && place.index > self.behind_index {
+            if place.kind.is_entry() && place.index > self.behind_index {
                 self.bytes_behind += place.end - place.offset;
             }
             self.history.add(place, &[]);
@@ -131,6 +138,9 @@ impl Recovery {
         assert!((1..=limits::LOG_FRAMES_IN_FLIGHT).contains(&options.depth));
         while self.next_raw()?.is_some() {}
         let mut replayed = self.replay.finish();
+        if self.has_company && replayed.end.position > 0 {
+            self.directory.begin_to_have_members()?;
+        }
         let wal = self.directory.wal();
         let failed = DiskError::directory(wal, "preparing the log");
         if replayed.end.position == 0 && self.directory.has_snapshots() {
@@ -141,6 +151,7 @@ impl Recovery {
         let direct = use_direct_io(wal, &options, &mut warnings).map_err(&failed)?;
         if replayed.end.position == 0 {
             replayed.reached.revision = FIRST_REVISION;
+            replayed.applied.revision = FIRST_REVISION;
             replayed.begins_after.revision = FIRST_REVISION;
             begin(wal, &self.sequences, options.first_segment_bytes, direct).map_err(&failed)?;
             self.sequences = vec![1];
@@ -164,6 +175,7 @@ impl Recovery {
             segment: current,
             end: replayed.end,
             reached: replayed.reached,
+            terms: replayed.terms.clone(),
             prepared: segments.prepared,
             segment_bytes: options.segment_bytes,
         };
@@ -177,7 +189,19 @@ impl Recovery {
         let preferred = options.prefer_threads && may_be_preferred();
         let threads = worker::spawn(&shared, options.depth, preferred).map_err(&failed)?;
         let stager = Stager { shared: Arc::clone(&shared), wal: wal.to_owned(), mode };
-        let writer = LogWriter { shared, threads, preparer, stager, directory: self.directory };
+        let newest_index = replayed.reached.index;
+        let directory = self.directory;
+        let hard_state = replayed.hard_state;
+        let writer = LogWriter {
+            shared,
+            threads,
+            preparer,
+            stager,
+            directory,
+            newest_index,
+            hard_state,
+            has_company: self.has_company,
+        };
         let durability = if mode.synced { Durability::SyncedWrites } else { Durability::DataSync };
         Ok(Log { writer, history: reader, replayed, warnings, durability, preferred })
     }
@@ -196,7 +220,10 @@ fn pass_over(
     while behind.index > 0 && first > 0 {
         first -= 1;
         let start = read_start(&segments[first], salt)?;
-        if start.is_some_and(|start| start.header.index < behind.index) {
+        let restarts = |header: &FrameHeader| {
+            header.kind == FrameKind::Restart && header.index == behind.index
+        };
+        if start.is_some_and(|start| start.header.index < behind.index || restarts(&start.header)) {
             break;
         }
     }

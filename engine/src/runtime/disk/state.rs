@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
+use mainstay_raft::Membership;
 
 use super::buffer::AlignedBuffer;
 use super::error::LogFailure;
@@ -16,11 +17,13 @@ use super::keys::{ChangedKey, changed_keys};
 use super::prepare::Command;
 use super::staged::Staged;
 use crate::limits;
+use crate::log::HardState;
 use crate::log::append::{Appender, EntryMeta, FrameMeta};
 use crate::log::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
 use crate::log::replay::{Place, Reached};
 use crate::log::scan::{KnownEnd, LogEnd};
-use crate::log::segment::{FORMAT_VERSION, SegmentStart};
+use crate::log::segment::{FORMAT_VERSION, Restart, SegmentStart};
+use crate::log::terms::Terms;
 
 /// Buffers kept for reuse, and the largest that is kept.
 const POOL_BUFFERS: usize = 16;
@@ -37,6 +40,8 @@ enum Contents {
     Frame(AlignedBuffer),
     /// The payload is on the disk already, under this number, or has to be written after all.
     Staged(u64, Bytes),
+    /// The beginning of a segment, with who is a member there.
+    Restart(HardState, Membership),
 }
 
 impl Waiting {
@@ -56,6 +61,22 @@ impl Waiting {
             entry,
         };
         Waiting { meta, contents: Contents::Frame(buffer) }
+    }
+
+    /// The log begins anew, in a segment of its own.
+    pub(super) fn restart(
+        reached: Reached,
+        hard_state: HardState,
+        membership: Membership,
+    ) -> Waiting {
+        let meta = FrameMeta {
+            kind: FrameKind::Restart,
+            // Known when there is a segment.
+            payload_length: 0,
+            payload_crc: 0,
+            entry: Some(EntryMeta { revision_before: reached.revision, reached }),
+        };
+        Waiting { meta, contents: Contents::Restart(hard_state, membership) }
     }
 
     /// An entry whose payload was staged under `number`.
@@ -198,6 +219,7 @@ pub(super) struct Start {
     pub(super) segment: Arc<SegmentFile>,
     pub(super) end: LogEnd,
     pub(super) reached: Reached,
+    pub(super) terms: Terms,
     pub(super) prepared: Option<Arc<SegmentFile>>,
     /// Of segments that are made.
     pub(super) segment_bytes: u64,
@@ -209,7 +231,8 @@ impl State {
         State {
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
-            appender: Appender::new(start.salt, &start.end, capacity, start.reached),
+            appender: Appender::new(start.salt, &start.end, capacity, start.reached)
+                .with_terms(start.terms),
             segment: start.segment,
             prepared: start.prepared.into_iter().collect(),
             preparing: false,
@@ -256,12 +279,13 @@ impl State {
         let staged = self.settle_staged();
         let first = self.waiting.front()?;
         let length = frame_bytes(first.meta.payload_length as usize) as u64;
-        let spans = first.meta.entry.is_none_or(|entry| self.appender.spans(entry.revision_before));
         if self.appender.at_segment_start() {
             return Some(self.start_segment());
         }
+        let spans = first.meta.entry.is_none_or(|entry| self.appender.spans(entry.revision_before));
+        let begins = first.meta.kind == FrameKind::Restart || self.first_replaces();
         let elsewhere = staged.is_some_and(|sequence| sequence != self.segment.sequence);
-        if !self.appender.fits(length) || !spans || elsewhere {
+        if !self.appender.fits(length) || !spans || elsewhere || begins {
             return self.change_segment(length);
         }
         let waiting = self.waiting.pop_front()?;
@@ -294,9 +318,31 @@ impl State {
         Some(self.start_segment())
     }
 
+    /// Whether the next frame is an entry in the place of another one.
+    fn first_replaces(&self) -> bool {
+        let first = self.waiting.front().filter(|first| first.meta.kind.is_entry());
+        let entry = first.and_then(|first| first.meta.entry);
+        entry.is_some_and(|entry| self.appender.replaces(&entry))
+    }
+
     fn start_segment(&mut self) -> Write {
         let start =
             SegmentStart { format_version: FORMAT_VERSION, capacity: self.segment.capacity };
+        let first = self.waiting.front();
+        if let Some(Waiting { contents: Contents::Restart(hard_state, membership), .. }) = first {
+            let (hard_state, membership) = (*hard_state, membership.clone());
+            let payload = Restart { start, hard_state, membership }.encode();
+            let waiting = self.waiting.pop_front().expect("just seen");
+            self.placed += 1;
+            let buffer = self.take_buffer(frame_bytes(payload.len()));
+            let waiting = Waiting::new(FrameKind::Restart, &payload, waiting.meta.entry, buffer);
+            return self.place(waiting, self.placed);
+        }
+        if self.first_replaces()
+            && let Some(entry) = self.waiting.front().and_then(|first| first.meta.entry)
+        {
+            self.appender.begin_replacing(&entry);
+        }
         let payload = start.encode();
         let buffer = self.take_buffer(frame_bytes(payload.len()));
         self.place(Waiting::new(FrameKind::SegmentStart, &payload, None, buffer), 0)
@@ -328,6 +374,7 @@ impl State {
                 waiting.meta.payload_crc = staged.payload_crc;
                 (staged.first_block, true)
             }
+            Contents::Restart(..) => unreachable!("it begins a segment"),
         };
         self.place_buffer(&waiting.meta, buffer, staged, number)
     }
@@ -369,7 +416,7 @@ impl State {
             assert!(first.position == self.durable_position + 1);
             self.durable_position = first.position;
             self.durable = self.durable.max(first.number);
-            if first.place.kind == FrameKind::SegmentStart {
+            if first.place.kind.begins_segment() {
                 history.add_file(first.segment);
                 // The thread ends after the writer's threads do.
                 let sequence = first.place.segment - 1;
@@ -390,6 +437,11 @@ impl State {
     pub(super) fn known_end(&self) -> Option<KnownEnd> {
         let idle = self.in_flight.is_empty() && self.waiting.is_empty();
         (idle && self.failure.is_none()).then(|| self.appender.known_end())
+    }
+
+    /// Nothing up to `index` is going to be replaced.
+    pub(super) fn forget_terms_before(&mut self, index: u64) {
+        self.appender.forget_terms_before(index);
     }
 
     /// How many appends have been handed to a thread that writes them.

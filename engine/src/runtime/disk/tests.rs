@@ -10,12 +10,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use mainstay_raft::Membership;
+
 use super::*;
 use crate::effect::{Batch, Change, Control, Effect, Item};
 use crate::log::LogError;
 use crate::log::encode::{HardState, encode};
 use crate::log::frame::BLOCK_BYTES;
-use crate::log::replay::Commitment;
+use crate::log::replay::{Commitment, Voter};
 use crate::log::segment::file_name;
 use crate::record::Record;
 
@@ -172,8 +174,8 @@ fn directories_of_others_are_refused() {
         format!("{lines}crc32 {:08x}\n", crc32fast::hash(lines.as_bytes()))
     };
     for (text, expected) in [
-        (format("mainstay-format 3"), "has format 3, this program reads up to 2"),
-        (format("mainstay-format 99"), "has format 99, this program reads up to 2"),
+        (format("mainstay-format 4"), "has format 4, this program reads up to 3"),
+        (format("mainstay-format 99"), "has format 99, this program reads up to 3"),
         (format("mainstay-format 1").replace("crc32 ", "crc32 0"), "lines or their checksum"),
         (String::new(), "lines or their checksum"),
     ] {
@@ -329,7 +331,9 @@ fn hard_state_is_kept_and_decides_what_is_committed() {
     drop(log);
 
     let recovery = DataDirectory::open(&directory.0).unwrap();
-    let mut recovery = recovery.recover(Commitment::HardState).unwrap();
+    let memberships = vec![(0, Membership::of_voters(&[1, 2]))];
+    let voter = Voter { id: 1, memberships, ..Voter::default() };
+    let mut recovery = recovery.recover(Commitment::HardState(voter)).unwrap();
     let mut committed = Vec::new();
     while let Some(batch) = recovery.next_batch().unwrap() {
         committed.push(batch);
@@ -337,7 +341,9 @@ fn hard_state_is_kept_and_decides_what_is_committed() {
     assert_eq!(committed, [batch(1, 10), batch(2, 10)]);
     let log = recovery.start(LogOptions::default()).unwrap();
     assert_eq!(log.replayed.hard_state, HardState { term: 4, vote: 2, commit: 2 });
-    assert_eq!(log.replayed.pending, [other]);
+    let [pending] = &log.replayed.pending[..] else { panic!("one entry") };
+    assert_eq!((pending.index, pending.term), (3, 4));
+    assert_eq!(pending.payload, encode(&other).payload);
     assert_eq!((log.replayed.reached.index, log.replayed.reached.term), (3, 4));
 }
 

@@ -1,14 +1,17 @@
 //! The writing end of the log, as the sequencer sees it.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use mainstay_raft::{EntryKind, Membership};
 
 use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
+use super::history_index::Cut;
 use super::prepare::Preparer;
 use super::staged::Stager;
 use super::state::{Shared, State, Waiting};
@@ -17,8 +20,9 @@ use crate::limits;
 use crate::log::append::EntryMeta;
 use crate::log::encode::{EncodedEntry, HardState};
 use crate::log::frame::{FrameKind, frame_bytes};
-use crate::log::replay::Reached;
+use crate::log::replay::{EMPTY_BATCH, Reached};
 use crate::record::Revision;
+use crate::sequencer::LogEntry;
 
 /// How a write becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +83,12 @@ pub struct LogWriter {
     pub(super) stager: Stager,
     /// Stays locked until the threads have ended.
     pub(super) directory: DataDirectory,
+    /// Of the newest entry that was appended.
+    pub(super) newest_index: u64,
+    /// The newest that was appended, or was there.
+    pub(super) hard_state: HardState,
+    /// There are other members, or were.
+    pub(super) has_company: bool,
 }
 
 impl LogWriter {
@@ -91,7 +101,64 @@ impl LogWriter {
         let reached =
             Reached { index: entry.index, term: entry.term, revision: entry.revision_after };
         let meta = EntryMeta { revision_before: entry.revision_before, reached };
+        self.note(&meta);
         self.submit(FrameKind::Entry, &entry.payload, Some(meta))
+    }
+
+    /// Appends an entry of raft. One with an index that was there before takes the place of that
+    /// one and of all behind it: from this moment on nobody reads those.
+    ///
+    /// Panics as [`append`](LogWriter::append) does.
+    pub fn append_entry(&mut self, entry: LogEntry) -> Result<u64, LogFailure> {
+        let (index, term, revision) = (entry.index, entry.term, entry.revision_after);
+        let reached = Reached { index, term, revision };
+        let meta = EntryMeta { revision_before: entry.revision_before, reached };
+        if entry.kind == EntryKind::Membership {
+            self.begin_to_have_members()?;
+        }
+        self.note(&meta);
+        match (entry.kind, entry.staged) {
+            (EntryKind::Membership, _) => {
+                self.submit(FrameKind::Membership, &entry.payload, Some(meta))
+            }
+            (EntryKind::Normal, Some(number)) => {
+                assert!(entry.payload.len() <= limits::LOG_PAYLOAD_BYTES);
+                self.push(Waiting::staged(number, entry.payload, meta))
+            }
+            (EntryKind::Normal, None) if entry.payload.is_empty() => {
+                self.submit(FrameKind::Entry, &EMPTY_BATCH, Some(meta))
+            }
+            (EntryKind::Normal, None) => self.submit(FrameKind::Entry, &entry.payload, Some(meta)),
+        }
+    }
+
+    /// Lets the log begin anew behind `reached`, where `membership` is in force, as a snapshot of
+    /// another member holds everything up to there. Everything appended has to be durable.
+    pub fn restart(&mut self, reached: Reached, membership: Membership) -> Result<u64, LogFailure> {
+        assert_eq!(self.in_flight(), 0, "what the log begins anew behind is not known yet");
+        self.begin_to_have_members()?;
+        self.newest_index = reached.index;
+        self.push(Waiting::restart(reached, self.hard_state, membership))
+    }
+
+    /// Makes the directory one that older programs don't open. Once in its life it takes the time
+    /// of a few syncs.
+    fn begin_to_have_members(&mut self) -> Result<(), LogFailure> {
+        let path = self.directory.path().join("FORMAT");
+        self.directory.begin_to_have_members().map_err(|error| {
+            LogFailure::new(&path, 0, "raising the format", &io::Error::other(error))
+        })
+    }
+
+    /// Takes note of an entry that is about to be appended.
+    fn note(&mut self, entry: &EntryMeta) {
+        let index = entry.reached.index;
+        if index <= self.newest_index {
+            let cut = Cut { index: index - 1, revision: entry.revision_before };
+            let history = self.shared.history.lock();
+            history.unwrap_or_else(PoisonError::into_inner).replace_behind(cut);
+        }
+        self.newest_index = index;
     }
 
     /// Appends an entry whose payload was [staged](Stager::stage) under `number`. When that turns
@@ -101,6 +168,7 @@ impl LogWriter {
         let reached =
             Reached { index: entry.index, term: entry.term, revision: entry.revision_after };
         let meta = EntryMeta { revision_before: entry.revision_before, reached };
+        self.note(&meta);
         self.push(Waiting::staged(number, entry.payload, meta))
     }
 
@@ -109,8 +177,23 @@ impl LogWriter {
         self.stager.clone()
     }
 
+    /// The newest hard state.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Takes note of raft's hard state that is known from elsewhere than the log.
+    pub fn set_hard_state(&mut self, state: HardState) {
+        self.hard_state = state;
+    }
+
     /// Appends raft's hard state; numbered like a batch.
     pub fn append_hard_state(&mut self, state: HardState) -> Result<u64, LogFailure> {
+        self.hard_state = state;
+        // A log in which nothing is yet is nobody's.
+        if self.has_company && !self.directory.has_members() && self.durable_now() > 0 {
+            self.begin_to_have_members()?;
+        }
         self.submit(FrameKind::HardState, &state.encode(), None)
     }
 
@@ -147,6 +230,11 @@ impl LogWriter {
             }
             Poll::Pending
         })
+    }
+
+    /// How many appends there were.
+    pub fn appended(&self) -> u64 {
+        self.shared.lock().appended
     }
 
     /// How many appends are durable.
@@ -186,6 +274,7 @@ impl LogWriter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .release_before(index);
+        self.shared.lock().forget_terms_before(index.saturating_sub(1));
         self.preparer.release(released);
     }
 

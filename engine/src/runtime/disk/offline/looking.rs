@@ -5,24 +5,27 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use mainstay_raft::Membership;
 use rkyv::util::AlignedVec;
 
 use crate::effect::Batch;
-use crate::log::replay::{Behind, Commitment, Replay};
+use crate::log::replay::{Behind, Commitment, Replay, Voter};
 use crate::log::scan::{CutTail, LogEnd, ScannedFrame, Scanner};
 use crate::mvcc::Settled;
 use crate::runtime::disk::DiskError;
 use crate::runtime::disk::directory::read_salt;
 use crate::runtime::disk::file::{SegmentReader, open_segments};
+use crate::runtime::disk::identity::{self, Identity};
 use crate::runtime::disk::stopped;
 use crate::snapshot::format::{ALIGNMENT, BlockKind, parse_file_name};
-use crate::snapshot::{Document, Layout, LeaseRow, SnapshotBytes, SnapshotError};
+use crate::snapshot::{Document, Layout, LeaseRow, Owner, SnapshotBytes, SnapshotError};
 
 /// A data directory. While this value lives no store can use it; others may look at it, too.
 #[derive(Debug)]
 pub struct IdleDirectory {
     path: PathBuf,
     salt: u64,
+    identity: Option<Identity>,
     /// Dropping it unlocks.
     _lock: File,
 }
@@ -32,7 +35,8 @@ impl IdleDirectory {
     pub fn open(path: &Path) -> Result<IdleDirectory, DiskError> {
         let salt = read_salt(path)?;
         let lock = share_lock(path)?;
-        Ok(IdleDirectory { path: path.to_owned(), salt, _lock: lock })
+        let identity = identity::read(path, salt)?;
+        Ok(IdleDirectory { path: path.to_owned(), salt, identity, _lock: lock })
     }
 
     /// The frames of the log.
@@ -42,8 +46,24 @@ impl IdleDirectory {
 
     /// The batches of the log behind what a snapshot holds; all of them without one.
     pub fn batches(&self, behind: Behind) -> Result<Batches, DiskError> {
-        let replay = Replay::new(self.scanner()?, Commitment::EveryEntry);
+        let replay = Replay::new(self.scanner()?, self.commitment());
         Ok(Batches { replay: replay.behind(behind) })
+    }
+
+    /// Who the member is that the directory belongs to, if that is noted.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    fn cluster_id(&self) -> u64 {
+        self.identity().map_or(0, |identity| identity.cluster_id)
+    }
+
+    fn commitment(&self) -> Commitment {
+        let Some(identity) = self.identity() else { return Commitment::EveryEntry };
+        let memberships = vec![(0, Membership::of_voters(&identity.voters))];
+        let (id, incarnation) = (identity.member_id, identity.incarnation);
+        Commitment::HardState(Voter { id, incarnation, memberships, commit: 0 })
     }
 
     fn scanner(&self) -> Result<Scanner<SegmentReader>, DiskError> {
@@ -80,7 +100,8 @@ impl IdleDirectory {
         let file = File::open(&path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
         let bytes = SnapshotFile { name: path.display().to_string(), file, length };
-        let layout = Layout::read(&bytes, self.salt, index)?;
+        let owner = Owner { salt: self.salt, cluster_id: self.cluster_id() };
+        let layout = Layout::read(&bytes, owner, index)?;
         Ok(Snapshot { bytes, layout })
     }
 

@@ -135,7 +135,7 @@ fn a_snapshot_is_read_as_it_was_written_and_the_log_goes_on_behind_it() {
     draft.add(0, Slice::Entries(chunk)).unwrap();
     draft.add(0, Slice::Leases(vec![lease])).unwrap();
     draft.add(0, Slice::Documents(vec![document.clone()])).unwrap();
-    draft.complete(End { index, revision }).unwrap();
+    draft.complete(End { index, revision }, None).unwrap();
     drop(store);
 
     let idle = IdleDirectory::open(&directory.0).unwrap();

@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mainstay_raft::Membership;
+
 use super::file::{Extent, SnapshotFile};
 use super::folder::SnapshotFolder;
 use crate::runtime::disk::buffer::AlignedBuffer;
@@ -79,9 +81,17 @@ impl Draft {
     }
 
     /// Writes the rest and makes the file durable, under its name. The log must be durable up to
-    /// `end`.
-    pub fn complete(mut self, end: End) -> io::Result<SnapshotFile> {
-        let rest = self.encoder.take().expect("completed once").finish(end);
+    /// `end`. With a cluster's id in the header, `membership` is who was a member where it begins.
+    pub fn complete(
+        mut self,
+        end: End,
+        membership: Option<&Membership>,
+    ) -> io::Result<SnapshotFile> {
+        let mut encoder = self.encoder.take().expect("completed once");
+        if let Some(membership) = membership {
+            encoder.add_membership(membership);
+        }
+        let rest = encoder.finish(end);
         for piece in rest.chunks(IO_BYTES) {
             self.buffer.resize(piece.len());
             self.buffer.bytes_mut().copy_from_slice(piece);

@@ -10,7 +10,7 @@ use crate::runtime::disk::buffer::AlignedBuffer;
 use crate::runtime::disk::history::HistoryError;
 use crate::runtime::disk::lookup::Base;
 use crate::snapshot::policy::Kept;
-use crate::snapshot::{Layout, SnapshotBytes, SnapshotError};
+use crate::snapshot::{Layout, Owner, SnapshotBytes, SnapshotError};
 
 /// A snapshot that can be read. Its file may be deleted meanwhile.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl SnapshotBytes for SnapshotFile {
 impl SnapshotFile {
     pub(super) fn open(
         path: PathBuf,
-        salt: u64,
+        owner: Owner,
         index: u64,
         direct: bool,
     ) -> Result<SnapshotFile, SnapshotError> {
@@ -82,7 +82,7 @@ impl SnapshotFile {
         };
         let direct = direct.then_some(()).map(past_cache).transpose()?;
         let unread = Unread { path: &path, length, file: &file };
-        let layout = Layout::read(&unread, salt, index)?;
+        let layout = Layout::read(&unread, owner, index)?;
         Ok(SnapshotFile { path, length, file, direct, layout })
     }
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::file::SnapshotFile;
-use crate::runtime::disk::directory::{sync_directory, upgrade_format};
+use crate::runtime::disk::directory::{
+    FORMAT_MEMBERS, FORMAT_SNAPSHOTS, raise_format, sync_directory,
+};
 use crate::runtime::disk::error::DiskError;
 use crate::runtime::disk::file::supports_direct;
 use crate::snapshot::format::{file_name, parse_file_name};
-use crate::snapshot::{Header, SnapshotError};
+use crate::snapshot::{Header, Owner, SnapshotError};
 
 /// The snapshots of a data directory.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct SnapshotFolder {
     root: PathBuf,
     path: PathBuf,
     salt: u64,
+    /// Of which snapshots of other members are good, too; 0 for none.
+    cluster_id: u64,
     /// Whether its files can be read and written past the page cache.
     direct: bool,
 }
@@ -28,6 +32,7 @@ impl SnapshotFolder {
     pub(in crate::runtime::disk) fn open(
         root: &Path,
         salt: u64,
+        cluster_id: u64,
     ) -> Result<SnapshotFolder, DiskError> {
         let path = root.join("member").join("snap");
         let failed = DiskError::directory(&path, "opening the folder of snapshots");
@@ -42,7 +47,7 @@ impl SnapshotFolder {
             }
         }
         let direct = supports_direct(&path).map_err(&failed)?;
-        Ok(SnapshotFolder { root: root.to_owned(), path, salt, direct })
+        Ok(SnapshotFolder { root: root.to_owned(), path, salt, cluster_id, direct })
     }
 
     /// The indexes of all snapshots, the newest first.
@@ -59,13 +64,14 @@ impl SnapshotFolder {
 
     /// Opens a snapshot: its outline is checked, its contents as they are read.
     pub fn read(&self, index: u64) -> Result<SnapshotFile, SnapshotError> {
-        SnapshotFile::open(self.file(index), self.salt, index, self.direct)
+        SnapshotFile::open(self.file(index), self.owner(), index, self.direct)
     }
 
     /// Begins to write a snapshot. Once there are snapshots, a program that knows none must not
     /// open the directory: its log alone is no longer everything.
     pub fn draft(&self, header: &Header) -> io::Result<Draft> {
-        upgrade_format(&self.root, self.salt)?;
+        let format = if header.cluster_id == 0 { FORMAT_SNAPSHOTS } else { FORMAT_MEMBERS };
+        raise_format(&self.root, self.salt, format)?;
         Draft::create(self.clone(), header)
     }
 
@@ -79,12 +85,25 @@ impl SnapshotFolder {
         self.path.join(file_name(index))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
     }
 
     pub(super) fn salt(&self) -> u64 {
         self.salt
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { salt: self.salt, cluster_id: self.cluster_id }
+    }
+
+    /// The cluster whose state snapshots that are taken here are; 0 for none.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
     }
 
     pub(super) fn direct(&self) -> bool {

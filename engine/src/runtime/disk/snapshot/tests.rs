@@ -55,7 +55,7 @@ fn write(folder: &SnapshotFolder, index: u64, entries: &[Settled]) -> SnapshotFi
     draft.add(0, Slice::Leases(vec![lease])).unwrap();
     let document = Document { name: "name".into(), content: Bytes::from_static(b"content") };
     draft.add(0, Slice::Documents(vec![document])).unwrap();
-    draft.complete(End { index: index + 5, revision: 5000 }).unwrap()
+    draft.complete(End { index: index + 5, revision: 5000 }, None).unwrap()
 }
 
 fn folder(directory: &TestDirectory) -> SnapshotFolder {
