@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::chain::Call;
 use super::discovery::openapi::OpenApi;
-use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
+use super::discovery::{AGGREGATED_CONTENT_TYPE, Discovery, Document};
 use super::health;
 use super::limits::GZIP_MIN_BYTES;
 use super::request::negotiation::{Encoding, Offer};
@@ -26,10 +26,11 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
         "openapi" => return openapi(call),
         _ => {}
     }
-    if let Some(document) = aggregated(kube, call) {
+    let documents = kube.discovery();
+    if let Some(document) = aggregated(&documents, call) {
         return Ok(with_etag(call, document, AGGREGATED_CONTENT_TYPE));
     }
-    if let Some(document) = kube.discovery.document(path) {
+    if let Some(document) = documents.document(path) {
         if call.head.method != Method::GET && path.trim_end_matches('/') == "/version" {
             return Err(ApiError::method_not_allowed());
         }
@@ -42,7 +43,7 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let known = match parts[..] {
         ["api", _] => true,
-        ["apis", group, _] => kube.registry.catalog.has_group(group),
+        ["apis", group, _] => kube.registry.catalog.has_builtin_group(group),
         _ => false,
     };
     if known { Err(ApiError::no_such_path()) } else { Ok(answer::page_not_found()) }
@@ -74,8 +75,8 @@ fn openapi(call: &Call) -> Result<Answer, ApiError> {
 }
 
 /// The aggregated document, when the client prefers it.
-fn aggregated<'a>(kube: &'a Kube, call: &Call) -> Option<&'a Document> {
-    let document = kube.discovery.aggregated(&call.info.path)?;
+fn aggregated<'a>(documents: &'a Discovery, call: &Call) -> Option<&'a Document> {
+    let document = documents.aggregated(&call.info.path)?;
     let wanted = call.accept().split(',').next().unwrap_or("");
     let has = |part: &str| wanted.split(';').any(|one| one.trim() == part);
     let fits = has("application/json")
@@ -147,7 +148,7 @@ fn root(kube: &Kube, call: &Call) -> Result<Answer, ApiError> {
         "/version",
     ];
     let mut paths: Vec<String> = OTHERS.iter().map(|path| (*path).to_owned()).collect();
-    for entry in kube.registry.catalog.entries() {
+    for entry in kube.registry.catalog.all() {
         let row = &entry.resource;
         if row.group.is_empty() {
             paths.push(format!("/api/{}", row.version));
