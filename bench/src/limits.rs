@@ -60,3 +60,22 @@ pub const SERVER_LOG_LINES: usize = 20;
 pub const PEERS_MAX: usize = 4;
 /// Runs of a comparison: peers x workloads x client counts x rounds.
 pub const RUNS_MAX: usize = 2_000;
+/// Members of a cluster under measurement: more than anybody runs.
+pub const MEMBERS_MAX: usize = 7;
+/// Ports for servers: below those that outgoing connections take theirs from, so that a member
+/// that starts again finds its own free, and nobody who dials it meets himself.
+pub const SERVER_PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Time for the members of a cluster to agree on a leader.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two looks at a member's status.
+pub const STATUS_PAUSE: Duration = Duration::from_millis(20);
+/// Pause before a member that was not taken in is offered again.
+pub const MEMBER_ADD_PAUSE: Duration = Duration::from_millis(500);
+/// Kills of a fail-over measurement.
+pub const KILLS_MAX: usize = 1_000;
+/// Tried writes of a fail-over measurement on their way at once.
+pub const PROBES_MAX: usize = 4_096;
+/// The longest that a cluster may answer no write after its leader was killed.
+pub const GAP_MAX: Duration = Duration::from_secs(60);
+/// How long writes are watched after the first one that was answered again.
+pub const GAP_TAIL: Duration = Duration::from_secs(1);

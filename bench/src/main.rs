@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Etcd(options) => mainstay_bench::load::command::run(options),
         Command::Compare(options) => mainstay_bench::compare::command::run(options),
         Command::Data(options) => mainstay_bench::data::command::run(options),
+        Command::Failover(options) => mainstay_bench::failover::command::run(options),
+        Command::Catchup(options) => mainstay_bench::catchup::command::run(options),
     };
     match outcome {
         Ok(code) => code,

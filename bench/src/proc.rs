@@ -28,6 +28,22 @@ pub fn sample(pid: u32) -> io::Result<Sample> {
         .ok_or_else(|| io::Error::other(format!("/proc/{pid} has an unknown form")))
 }
 
+/// Looks at several processes and adds them up.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_all(pids: &[u32]) -> io::Result<Sample> {
+    let mut sum = Sample::default();
+    for pid in pids {
+        let one = sample(*pid)?;
+        sum.cpu += one.cpu;
+        sum.resident_bytes += one.resident_bytes;
+        sum.resident_peak_bytes += one.resident_peak_bytes;
+        sum.written_bytes += one.written_bytes;
+    }
+    Ok(sum)
+}
+
 /// Starts the peak of resident memory anew. Where the kernel refuses, the peak is the one since
 /// the process began, which is still true, only less precise.
 pub fn reset_resident_peak(pid: u32) {
@@ -114,5 +130,8 @@ mod tests {
     fn this_process_can_be_sampled() {
         let sample = sample(std::process::id()).unwrap();
         assert!(sample.resident_bytes > 0 && sample.resident_peak_bytes >= sample.resident_bytes);
+        let own = std::process::id();
+        let twice = sample_all(&[own, own]).unwrap();
+        assert!(twice.resident_bytes > sample.resident_bytes, "{twice:?} {sample:?}");
     }
 }

@@ -157,3 +157,63 @@ fn a_comparison_writes_its_report_and_leaves_nothing_behind() {
     }
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "data directories are removed");
 }
+
+#[test]
+fn clusters_are_compared_by_the_sum_of_their_members() {
+    let Some(server) = etcd("test-clusters") else { return };
+    server.stop();
+    let files = ScratchDirectory::create(&std::env::temp_dir(), "test-clusters-files").unwrap();
+    let data = files.path().join("data");
+    let (report, json) = (files.path().join("report.html"), files.path().join("report.json"));
+    let output = bench(&format!(
+        "compare --peer one=etcd:etcd --members 3 --clients 6 --workloads put --duration 500ms \
+         --warmup 200ms --idle 100ms --rounds 1 --dir {} --output {} --json {} -- --key-space 100",
+        data.display(),
+        report.display(),
+        json.display()
+    ));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(std::fs::read_to_string(&report).unwrap().contains("sum over its members"));
+    let comparison = read_json(&json);
+    let run = &comparison["runs"][0];
+    assert_eq!(run["figures"]["asked"]["endpoints"].as_array().unwrap().len(), 3);
+    // Each of three members writes it.
+    assert!(run["written_bytes_per_operation"].as_f64().unwrap() >= 3.0 * 512.0, "{run}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "data directories are removed");
+}
+
+#[test]
+fn killed_leaders_and_joining_members_are_measured() {
+    let Some(server) = etcd("test-failover") else { return };
+    server.stop();
+    let files = ScratchDirectory::create(&std::env::temp_dir(), "test-failover-files").unwrap();
+    let (data, json) = (files.path().join("data"), files.path().join("report.json"));
+    let output = bench(&format!(
+        "failover --peer one=etcd:etcd --kills 2 --settle 500ms --dir {} --json {}",
+        data.display(),
+        json.display()
+    ));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome = &read_json(&json)["outcomes"][0];
+    let kills = outcome["kills"].as_array().unwrap();
+    assert_eq!(kills.len(), 2);
+    for kill in kills {
+        // An election takes at least as long as followers wait for a leader: a second.
+        let gap_ms = kill["gap_ms"].as_f64().unwrap();
+        assert!((500.0..20_000.0).contains(&gap_ms), "{kill}");
+    }
+
+    let output = bench(&format!(
+        "catchup --peer one=etcd:etcd --keys 2000 --value-size 512 --clients 8 --rate 200 --beside 2s \
+         --dir {} --json {}",
+        data.display(),
+        json.display()
+    ));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome = &read_json(&json)["outcomes"][0];
+    assert!(outcome["caught_up_seconds"].as_f64().unwrap() > 0.0, "{outcome}");
+    for felt in outcome["felt"].as_array().unwrap() {
+        assert!(felt["operations"].as_u64().unwrap() > 0, "{outcome}");
+    }
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "data directories are removed");
+}

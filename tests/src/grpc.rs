@@ -216,6 +216,22 @@ impl Client {
         Stream::of(path, response, sending).await
     }
 
+    /// The same; `None` when the connection is broken or breaks before there is an answer.
+    pub async fn try_stream_with<Q: Message, A: Message + Default>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Option<Stream<Q, A>> {
+        let mut sender = self.sender.clone().ready().await.ok()?;
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        let sent = sender.send_request(self.request(path, &headers), false);
+        let (response, mut sending) = sent.ok()?;
+        sending.send_data(frame(request), false).ok()?;
+        let (parts, receiving) = response.await.ok()?.into_parts();
+        let (headers, buffer) = (parts.headers, BytesMut::new());
+        Some(Stream { sending, receiving, headers, buffer, kinds: PhantomData })
+    }
+
     /// A call of many messages each way.
     pub async fn stream<Q: Message, A: Message + Default>(&self, path: &str) -> Stream<Q, A> {
         let (response, sending) = self.begin(path).await;

@@ -5,8 +5,8 @@ use super::comparison::{Comparison, PeerFacts};
 use super::facts::{self, Facts};
 use super::measure::{self, Request};
 use super::page;
-use super::peer::{Peer, PeerKind};
-use crate::cli::{Cli, Command, CompareOptions, PeerOptions};
+use super::peer::{MemberPlace, Peer, PeerKind};
+use crate::cli::{self, Cli, Command, CompareOptions, PeerOptions};
 use crate::load::run::Plan;
 use crate::result::summary::{grouped, microseconds};
 use crate::{interrupt, limits};
@@ -25,6 +25,7 @@ const OVERHEAD: Duration = Duration::from_secs(2);
 pub fn run(options: &CompareOptions) -> Result<ExitCode, String> {
     let peers = peers_of(&options.peers)?;
     let plans = plans(options)?;
+    cli::check_members(options.members, 1)?;
     let turns = turns(peers.len(), plans.len(), options.rounds);
     if turns.is_empty() || turns.len() > limits::RUNS_MAX {
         return Err(format!("{} runs, expected 1 to {}", turns.len(), limits::RUNS_MAX));
@@ -38,7 +39,8 @@ pub fn run(options: &CompareOptions) -> Result<ExitCode, String> {
     );
     let mut comparison = Comparison {
         facts: Facts::collect(&options.dir),
-        peers: peers.iter().map(peer_facts).collect(),
+        peers: peers.iter().map(|peer| peer_facts(peer, options.members)).collect(),
+        members: options.members,
         began_unix_seconds: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -55,6 +57,7 @@ pub fn run(options: &CompareOptions) -> Result<ExitCode, String> {
             plan: plans[turn.plan].clone(),
             round: turn.round,
             idle: options.idle,
+            members: options.members,
             parent: &options.dir,
         };
         let run = measure::measure(&request)?;
@@ -152,10 +155,18 @@ pub fn peers_of(options: &PeerOptions) -> Result<Vec<Peer>, String> {
     peers.into_iter().map(Peer::locate).collect()
 }
 
-/// What a report says of a server.
+/// What a report says of a server, or of the first member of a cluster.
 #[must_use]
-pub fn peer_facts(peer: &Peer) -> PeerFacts {
-    let flags = peer.flags(Path::new("DIR"), [0, 0]).join(" ");
+pub fn peer_facts(peer: &Peer, members: usize) -> PeerFacts {
+    let urls = (0..members).map(|member| format!("m{member}=http://127.0.0.1:0"));
+    let cluster = urls.collect::<Vec<_>>().join(",");
+    let place = MemberPlace { name: "m0", ports: [0, 0], cluster: &cluster, state: "new" };
+    let directory = Path::new("DIR");
+    let flags = match members {
+        1 => peer.flags(directory, place.ports),
+        _ => peer.member_flags(directory, &place),
+    };
+    let flags = flags.join(" ");
     PeerFacts {
         name: peer.name.clone(),
         version: facts::version(&peer.path),

@@ -57,6 +57,8 @@ pub struct Comparison {
     pub facts: Facts,
     /// The servers; ratios are to the first.
     pub peers: Vec<PeerFacts>,
+    /// How many members each server has; what they spend is added up.
+    pub members: usize,
     /// When it began, Unix time.
     pub began_unix_seconds: u64,
     /// Repetitions of everything.
@@ -334,6 +336,7 @@ pub mod tests {
         Comparison {
             facts: Facts { processor: "A & B".to_owned(), ..Facts::default() },
             peers: vec![peer("old"), peer("new <&>")],
+            members: 1,
             began_unix_seconds: 1_700_000_000,
             rounds: 3,
             runs,

@@ -1,8 +1,8 @@
 //! One measurement of one server: start it, let it idle, load it, stop it.
 
 use super::comparison::Run;
+use super::fleet::Fleet;
 use super::peer::Peer;
-use super::server::{ScratchDirectory, Server};
 use crate::load::command::Cpu;
 use crate::load::run::{self, Observer, Plan};
 use crate::proc::{self, Sample};
@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub round: usize,
     /// How long the server idles before the load.
     pub idle: Duration,
+    /// How many members the server has; their figures are added up.
+    pub members: usize,
     /// Where its data directory is made.
     pub parent: &'a Path,
 }
@@ -32,18 +34,17 @@ pub struct Request<'a> {
 pub fn measure(request: &Request<'_>) -> Result<Run, String> {
     let mut plan = request.plan.clone();
     let label = format!("{}-{}-{}", plan.kind.name(), plan.clients, request.round);
-    let directory = ScratchDirectory::create(request.parent, &label)?;
-    let server = Server::start(request.peer, directory)?;
-    plan.endpoints = vec![server.endpoint().clone()];
+    let fleet = Fleet::start(request.peer, request.parent, &label, request.members)?;
+    plan.endpoints = fleet.endpoints()?;
 
-    let (idle_cpu_percent, idle) = idle(&server, request.idle)?;
-    let mut sampler = Sampler::new(server.process());
+    let (idle_cpu_percent, idle) = idle(&fleet, request.idle)?;
+    let mut sampler = Sampler::new(fleet.processes());
     let finished = run::run(&plan, &mut sampler).map_err(|error| {
-        format!("{}: {error}; its log:\n{}", request.peer.name, server.log_end())
+        format!("{}: {error}; its log:\n{}", request.peer.name, fleet.log_end())
     })?;
-    let (begin, end) = sampler.samples(&request.peer.name, &server)?;
-    let ready_after = server.ready_after();
-    server.stop();
+    let (begin, end) = sampler.samples(&request.peer.name, &fleet)?;
+    let ready_after = fleet.ready_after();
+    fleet.stop();
 
     let window_seconds = finished.window.as_secs_f64().max(1e-9);
     let server_cpu = end.cpu.saturating_sub(begin.cpu);
@@ -70,9 +71,10 @@ pub fn measure(request: &Request<'_>) -> Result<Run, String> {
 
 /// Leaves the server alone for a while; returns its processor time in percent of one core, and
 /// a sample from the end.
-fn idle(server: &Server, time: Duration) -> Result<(f64, Sample), String> {
-    let look =
-        || proc::sample(server.process()).map_err(|error| format!("the server ended: {error}"));
+fn idle(fleet: &Fleet, time: Duration) -> Result<(f64, Sample), String> {
+    let look = || {
+        proc::sample_all(&fleet.processes()).map_err(|error| format!("the server ended: {error}"))
+    };
     let (before, started) = (look()?, Instant::now());
     std::thread::sleep(time);
     let after = look()?;
@@ -82,7 +84,7 @@ fn idle(server: &Server, time: Duration) -> Result<(f64, Sample), String> {
 
 /// Looks at the server and at the loader when the measuring window begins and ends.
 struct Sampler {
-    process: u32,
+    processes: Vec<u32>,
     begin: Option<Sample>,
     end: Option<Sample>,
     machine: [Duration; 2],
@@ -90,8 +92,9 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn new(process: u32) -> Self {
-        Self { process, begin: None, end: None, machine: [Duration::ZERO; 2], cpu: Cpu::default() }
+    fn new(processes: Vec<u32>) -> Self {
+        let machine = [Duration::ZERO; 2];
+        Self { processes, begin: None, end: None, machine, cpu: Cpu::default() }
     }
 
     /// How long the cores of the machine were busy in the window, with whatever.
@@ -99,17 +102,17 @@ impl Sampler {
         self.machine[1].saturating_sub(self.machine[0])
     }
 
-    fn samples(&self, name: &str, server: &Server) -> Result<(Sample, Sample), String> {
+    fn samples(&self, name: &str, fleet: &Fleet) -> Result<(Sample, Sample), String> {
         self.begin
             .zip(self.end)
-            .ok_or_else(|| format!("{name} ended under load; its log:\n{}", server.log_end()))
+            .ok_or_else(|| format!("{name} ended under load; its log:\n{}", fleet.log_end()))
     }
 }
 
 impl Observer for Sampler {
     fn begin(&mut self) {
-        proc::reset_resident_peak(self.process);
-        self.begin = proc::sample(self.process).ok();
+        self.processes.iter().for_each(|process| proc::reset_resident_peak(*process));
+        self.begin = proc::sample_all(&self.processes).ok();
         self.cpu.begin();
         self.machine[0] = proc::machine_busy_time().unwrap_or_default();
     }
@@ -117,6 +120,6 @@ impl Observer for Sampler {
     fn end(&mut self) {
         self.machine[1] = proc::machine_busy_time().unwrap_or_default();
         self.cpu.end();
-        self.end = proc::sample(self.process).ok();
+        self.end = proc::sample_all(&self.processes).ok();
     }
 }

@@ -20,7 +20,10 @@ const STYLE: &str = include_str!("page.css");
 #[must_use]
 pub fn page(comparison: &Comparison) -> String {
     let names: Vec<&str> = comparison.peers.iter().map(|peer| peer.name.as_str()).collect();
-    let title = format!("{}, side by side", names.join(" and "));
+    let title = match comparison.members {
+        1 => format!("{}, side by side", names.join(" and ")),
+        members => format!("{}, clusters of {members}, side by side", names.join(" and ")),
+    };
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -323,8 +326,19 @@ fn method(out: &mut String, comparison: &Comparison) {
          directory on the same disk, one server at a time, and the servers take turns. Loader and \
          server share the machine. Processor time is user and system time of all the server's \
          threads within the measuring window; bytes written are those that the kernel accounts to \
-         the server. Bands and whiskers span the rounds.</p>\n<dl>",
+         the server. Bands and whiskers span the rounds.</p>\n",
     );
+    if comparison.members > 1 {
+        let _ = writeln!(
+            out,
+            "<p>A server is a cluster of {} members on this machine, all on the same disk. What it \
+             spends (processor time, memory, bytes written) is the sum over its members. The \
+             clients’ connections are spread over the members, the first one goes to the leader: a \
+             single client asks the leader, most of many ask a follower.</p>",
+            comparison.members
+        );
+    }
+    out.push_str("<dl>");
     let mut row = |name: &str, value: &str| {
         let _ = write!(out, "<dt>{name}</dt><dd>{value}</dd>");
     };
@@ -368,6 +382,17 @@ mod tests {
         // 3 idle bars; per workload 2 curves and 4 bar charts.
         assert_eq!(page.matches("<svg").count(), 9);
         assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn clusters_are_told_from_single_servers() {
+        let mut example = example();
+        assert!(!page(&example).contains("cluster"));
+        example.members = 3;
+        let page = page(&example);
+        assert!(
+            page.contains("clusters of 3, side by side") && page.contains("sum over its members")
+        );
     }
 
     #[test]

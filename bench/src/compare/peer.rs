@@ -24,6 +24,19 @@ pub struct Peer {
     pub arguments: Vec<String>,
 }
 
+/// A member's place in a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberPlace<'a> {
+    /// `--name`
+    pub name: &'a str,
+    /// For clients and for peers.
+    pub ports: [u16; 2],
+    /// `--initial-cluster`
+    pub cluster: &'a str,
+    /// `--initial-cluster-state`
+    pub state: &'a str,
+}
+
 impl Peer {
     /// Parses `NAME=KIND:PATH`, with further flags behind the path, separated by spaces.
     ///
@@ -71,6 +84,33 @@ impl Peer {
                 ),
             }),
         }
+    }
+
+    /// The flags for a member of a cluster, with etcd's names for everything.
+    #[must_use]
+    pub fn member_flags(&self, directory: &Path, member: &MemberPlace<'_>) -> Vec<String> {
+        let client_url = format!("http://127.0.0.1:{}", member.ports[0]);
+        let peer_url = format!("http://127.0.0.1:{}", member.ports[1]);
+        let mut flags: Vec<String> = match self.kind {
+            PeerKind::Etcd => {
+                ["--logger", "zap", "--log-outputs", "stderr"].map(str::to_owned).into()
+            }
+            PeerKind::Mainstay => vec!["store".to_owned()],
+        };
+        for (name, value) in [
+            ("--name", member.name),
+            ("--data-dir", &directory.display().to_string()),
+            ("--listen-client-urls", &client_url),
+            ("--advertise-client-urls", &client_url),
+            ("--listen-peer-urls", &peer_url),
+            ("--initial-advertise-peer-urls", &peer_url),
+            ("--initial-cluster", member.cluster),
+            ("--initial-cluster-state", member.state),
+        ] {
+            flags.extend([name.to_owned(), value.to_owned()]);
+        }
+        flags.extend(self.arguments.iter().cloned());
+        flags
     }
 
     /// The flags for a fresh server on `ports` (clients, peers), with its data in `directory`.
@@ -145,6 +185,27 @@ mod tests {
             ["--data-dir /d", "--listen-client-urls http://127.0.0.1:1", "http://127.0.0.1:2"]
         {
             assert!(etcd.contains(part), "{etcd}");
+        }
+    }
+
+    #[test]
+    fn members_of_both_kinds_take_the_same_flags() {
+        let member = MemberPlace {
+            name: "m1",
+            ports: [1, 2],
+            cluster: "m0=http://a:2,m1=http://b:2",
+            state: "new",
+        };
+        for peer in ["m=mainstay:/m --x", "e=etcd:/e --x"] {
+            let flags = Peer::parse(peer).unwrap().member_flags(Path::new("/d"), &member).join(" ");
+            for part in [
+                "--name m1",
+                "--data-dir /d",
+                "--listen-peer-urls http://127.0.0.1:2",
+                "--initial-cluster m0=http://a:2,m1=http://b:2 --initial-cluster-state new --x",
+            ] {
+                assert!(flags.contains(part), "{part} is missing in {flags}");
+            }
         }
     }
 

@@ -10,10 +10,11 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The data directory's name beneath a scratch directory.
-const DATA: &str = "data";
+pub const DATA: &str = "data";
 
 /// A directory that is removed with all it holds when this is dropped.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl Drop for ScratchDirectory {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    started: Instant,
     endpoint: Endpoint,
     ready_after: Duration,
     /// `None` once it was handed on to the next server.
@@ -66,30 +68,53 @@ impl Server {
     /// # Errors
     /// When it cannot be started, ends early or is not ready in time; with the end of its log.
     pub fn start(peer: &Peer, directory: ScratchDirectory) -> Result<Self, String> {
-        let ports = free_ports().map_err(|error| format!("no free port: {error}"))?;
-        let log = File::create(directory.path().join("log"))
+        let ports = free_ports()?;
+        let flags = peer.flags(&directory.path().join(DATA), ports);
+        let mut server = Self::spawn(peer, &flags, ports[0], directory)?;
+        server.wait_ready(peer)?;
+        Ok(server)
+    }
+
+    /// Starts `peer` with these flags, which name this port for clients and this directory; does
+    /// not wait for an answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        peer: &Peer,
+        flags: &[String],
+        client_port: u16,
+        directory: ScratchDirectory,
+    ) -> Result<Self, String> {
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(directory.path().join("log"))
             .map_err(|error| format!("cannot write the server's log: {error}"))?;
         let log_too = log.try_clone().map_err(|error| format!("cannot share the log: {error}"))?;
         let mut command = Command::new(&peer.path);
-        command
-            .args(peer.flags(&directory.path().join(DATA), ports))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(log_too);
+        command.args(flags).stdin(Stdio::null()).stdout(log).stderr(log_too);
         sys::end_with_parent(&mut command);
         let started = Instant::now();
         let child = command
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", peer.path.display()))?;
-        let endpoint = Endpoint::parse(&format!("127.0.0.1:{}", ports[0]))?;
+        let endpoint = Endpoint::parse(&format!("127.0.0.1:{client_port}"))?;
+        let ready_after = Duration::ZERO;
         // From here on dropping the server ends the child.
-        let mut server =
-            Self { child, endpoint, ready_after: Duration::ZERO, directory: Some(directory) };
-        server.wait_ready(started).map_err(|error| {
-            format!("{}: {error}; the end of its log:\n{}", peer.name, server.log_end())
+        Ok(Self { child, started, endpoint, ready_after, directory: Some(directory) })
+    }
+
+    /// Waits until it answers a linearizable read.
+    ///
+    /// # Errors
+    /// When it ends early or is not ready in time; with the end of its log.
+    pub fn wait_ready(&mut self, peer: &Peer) -> Result<(), String> {
+        self.wait_answer().map_err(|error| {
+            format!("{}: {error}; the end of its log:\n{}", peer.name, self.log_end())
         })?;
-        server.ready_after = started.elapsed();
-        Ok(server)
+        self.ready_after = self.started.elapsed();
+        Ok(())
     }
 
     /// Its process.
@@ -143,13 +168,13 @@ impl Server {
         self.directory.take()
     }
 
-    fn wait_ready(&mut self, started: Instant) -> Result<(), String> {
+    fn wait_answer(&mut self) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start an event loop: {error}"))?;
         let mut last_error = String::from("no answer yet");
-        while started.elapsed() < limits::SERVER_READY_TIMEOUT {
+        while self.started.elapsed() < limits::SERVER_READY_TIMEOUT {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("ended with {status} before it was ready"));
             }
@@ -187,13 +212,23 @@ async fn probe(endpoint: &Endpoint) -> Result<(), String> {
     work.await.map(drop).map_err(|error| error.to_string())
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> std::io::Result<[u16; 2]> {
-    let listeners = [
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-    ];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+/// Two ports that were free a moment ago, for clients and for peers.
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports() -> Result<[u16; 2], String> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let range = limits::SERVER_PORTS;
+    // Processes that run side by side begin far from each other.
+    let first = (std::process::id().wrapping_mul(101) % range.len() as u32) as u16;
+    let free = || {
+        (0..range.len()).find_map(|_| {
+            let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let port = range.start + offset % range.len() as u16;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
+        })
+    };
+    free().zip(free()).map(<[u16; 2]>::from).ok_or_else(|| format!("no free port in {range:?}"))
 }
 
 #[cfg(test)]

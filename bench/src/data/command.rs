@@ -20,7 +20,7 @@ pub fn run(options: &DataOptions) -> Result<ExitCode, String> {
     let (fill, rewrite) = (fill_plan(options)?, rewrite_plan(options)?);
     let mut report = Report {
         facts: Facts::collect(&options.dir),
-        peers: peers.iter().map(peer_facts).collect(),
+        peers: peers.iter().map(|peer| peer_facts(peer, 1)).collect(),
         keys: fill.key_space,
         value_size_bytes: fill.value_size_bytes,
         rewrite_keys: options.rewrite_keys,

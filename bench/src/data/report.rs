@@ -4,6 +4,7 @@ use super::measure::{Filled, Point, Rewritten};
 use crate::compare::chart::escape;
 use crate::compare::comparison::{PeerFacts, Unit};
 use crate::compare::facts::Facts;
+use crate::compare::sheet::{self, line};
 use crate::result::summary::grouped;
 use serde::Serialize;
 use std::fmt::Write;
@@ -102,42 +103,15 @@ fn rewritten_title(report: &Report) -> String {
     format!("{keys} keys, rewritten by {} clients", report.rewrite_clients)
 }
 
-fn line(out: &mut String, title: &str, values: impl Iterator<Item = String>) {
-    let _ = write!(out, "{title:<34}");
-    for value in values {
-        let _ = write!(out, "{value:>16}");
-    }
-    out.push('\n');
-}
-
 /// The page.
 #[must_use]
 pub fn page(report: &Report) -> String {
     let title = "Servers with data, side by side";
-    let facts = &report.facts;
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><style>{}</style></head><body><main>\n<h1>{title}</h1>\n\
-         <p class=\"soft\">{}, {} cores, {}, {}.</p>\n<ul class=\"legend\">",
-        include_str!("../compare/page.css"),
-        escape(&facts.processor),
-        facts.cores,
-        escape(&facts.kernel),
-        escape(facts.filesystem.split(" (").next().unwrap_or_default()),
-    );
-    for (number, peer) in report.peers.iter().enumerate() {
-        let _ = write!(
-            out,
-            "<li class=\"key key{number}\"><i></i><span>{} <span class=\"soft\">{}</span></span></li>",
-            escape(&peer.name),
-            escape(&peer.version)
-        );
-    }
-    let _ = writeln!(out, "</ul>\n<h2>{}</h2>", escape(&filled_title(report)));
-    table(
+    let mut out = sheet::head(title, &report.facts, &report.peers);
+    let _ = writeln!(out, "<h2>{}</h2>", escape(&filled_title(report)));
+    sheet::table(
         &mut out,
-        report,
+        &report.peers,
         ROWS.iter().map(|(title, read)| (*title, report.filled.iter().map(read).collect())),
     );
     if !report.rewritten.is_empty() {
@@ -148,49 +122,16 @@ pub fn page(report: &Report) -> String {
              <p>resident, over time; level is better</p>{}</div>",
             memory_chart(&report.rewritten)
         );
-        table(
+        sheet::table(
             &mut out,
-            report,
+            &report.peers,
             REWRITTEN_ROWS
                 .iter()
                 .map(|(title, read)| (*title, report.rewritten.iter().map(read).collect())),
         );
     }
-    let _ = write!(
-        out,
-        "<h2>How</h2>\n<dl><dt>Command</dt><dd><code>{}</code></dd>",
-        escape(&facts.command)
-    );
-    for peer in &report.peers {
-        let _ = write!(
-            out,
-            "<dt>{}</dt><dd><code>{}</code></dd>",
-            escape(&peer.name),
-            escape(&peer.command)
-        );
-    }
-    out.push_str("</dl>\n</main></body></html>\n");
+    sheet::foot(&mut out, &report.facts, &report.peers);
     out
-}
-
-fn table<'a>(
-    out: &mut String,
-    report: &Report,
-    rows: impl Iterator<Item = (&'a str, Vec<String>)>,
-) {
-    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
-    for peer in &report.peers {
-        let _ = write!(out, "<th>{}</th>", escape(&peer.name));
-    }
-    out.push_str("</tr></thead><tbody>\n");
-    for (title, values) in rows {
-        let _ = write!(out, "<tr><th>{}</th>", escape(title));
-        for value in values {
-            let _ = write!(out, "<td>{}</td>", escape(&value));
-        }
-        out.push_str("</tr>\n");
-    }
-    out.push_str("</tbody></table></div>\n");
 }
 
 const WIDTH: f64 = 880.0;

@@ -23,13 +23,19 @@ pub enum Method {
     Txn,
     /// `etcdserverpb.Watch/Watch`
     Watch,
+    /// `etcdserverpb.Maintenance/Status`
+    Status,
+    /// `etcdserverpb.Cluster/MemberAdd`
+    MemberAdd,
 }
 
-const METHODS: [(Method, &str); 4] = [
+const METHODS: [(Method, &str); 6] = [
     (Method::Range, "/etcdserverpb.KV/Range"),
     (Method::Put, "/etcdserverpb.KV/Put"),
     (Method::Txn, "/etcdserverpb.KV/Txn"),
     (Method::Watch, "/etcdserverpb.Watch/Watch"),
+    (Method::Status, "/etcdserverpb.Maintenance/Status"),
+    (Method::MemberAdd, "/etcdserverpb.Cluster/MemberAdd"),
 ];
 
 /// Why a call failed.

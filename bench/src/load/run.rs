@@ -104,6 +104,10 @@ pub trait Observer {
     /// About ten times a second: the time since the window began and the operations until the
     /// last interval.
     fn progress(&mut self, _elapsed: Duration, _operations: u64) {}
+    /// Whether the run may end now, before its time; asked about ten times a second.
+    fn has_enough(&self) -> bool {
+        false
+    }
     /// The measuring window ended; requests in flight may still be answered.
     fn end(&mut self) {}
 }
@@ -283,6 +287,9 @@ impl<'a> Window<'a> {
                 self.interrupted = true;
                 self.shared.stop.store(true, Ordering::Relaxed);
             }
+            if observer.has_enough() {
+                self.shared.stop.store(true, Ordering::Relaxed);
+            }
             let now = Instant::now();
             if !self.begun && now >= self.begin {
                 self.open(observer);
@@ -340,7 +347,10 @@ impl<'a> Window<'a> {
         let length = now - self.begin;
         let issued = self.shared.issued.load(Ordering::Relaxed) - self.issued_at_begin;
         let due = match (self.plan.rate, self.plan.end) {
-            (Some(rate), End::After(duration)) => super::pacer::Schedule::due(rate, duration),
+            // A run may end before its time.
+            (Some(rate), End::After(duration)) => {
+                super::pacer::Schedule::due(rate, duration.min(length))
+            }
             _ => 0,
         };
         self.closed = Some((length, self.total.operations(), due.saturating_sub(issued)));

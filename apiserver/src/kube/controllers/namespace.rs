@@ -154,12 +154,10 @@ async fn finish(
 /// not hold up the others.
 async fn empty(registry: &Rc<Registry>, name: &str) -> Result<bool, ApiError> {
     let mut result = Ok(true);
-    for entry in &registry.catalog.all() {
+    for entry in registry.catalog.entries() {
         let row = &entry.resource;
         let is_stored_version = row.gvk() == row.stored_as;
-        // Of a custom resource the stored version may be one that is not served.
-        let is_known = is_stored_version || entry.custom.is_some();
-        if !row.namespaced || !row.stored || !is_known {
+        if !row.namespaced || !row.stored || !is_stored_version {
             continue;
         }
         match empty_of(registry, entry, name).await {

@@ -5,7 +5,7 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
+mod wire;
 
 use serde_json::Value;
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::META;
 use super::schemas::{collect_references, reference};
-use super::{META, connect};
 use crate::kube::schema::{GroupVersionKind, Resource, Schema, Subresource};
 
-pub(super) const ANSWER_TYPES: [&str; 3] =
+const ANSWER_TYPES: [&str; 3] =
     ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
 const PATCH_TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
@@ -40,15 +40,9 @@ pub(super) fn referenced_types(value: &Value) -> BTreeSet<String> {
     names
 }
 
-/// A GET of this name that answers with an object of this type, or with anything.
-pub(super) fn plain_get(operation: &str, tag: &str, type_name: Option<&str>) -> Value {
-    json!({
-        "operationId": operation, "tags": [tag],
-        "responses": {
-            "200": answer("OK", type_name.map(reference).as_ref(), &ANSWER_TYPES),
-            "401": {"description": "Unauthorized"},
-        },
-    })
+/// A GET that answers with an object of this type, or with anything.
+pub(super) fn plain_get(type_name: Option<&str>) -> Value {
+    json!({"responses": {"200": answer("OK", type_name), "401": {"description": "Unauthorized"}}})
 }
 
 /// All paths of a group version's resources.
@@ -64,47 +58,22 @@ pub(super) fn of_group_version(
     };
     let mut paths = Map::new();
     let list = format!("{META}.APIResourceList");
-    let names = Names::of(group, version);
-    let resources = format!("get{}APIResources", names.operation);
-    paths
-        .insert(format!("{root}/"), json!({"get": plain_get(&resources, &names.tag, Some(&list))}));
+    paths.insert(format!("{root}/"), json!({"get": plain_get(Some(&list))}));
     for row in rows {
-        let writer = Writer { schema, row, names: &names };
+        let writer = Writer { schema, row, group_tag: group_tag(group, version) };
         writer.add_to(&root, &mut paths);
     }
     paths
 }
 
-/// What a group version is called in the names of operations, and as a tag.
-pub(super) struct Names {
-    /// `AppsV1`
-    pub(super) operation: String,
-    /// `apps_v1`
-    pub(super) tag: String,
-}
-
-impl Names {
-    pub(super) fn of(group: &str, version: &str) -> Names {
-        let group = group_name(group);
-        let operation = format!("{group}{}", capital(version));
-        Names { operation, tag: format!("{}_{version}", group_tag(&group)) }
-    }
-}
-
-/// `RbacAuthorization`
-pub(super) fn group_name(group: &str) -> String {
+/// `AppsV1`, as operation names have it.
+fn group_tag(group: &str, version: &str) -> String {
     let words = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
-    words.split('.').map(capital).collect()
+    let name: String = words.split('.').map(capital).collect();
+    format!("{name}{}", capital(version))
 }
 
-/// `rbacAuthorization`
-pub(super) fn group_tag(group_name: &str) -> String {
-    let mut characters = group_name.chars();
-    let first = characters.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(characters).collect()
-}
-
-pub(super) fn capital(word: &str) -> String {
+fn capital(word: &str) -> String {
     let mut characters = word.chars();
     let first = characters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(characters).collect()
@@ -113,7 +82,7 @@ pub(super) fn capital(word: &str) -> String {
 struct Writer<'a> {
     schema: &'a Schema,
     row: &'a Resource,
-    names: &'a Names,
+    group_tag: String,
 }
 
 /// One operation of a path.
@@ -125,7 +94,7 @@ struct Operation<'a> {
     suffix: &'a str,
     kind: &'a GroupVersionKind,
     parameters: &'a [&'a str],
-    answer: Option<Value>,
+    answer: Option<String>,
     body: Option<Value>,
     statuses: &'a [(&'a str, &'a str)],
 }
@@ -145,15 +114,14 @@ impl Writer<'_> {
         let item = format!("{collection}/{{name}}");
         let mut add = |path: String, mut value: Value| {
             if value.as_object().is_some_and(|operations| !operations.is_empty()) {
-                let own = value["parameters"].take();
-                value["parameters"] = path_parameters(&path, own);
+                value["parameters"] = path_parameters(&path);
                 paths.insert(path, value);
             }
         };
         if row.namespaced && self.has("list") {
             let mut list = self.list();
             list["operationId"] =
-                format!("list{}{}ForAllNamespaces", self.names.operation, row.kind).into();
+                format!("list{}{}ForAllNamespaces", self.group_tag, row.kind).into();
             add(format!("{root}/{}", row.plural), json!({"get": list}));
         }
         if self.has("watch") {
@@ -161,16 +129,7 @@ impl Writer<'_> {
         }
         add(item.clone(), self.item());
         for sub in row.subresources.iter().filter(|sub| sub.served) {
-            let path = format!("{item}/{}", sub.name);
-            if connect::is_connection(sub) {
-                for (path, operations) in connect::paths(row, sub, self.names, &path) {
-                    add(path, operations);
-                }
-            } else if sub.name == "log" {
-                add(path, connect::log(row, self.names));
-            } else {
-                add(path, self.subresource(sub));
-            }
+            add(format!("{item}/{}", sub.name), self.subresource(sub));
         }
         add(collection, self.collection());
     }
@@ -186,15 +145,14 @@ impl Writer<'_> {
                 suffix,
                 kind: &kind,
                 parameters: LIST_PARAMETERS,
-                answer: Some(reference(&format!("{META}.WatchEvent"))),
+                answer: Some(format!("{META}.WatchEvent")),
                 body: None,
                 statuses: READ,
             })
         };
         if let Some(path) = everywhere {
             let mut watch = operation("watchlist", "");
-            let name =
-                format!("watch{}{}ListForAllNamespaces", self.names.operation, self.row.kind);
+            let name = format!("watch{}{}ListForAllNamespaces", self.group_tag, self.row.kind);
             watch["operationId"] = name.into();
             add(path, json!({"get": watch}));
         }
@@ -226,7 +184,7 @@ impl Writer<'_> {
                 suffix: "",
                 kind: &kind,
                 parameters: &[DELETE_PARAMETERS, LIST_PARAMETERS].concat(),
-                answer: Some(reference(&format!("{META}.Status"))),
+                answer: Some(format!("{META}.Status")),
                 body: Some(delete_body()),
                 statuses: READ,
             });
@@ -244,7 +202,7 @@ impl Writer<'_> {
                 suffix: "",
                 kind: &kind,
                 parameters: DELETE_PARAMETERS,
-                answer: Some(reference(&format!("{META}.Status"))),
+                answer: Some(format!("{META}.Status")),
                 body: Some(delete_body()),
                 statuses: DELETED,
             });
@@ -267,7 +225,7 @@ impl Writer<'_> {
         let answer = self.type_name(kind);
         let mut operations = json!({});
         let operation = |verb, action, parameters, body, statuses| {
-            let answer = answer.as_deref().map(reference);
+            let answer = answer.clone();
             self.operation(Operation {
                 verb,
                 action,
@@ -303,7 +261,7 @@ impl Writer<'_> {
             suffix,
             kind,
             parameters: WRITE_PARAMETERS,
-            answer: answer.as_deref().map(reference),
+            answer,
             body,
             statuses: CREATED,
         })
@@ -318,7 +276,7 @@ impl Writer<'_> {
             suffix: "",
             kind: &self.row.gvk(),
             parameters: LIST_PARAMETERS,
-            answer: self.type_name(&list_kind).as_deref().map(reference),
+            answer: self.type_name(&list_kind),
             body: None,
             statuses: READ,
         })
@@ -335,18 +293,15 @@ impl Writer<'_> {
             "deleteCollection" => ("delete", "Collection"),
             verb => (verb, ""),
         };
-        let name = format!(
-            "{verb}{}{infix}{scope}{}{}",
-            self.names.operation, self.row.kind, operation.suffix
-        );
+        let name =
+            format!("{verb}{}{infix}{scope}{}{}", self.group_tag, self.row.kind, operation.suffix);
         let mut responses = json!({"401": {"description": "Unauthorized"}});
         for (status, text) in operation.statuses {
-            responses[status] = answer(text, operation.answer.as_ref(), &ANSWER_TYPES);
+            responses[status] = answer(text, operation.answer.as_deref());
         }
         let GroupVersionKind { group, version, kind } = operation.kind;
         let mut value = json!({
             "operationId": name,
-            "tags": [self.names.tag],
             "responses": responses,
             "x-kubernetes-action": operation.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
@@ -373,13 +328,12 @@ fn watch_paths(root: &str, row: &Resource) -> [Option<String>; 3] {
     [Some(everywhere), Some(collection), Some(item)]
 }
 
-/// An answer with content of this schema.
-pub(super) fn answer(text: &str, schema: Option<&Value>, media_types: &[&str]) -> Value {
+fn answer(text: &str, type_name: Option<&str>) -> Value {
     let mut value = json!({"description": text});
-    if let Some(schema) = schema {
+    if let Some(name) = type_name {
         let content =
-            media_types.iter().map(|media| ((*media).to_owned(), json!({"schema": schema})));
-        value["content"] = Value::Object(content.collect());
+            ANSWER_TYPES.map(|media| (media.to_owned(), json!({"schema": reference(name)})));
+        value["content"] = Value::Object(content.into_iter().collect());
     }
     value
 }
@@ -398,39 +352,23 @@ fn patch_body() -> Value {
     json!({"content": Value::Object(content.into_iter().collect()), "required": true})
 }
 
-/// The parameters that are parts of the path, and those that all operations of the path have.
-fn path_parameters(path: &str, own: Value) -> Value {
+fn path_parameters(path: &str) -> Value {
     let text = json!({"type": "string", "uniqueItems": true});
-    let names = ["name", "namespace", "path"];
-    let names = names.into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
+    let names =
+        ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
     let mut parameters: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}))
         .collect();
-    match own {
-        Value::Array(own) => parameters.extend(own),
-        _ => parameters.push(query("pretty")),
-    }
+    parameters.push(query("pretty"));
     parameters.into()
 }
 
-/// An optional parameter of the query.
-pub(super) fn query(name: &str) -> Value {
+fn query(name: &str) -> Value {
     let kind = match name {
-        "allowWatchBookmarks"
-        | "watch"
-        | "sendInitialEvents"
-        | "force"
-        | "orphanDependents"
-        | "stdin"
-        | "stdout"
-        | "stderr"
-        | "tty"
-        | "follow"
-        | "previous"
-        | "timestamps"
-        | "insecureSkipTLSVerifyBackend" => "boolean",
-        "limit" | "timeoutSeconds" | "gracePeriodSeconds" | "ports" | "limitBytes"
-        | "sinceSeconds" | "tailLines" => "integer",
+        "allowWatchBookmarks" | "watch" | "sendInitialEvents" | "force" | "orphanDependents" => {
+            "boolean"
+        }
+        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
         _ => "string",
     };
     json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
