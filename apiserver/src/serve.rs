@@ -288,6 +288,7 @@ async fn open(core: Core, doors: Doors) {
         let place = Place::new(ListenAddress::Tcp(port.address), 0);
         let Some(listener) = listen(&core, &doors.banner, &place) else { return };
         let kube = Kube::new(core.store.clone(), core.shutdown.clone(), port.options);
+        kube.start_following(core.number == 0);
         if core.number == 0 {
             kube.start_background();
         }

@@ -9,13 +9,20 @@ use serde_json::Value;
 
 use super::answer::{self, Answer};
 use super::chain::Call;
+use super::codec::{self, Decoded, Format, ObjectError};
 use super::encoding::{self, BodyFormat};
+use super::registry::catalog::Entry;
 use super::registry::context::{Now, WriteContext};
+use super::registry::create::check_namespace;
 use super::registry::delete::{Deleted, success_status};
 use super::registry::patch::PatchKind;
 use super::registry::{Target, into_object};
 use super::request::negotiation::Offer;
-use super::request::options::{DeleteOptions, ListOptions, WriteOptions, read_resource_version};
+use super::request::options::{
+    DeleteOptions, FieldValidation, ListOptions, WriteOptions, read_resource_version,
+};
+use super::request::path::RequestInfo;
+use super::schema::{GroupVersionKind, Schema, Subresource};
 use super::server::Kube;
 use super::shape::IncludeObject;
 use super::status::ApiError;
@@ -33,12 +40,20 @@ pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<A
     if let Some(warning) = deprecation(&target) {
         call.warnings.add(warning);
     }
+    let custom = target.entry.custom.as_ref();
+    if let Some(warning) = custom.and_then(|custom| custom.deprecation.as_ref()) {
+        call.warnings.add(warning.as_str());
+    }
     let work = Work { kube, call, target };
     match (call.info.verb, call.info.subresource.as_str()) {
         ("get", "scale") => work.get_scale().await,
+        _ if is_connection(&call.info) => work.connect().await,
         ("get", _) => work.get().await,
         ("list", "") => work.list().await,
         ("watch", "") => work.watch().await,
+        ("create", "") if work.is_bindings() => work.bind(&body).await,
+        ("create", "binding") => work.bind(&body).await,
+        ("create", "eviction") => work.evict(&body).await,
         ("create", "") => work.create(&body).await,
         ("update", "scale") => work.update_scale(&body).await,
         ("update", _) => work.update(&body).await,
@@ -53,14 +68,17 @@ pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<A
 fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
     let info = &call.info;
     let catalog = &kube.registry.catalog;
-    let Some(entry) = catalog.entry(&info.group, &info.version, &info.resource) else {
-        return if catalog.has_group(&info.group) {
+    let Some(entry) = catalog.find(&info.group, &info.version, &info.resource) else {
+        return if catalog.has_builtin_group(&info.group) {
             Err(ApiError::no_such_path())
         } else {
             Ok(None)
         };
     };
     let row = &entry.resource;
+    if entry.custom.is_some() && is_of_other_scope(row.namespaced, info) {
+        return Ok(None);
+    }
     let is_collection = info.name.is_empty() || matches!(info.verb, "list" | "watch");
     let misplaced = if row.namespaced {
         info.namespace.is_empty() && !is_collection
@@ -73,7 +91,10 @@ fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
     let verbs = if info.subresource.is_empty() {
         &row.verbs
     } else {
-        &row.subresource(&info.subresource).ok_or_else(ApiError::no_such_path)?.verbs
+        let is_it = |one: &&Subresource| one.name == info.subresource;
+        let connection = row.subresources.iter().filter(|_| is_connection(info)).find(is_it);
+        let known = row.subresource(&info.subresource).or(connection);
+        &known.ok_or_else(|| no_subresource(&entry, info))?.verbs
     };
     let allowed = verbs.iter().any(|verb| verb == info.verb);
     let needs_namespace = row.namespaced && info.namespace.is_empty();
@@ -89,7 +110,8 @@ fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
         "deletecollection" => needs_namespace,
         _ => false,
     };
-    if !allowed || misused || !row.stored {
+    let is_virtual = !row.stored && info.verb != "create";
+    if !allowed || misused || is_virtual {
         return Err(ApiError::method_not_allowed());
     }
     Ok(Some(Target {
@@ -98,6 +120,27 @@ fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
         name: info.name.clone(),
         subresource: info.subresource.clone(),
     }))
+}
+
+/// What leads to a node's kubelet, or through this server to a pod or a service.
+fn is_connection(info: &RequestInfo) -> bool {
+    ["attach", "exec", "log", "portforward", "proxy"].contains(&info.subresource.as_str())
+}
+
+/// Whether a path has a namespace where the resource has none, or the other way round.
+fn is_of_other_scope(namespaced: bool, info: &RequestInfo) -> bool {
+    match info.namespace.is_empty() {
+        true => namespaced && !matches!(info.verb, "list" | "watch"),
+        false => !namespaced,
+    }
+}
+
+/// A subresource that there is not; a custom object's is told like an object that there is not.
+fn no_subresource(entry: &Entry, info: &RequestInfo) -> ApiError {
+    match entry.custom {
+        Some(_) => ApiError::not_found(entry.named_resource(), &info.name),
+        None => ApiError::no_such_path(),
+    }
 }
 
 /// One request for one resource.
@@ -128,8 +171,16 @@ impl Work<'_> {
         }
     }
 
+    /// Custom objects have no protobuf form.
+    fn offer(&self) -> Offer {
+        match self.target.entry.custom {
+            Some(_) => Offer::Custom,
+            None => Offer::Resource,
+        }
+    }
+
     fn answer(&self, code: StatusCode, object: object::Object) -> Result<Answer, ApiError> {
-        let representation = self.call.representation(Offer::Resource)?;
+        let representation = self.call.representation(self.offer())?;
         let include = IncludeObject::read(&self.call.query);
         Ok(lists::one(&self.target.entry, code, object, representation, include, self.now()))
     }
@@ -147,7 +198,7 @@ impl Work<'_> {
     }
 
     async fn get(&self) -> Result<Answer, ApiError> {
-        let representation = self.call.representation(Offer::Resource)?;
+        let representation = self.call.representation(self.offer())?;
         let version = read_resource_version(self.call.query.text("resourceVersion"))?;
         let registry = &self.kube.registry;
         let stored = registry.get_stored(&self.target, version).await?;
@@ -161,7 +212,7 @@ impl Work<'_> {
     }
 
     async fn list(&self) -> Result<Answer, ApiError> {
-        let representation = self.call.representation(Offer::Resource)?;
+        let representation = self.call.representation(self.offer())?;
         let options = ListOptions::read(&self.call.query, false)?;
         let registry = self.kube.registry.clone();
         let gzip = answer::accepts_gzip(&self.call.head.headers);
@@ -195,20 +246,111 @@ impl Work<'_> {
     }
 
     fn decode(&self, body: &Bytes, context: &WriteContext) -> Result<object::Object, ApiError> {
-        let format = BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))?;
         let entry = &self.target.entry;
-        let decoded = encoding::decode_object(
-            self.kube.registry.catalog.schema,
-            entry.resource.type_id,
-            &entry.gvk(),
-            body,
-            format,
-            context.options.field_validation,
-        )?;
-        for warning in decoded.warnings {
-            self.call.warnings.add(warning);
+        self.read(entry.gvk(), context, |format| entry.decode_body(format, body))
+    }
+
+    /// Reads a body that should be of the subresource's own kind.
+    fn decode_subresource(
+        &self,
+        body: &Bytes,
+        context: &WriteContext,
+    ) -> Result<object::Object, ApiError> {
+        let row = &self.target.entry.resource;
+        let known = row.subresource(&self.call.info.subresource);
+        let kind = known.ok_or_else(ApiError::no_such_path)?.kind.clone();
+        let schema = Schema::builtin();
+        let type_id = schema.type_of_kind(&kind).ok_or_else(ApiError::no_such_path)?;
+        self.read(kind.clone(), context, |format| {
+            codec::decode_object(schema, type_id, &kind, format, body)
+                .map_err(|error| ApiError::bad_request(error.to_string()))
+        })
+    }
+
+    /// Reads a body; fields that it should not have are an error or warnings, as the client wants.
+    fn read(
+        &self,
+        kind: GroupVersionKind,
+        context: &WriteContext,
+        decode: impl FnOnce(Format) -> Result<Decoded, ApiError>,
+    ) -> Result<object::Object, ApiError> {
+        let decoded = decode(self.body_format()?.into())?;
+        match (context.options.field_validation, decoded.strict_problem()) {
+            (FieldValidation::Strict, Some(problem)) => {
+                let error = ObjectError::cannot_be_handled(&kind, &kind.kind, problem);
+                return Err(ApiError::bad_request(error.to_string()));
+            }
+            (FieldValidation::Warn, _) => {
+                decoded.warnings().into_iter().for_each(|text| self.call.warnings.add(text));
+            }
+            _ => {}
         }
-        Ok(decoded.object)
+        Ok(into_object(decoded.value))
+    }
+
+    fn body_format(&self) -> Result<BodyFormat, ApiError> {
+        BodyFormat::of_content_type(self.call.header(http::header::CONTENT_TYPE))
+    }
+
+    fn is_bindings(&self) -> bool {
+        let row = &self.target.entry.resource;
+        row.group.is_empty() && row.plural == "bindings"
+    }
+
+    /// Gives a pod its node, by either of two paths.
+    async fn bind(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
+        let context = self.context(options);
+        let mut binding = match self.is_bindings() {
+            true => self.decode(body, &context)?,
+            false => self.decode_subresource(body, &context)?,
+        };
+        check_namespace(&self.target, &mut binding)?;
+        let registry = &self.kube.registry;
+        let pods = registry.catalog.entry("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
+        let name = match self.is_bindings() {
+            true => object::name(&binding),
+            false => self.target.name.as_str(),
+        };
+        let pod = Target {
+            entry: pods.clone(),
+            name: name.to_owned(),
+            subresource: "binding".to_owned(),
+            ..self.target.clone()
+        };
+        registry.bind(&pod, &binding, &context).await?;
+        self.plain(StatusCode::CREATED, created())
+    }
+
+    /// Deletes a pod if its disruption budget has room for that.
+    async fn evict(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
+        let context = self.context(options);
+        let eviction = self.decode_subresource(body, &context)?;
+        let options = match eviction.get("deleteOptions") {
+            Some(options) => DeleteOptions::from_body(options)?,
+            None => DeleteOptions::default(),
+        };
+        self.kube.registry.evict(&self.target, &eviction, options, &context).await?;
+        self.plain(StatusCode::CREATED, created())
+    }
+
+    /// What needs a node's kubelet, or a connection to a pod: as far as it can be answered without.
+    async fn connect(&self) -> Result<Answer, ApiError> {
+        let (object, _) = self.kube.registry.load(&self.target).await?;
+        let (kind, name) = (&self.target.entry.resource.kind, &self.target.name);
+        let has_node = !object::text_at(&object, &["spec", "nodeName"]).is_empty();
+        match (kind.as_str(), self.call.info.subresource.as_str()) {
+            ("Pod", "log") if !has_node => Ok(answer::text(StatusCode::NO_CONTENT, String::new())),
+            ("Pod", "exec" | "attach" | "portforward") if !has_node => {
+                Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")))
+            }
+            _ => Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceUnavailable",
+                "this server opens no connections to nodes, pods and services; ask the kubelet itself",
+            )),
+        }
     }
 
     async fn update(&self, body: &Bytes) -> Result<Answer, ApiError> {
@@ -235,6 +377,9 @@ impl Work<'_> {
         let Some(kind) = PatchKind::of_content_type(content_type) else {
             return Err(unsupported_patch());
         };
+        if kind == PatchKind::Strategic && self.target.entry.custom.is_some() {
+            return Err(ApiError::unsupported_media_type(&CUSTOM_PATCHES));
+        }
         let scale = self.call.info.subresource == "scale";
         if scale && kind == PatchKind::Apply {
             return Err(unsupported_patch());
@@ -288,7 +433,7 @@ impl Work<'_> {
     async fn delete_collection(&self, body: &Bytes) -> Result<Answer, ApiError> {
         let options = self.delete_options(body)?;
         let list = ListOptions::read(&self.call.query, false)?;
-        let representation = self.call.representation(Offer::Resource)?;
+        let representation = self.call.representation(self.offer())?;
         let registry = &self.kube.registry;
         let mut objects = Vec::new();
         let mut keep = |object| objects.push(object);
@@ -296,6 +441,17 @@ impl Work<'_> {
             registry.delete_collection(&self.target, list, &options, self.now(), &mut keep).await?;
         Ok(lists::deleted(&self.target.entry, objects, revision, representation, self.now()))
     }
+}
+
+/// Custom resources have no strategic merge patch.
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+/// The answer to what was created and is no object.
+fn created() -> object::Object {
+    into_object(serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    }))
 }
 
 /// What clients of a deprecated API are told with every answer.

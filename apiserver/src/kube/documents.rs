@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY,
+};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
 use super::chain::Call;
-use super::discovery::openapi::OpenApi;
-use super::discovery::{AGGREGATED_CONTENT_TYPE, Document};
+use super::discovery::openapi::{OpenApi, SWAGGER_PROTOBUF_TYPES};
+use super::discovery::{AGGREGATED_CONTENT_TYPE, Discovery, Document};
 use super::health;
 use super::limits::GZIP_MIN_BYTES;
 use super::request::negotiation::{Encoding, Offer};
@@ -26,10 +28,11 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
         "openapi" => return openapi(call),
         _ => {}
     }
-    if let Some(document) = aggregated(kube, call) {
+    let documents = kube.discovery();
+    if let Some(document) = aggregated(&documents, call) {
         return Ok(with_etag(call, document, AGGREGATED_CONTENT_TYPE));
     }
-    if let Some(document) = kube.discovery.document(path) {
+    if let Some(document) = documents.document(path) {
         if call.head.method != Method::GET && path.trim_end_matches('/') == "/version" {
             return Err(ApiError::method_not_allowed());
         }
@@ -42,40 +45,71 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let known = match parts[..] {
         ["api", _] => true,
-        ["apis", group, _] => kube.registry.catalog.has_group(group),
+        ["apis", group, _] => kube.registry.catalog.has_builtin_group(group),
         _ => false,
     };
     if known { Err(ApiError::no_such_path()) } else { Ok(answer::page_not_found()) }
 }
 
-/// `/openapi/v2`, `/openapi/v3` and the documents below it, as JSON.
+/// `/openapi/v2`, `/openapi/v3` and the documents below it.
 fn openapi(call: &Call) -> Result<Answer, ApiError> {
-    const JSON: &str = "application/json";
-    let accepted = call.accept().split(',').any(|one| {
-        let kind = one.split(';').next().unwrap_or("").trim();
-        ["", "*/*", "application/*", JSON].contains(&kind)
-    });
     let path = call.info.path.trim_matches('/');
     let open_api = OpenApi::builtin();
-    if path == "openapi/v3" {
-        let index = Document::json(&open_api.index(&[]));
-        return Ok(with_etag(call, &index, "text/plain; charset=utf-8"));
-    }
-    let document = match path.strip_prefix("openapi/v3/") {
-        Some(name) => open_api.document(name),
-        None if path == "openapi/v2" => Some(open_api.swagger()),
-        None => None,
+    let (document, content_type) = match path.strip_prefix("openapi/v3/") {
+        _ if path == "openapi/v3" => {
+            let index = Document::json(&open_api.index(&[]));
+            return Ok(with_etag(call, &index, "text/plain; charset=utf-8"));
+        }
+        Some(name) => (open_api.document(name), accepted(call, &[])),
+        None if path == "openapi/v2" => match accepted(call, &SWAGGER_PROTOBUF_TYPES) {
+            Some(JSON) => (Some(open_api.swagger()), Some(JSON)),
+            Some(_) => (Some(open_api.swagger_protobuf()), Some(SWAGGER_PROTOBUF_TYPES[1])),
+            None => (Some(open_api.swagger()), None),
+        },
+        None => (None, None),
     };
-    match document {
-        None => Ok(answer::page_not_found()),
-        Some(_) if !accepted => Err(ApiError::not_acceptable(&[JSON])),
-        Some(document) => Ok(with_etag(call, document, JSON)),
+    match (document, content_type) {
+        (None, _) => Ok(answer::page_not_found()),
+        (Some(_), None) => Err(ApiError::not_acceptable(&[JSON])),
+        (Some(document), Some(content_type)) => {
+            let answer = with_etag(call, document, content_type);
+            Ok(kept_by_hash(call, open_api, path, answer))
+        }
     }
 }
 
+const JSON: &str = "application/json";
+
+/// The first type that the client accepts: JSON, or one of these.
+fn accepted(call: &Call, others: &[&'static str]) -> Option<&'static str> {
+    call.accept().split(',').find_map(|one| match one.split(';').next().unwrap_or("").trim() {
+        "" | "*/*" | "application/*" | JSON => Some(JSON),
+        kind => others.iter().find(|other| **other == kind).copied(),
+    })
+}
+
+/// The document of a hash never changes: who asks by the hash keeps it. Who asks by an old one is
+/// sent to the new one.
+fn kept_by_hash(call: &Call, open_api: &OpenApi, path: &str, mut answer: Answer) -> Answer {
+    let asked = call.query.text("hash");
+    let name = path.trim_start_matches("openapi/v3/");
+    let Some(hash) = open_api.hash(name).filter(|_| !asked.is_empty()) else { return answer };
+    if asked != hash {
+        let location = format!("/openapi/v3/{name}?hash={hash}");
+        let mut answer = answer::text(StatusCode::MOVED_PERMANENTLY, "");
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            answer.headers_mut().insert(LOCATION, location);
+        }
+        return answer;
+    }
+    let forever = HeaderValue::from_static("public, immutable");
+    answer.headers_mut().insert(CACHE_CONTROL, forever);
+    answer
+}
+
 /// The aggregated document, when the client prefers it.
-fn aggregated<'a>(kube: &'a Kube, call: &Call) -> Option<&'a Document> {
-    let document = kube.discovery.aggregated(&call.info.path)?;
+fn aggregated<'a>(documents: &'a Discovery, call: &Call) -> Option<&'a Document> {
+    let document = documents.aggregated(&call.info.path)?;
     let wanted = call.accept().split(',').next().unwrap_or("");
     let has = |part: &str| wanted.split(';').any(|one| one.trim() == part);
     let fits = has("application/json")
@@ -103,6 +137,7 @@ fn with_etag(call: &Call, document: &Document, content_type: &'static str) -> An
     }
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.headers_mut().insert(ETAG, etag);
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     answer
 }
 
@@ -147,7 +182,7 @@ fn root(kube: &Kube, call: &Call) -> Result<Answer, ApiError> {
         "/version",
     ];
     let mut paths: Vec<String> = OTHERS.iter().map(|path| (*path).to_owned()).collect();
-    for entry in kube.registry.catalog.entries() {
+    for entry in kube.registry.catalog.all() {
         let row = &entry.resource;
         if row.group.is_empty() {
             paths.push(format!("/api/{}", row.version));

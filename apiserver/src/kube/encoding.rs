@@ -9,7 +9,6 @@ use super::codec::{self, protobuf};
 use super::object::Object;
 use super::registry::into_object;
 use super::request::negotiation::{BODIES, Encoding};
-use super::request::options::FieldValidation;
 use super::schema::{GroupVersionKind, Resource, Schema, TypeId};
 use super::status::ApiError;
 use super::storage::value;
@@ -34,61 +33,13 @@ impl BodyFormat {
     }
 }
 
-/// An object from a body, and what a client should be warned about.
-#[derive(Debug)]
-pub struct Decoded {
-    pub object: Object,
-    pub warnings: Vec<String>,
-}
-
-/// Reads an object of `kind` from a request's body: known fields only, in their normal form.
-pub fn decode_object(
-    schema: &Schema,
-    type_id: TypeId,
-    kind: &GroupVersionKind,
-    body: &[u8],
-    format: BodyFormat,
-    validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
-    let format = match format {
-        BodyFormat::Json => codec::Format::Json,
-        BodyFormat::Yaml => codec::Format::Yaml,
-        BodyFormat::Protobuf => codec::Format::Protobuf,
-    };
-    let refused = |error: codec::ObjectError| ApiError::bad_request(error.to_string());
-    let decoded = codec::decode_object(schema, type_id, kind, format, body).map_err(refused)?;
-    if validation == FieldValidation::Strict
-        && let Some(problem) = decoded.strict_problem()
-    {
-        return Err(refused(codec::ObjectError::cannot_be_handled(kind, &kind.kind, problem)));
-    }
-    Ok(checked(decoded, validation))
-}
-
-fn checked(decoded: codec::Decoded, validation: FieldValidation) -> Decoded {
-    let warnings = match validation {
-        FieldValidation::Warn => decoded.warnings(),
-        FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
-    };
-    Decoded { object: into_object(decoded.value), warnings }
-}
-
-/// Like [`decode_object`] for what a patch leads to; the error is the bare reason.
-pub fn decode_untold(
-    schema: &Schema,
-    type_id: TypeId,
-    kind: &GroupVersionKind,
-    body: &[u8],
-    validation: FieldValidation,
-) -> Result<Decoded, String> {
-    let decoded = codec::decode_object(schema, type_id, kind, codec::Format::Json, body);
-    let decoded = decoded.map_err(|error| match error {
-        codec::ObjectError::CannotBeHandled { problem, .. }
-        | codec::ObjectError::Unrecognized { problem, .. } => problem,
-    })?;
-    match decoded.strict_problem() {
-        Some(problem) if validation == FieldValidation::Strict => Err(problem),
-        _ => Ok(checked(decoded, validation)),
+impl From<BodyFormat> for codec::Format {
+    fn from(format: BodyFormat) -> codec::Format {
+        match format {
+            BodyFormat::Json => codec::Format::Json,
+            BodyFormat::Yaml => codec::Format::Yaml,
+            BodyFormat::Protobuf => codec::Format::Protobuf,
+        }
     }
 }
 

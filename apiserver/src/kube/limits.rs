@@ -67,3 +67,6 @@ pub const SELECTOR_BYTES: usize = 64 * 1024;
 
 /// Depth of nested JSON that is walked by recursion.
 pub const JSON_DEPTH: usize = 256;
+
+/// Evictions of one disruption budget that nobody has confirmed yet: kube-apiserver's number.
+pub const DISRUPTED_PODS: usize = 2000;

@@ -227,8 +227,9 @@ fn stream_answer(
     reader: ListReader,
     style: Style,
 ) -> Answer {
+    let open = if entry.custom.is_some() { "\"continue\":\"\"," } else { "" };
     let prefix = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[",
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{{open}\"resourceVersion\":\"{}\"}},\"items\":[",
         entry.resource.kind,
         entry.api_version,
         reader.revision()
@@ -305,14 +306,18 @@ impl ListWriter {
             out.put_u8(b',');
         }
         self.any_items = true;
+        // Custom objects say what they are in lists, too.
+        let typed = self.entry.custom.is_some();
         if let Some(splice) = &self.entry.splice
-            && splice.write(&stored.value, stored.revision, false, out)
+            && splice.write(&stored.value, stored.revision, typed, out)
         {
             return Ok(());
         }
         let mut object = self.registry.decode(&self.entry, stored)?;
-        object.remove("kind");
-        object.remove("apiVersion");
+        if !typed {
+            object.remove("kind");
+            object.remove("apiVersion");
+        }
         let mut json = Vec::new();
         value::write_json(&object, &mut json);
         out.put_slice(&json);

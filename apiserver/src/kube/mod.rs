@@ -12,6 +12,7 @@ pub mod chain;
 pub mod codec;
 pub mod compaction;
 pub mod controllers;
+pub mod crd;
 pub mod detached;
 pub mod discovery;
 pub mod dispatch;

@@ -1,6 +1,6 @@
 //! The door on one core: what it is made of, how it starts, and the handler of its requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::registry::context::Random;
 use super::resources::services::AddressRange;
 use super::schema::Schema;
 use super::storage::embedded::Embedded;
-use super::{bootstrap, chain, compaction, controllers};
+use super::{bootstrap, chain, compaction, controllers, crd};
 use crate::net::{BoxError, ConnectionInfo};
 
 /// What the door is told at start.
@@ -36,10 +36,16 @@ pub struct KubeOptions {
     pub bootstrapped: Arc<AtomicBool>,
 }
 
+/// Discovery documents, and the generation of the catalog that they tell.
+struct Discovered {
+    generation: u64,
+    documents: Rc<Discovery>,
+}
+
 /// The door on one core.
 pub struct Kube {
     pub registry: Rc<Registry>,
-    pub discovery: Discovery,
+    discovery: RefCell<Discovered>,
     pub options: KubeOptions,
     pub store: Store,
     pub shutdown: Shutdown,
@@ -57,9 +63,30 @@ impl Kube {
             service_addresses: options.service_addresses,
         });
         let address = options.advertise_address.to_string();
-        let discovery = Discovery::new(schema.resources(), &address);
+        let documents = Rc::new(Discovery::new(schema.resources(), &address));
+        let discovery = RefCell::new(Discovered { generation: 0, documents });
         let writes_in_flight = Cell::new(0);
         Rc::new(Kube { registry, discovery, options, store, shutdown, writes_in_flight })
+    }
+
+    /// The discovery documents, custom resources among them.
+    pub fn discovery(&self) -> Rc<Discovery> {
+        let catalog = &self.registry.catalog;
+        let mut known = self.discovery.borrow_mut();
+        if known.generation != catalog.generation() {
+            let rows: Vec<_> = catalog.all().iter().map(|entry| entry.resource.clone()).collect();
+            let address = self.options.advertise_address.to_string();
+            known.documents = Rc::new(Discovery::new(&rows, &address));
+            known.generation = catalog.generation();
+        }
+        known.documents.clone()
+    }
+
+    /// Starts what runs on every core. `first` on the one that also runs
+    /// [`start_background`](Self::start_background).
+    pub fn start_following(self: &Rc<Self>, first: bool) {
+        let kube = self.clone();
+        spawn_local(async move { crd::follow::run(&kube.registry, &kube.shutdown, first).await });
     }
 
     /// Starts what runs once in the whole process: call it on one core.

@@ -7,7 +7,7 @@ use super::registry::catalog::Entry;
 use super::registry::into_object;
 use super::request::negotiation::{MetaVersion, Shape};
 use super::request::query::Query;
-use super::table;
+use super::{crd, table};
 
 /// What shaping needs to know besides the object.
 pub struct ShapeContext<'a> {
@@ -57,6 +57,13 @@ impl IncludeObject {
     }
 }
 
+impl ShapeContext<'_> {
+    /// The object is a scale, whatever has it.
+    fn is_scale(&self) -> bool {
+        self.subject.plural == Subject::SCALE.plural && self.subject.group == Subject::SCALE.group
+    }
+}
+
 /// One object as the client wants it.
 pub fn shape_object(context: &ShapeContext<'_>, object: Object, shape: Shape) -> Object {
     match shape {
@@ -96,11 +103,20 @@ pub fn shape_list(
             }))
         }
         Shape::Object => {
+            // Custom objects say what they are in lists, too, and their lists always tell how to go
+            // on, if only that they don't.
+            let is_custom = context.entry.custom.is_some();
             let untyped = |mut object: Object| {
-                object.remove("kind");
-                object.remove("apiVersion");
+                if !is_custom {
+                    object.remove("kind");
+                    object.remove("apiVersion");
+                }
                 Value::Object(object)
             };
+            let mut metadata = metadata;
+            if is_custom && metadata.get("continue").is_none() {
+                metadata["continue"] = "".into();
+            }
             let items: Vec<Value> = objects.into_iter().map(untyped).collect();
             into_object(json!({
                 "kind": format!("{}List", context.entry.resource.kind),
@@ -126,9 +142,10 @@ fn table(
     rows: Vec<Value>,
 ) -> Object {
     let Subject { group, plural } = context.subject;
-    let columns = match context.with_columns {
-        true => table::column_definitions(group, plural),
-        false => Value::Null,
+    let columns = match (context.with_columns, &context.entry.custom) {
+        (false, _) => Value::Null,
+        (true, Some(custom)) if !context.is_scale() => crd::columns::definitions(&custom.columns),
+        (true, _) => table::column_definitions(group, plural),
     };
     into_object(json!({
         "kind": "Table", "apiVersion": version.group_version(), "metadata": metadata,
@@ -138,7 +155,11 @@ fn table(
 
 fn row(context: &ShapeContext<'_>, version: MetaVersion, object: Object) -> Value {
     let Subject { group, plural } = context.subject;
-    let cells = table::cells(group, plural, &object, context.now_unix_seconds);
+    let now = context.now_unix_seconds;
+    let cells = match &context.entry.custom {
+        Some(custom) if !context.is_scale() => crd::columns::cells(&custom.columns, &object, now),
+        _ => table::cells(group, plural, &object, now),
+    };
     let conditions = table::conditions(group, plural, &object);
     let included = match context.include {
         IncludeObject::Nothing => Value::Null,

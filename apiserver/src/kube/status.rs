@@ -372,6 +372,16 @@ impl FieldError {
         FieldError::build(FieldErrorKind::Duplicate, field, text)
     }
 
+    /// A value of a wrong type; `found` is that type.
+    pub fn type_invalid(
+        field: impl Into<String>,
+        found: &str,
+        detail: impl std::fmt::Display,
+    ) -> FieldError {
+        let text = format!("{}: {detail}", quoted(found));
+        FieldError::build(FieldErrorKind::TypeInvalid, field, text)
+    }
+
     /// A list or map of `count` elements where at most `limit` may be.
     pub fn too_many(field: impl Into<String>, count: usize, limit: usize) -> FieldError {
         let items = if limit == 1 { "item" } else { "items" };

@@ -10,6 +10,7 @@ mod local;
 mod mesh;
 pub mod net;
 mod pacing;
+pub mod peers;
 mod restore;
 pub mod signal;
 mod snapshots;

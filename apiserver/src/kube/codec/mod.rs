@@ -18,7 +18,7 @@ pub mod yaml_text;
 use thiserror::Error;
 
 pub use normal::{forget_empty, normalize};
-pub use object::{Format, ObjectError, TypeMeta, decode_object, type_meta};
+pub use object::{Format, ObjectError, TypeMeta, api_version, decode_object, type_meta};
 pub use typed::{Decoded, decode_node};
 
 /// Why bytes or a document could not be decoded; the message alone, as Go's decoders tell it.

@@ -54,7 +54,7 @@ impl ObjectError {
         }
     }
 
-    fn unrecognized(expected: &str, problem: impl Into<String>, bytes: &[u8]) -> ObjectError {
+    pub fn unrecognized(expected: &str, problem: impl Into<String>, bytes: &[u8]) -> ObjectError {
         ObjectError::Unrecognized {
             expected: expected.to_owned(),
             problem: problem.into(),
@@ -152,7 +152,7 @@ fn read(format: Format, bytes: &[u8]) -> Result<Document<'_>, String> {
 }
 
 /// `group/version`, or the version alone for the core group.
-pub(crate) fn api_version(kind: &GroupVersionKind) -> String {
+pub fn api_version(kind: &GroupVersionKind) -> String {
     match kind.group.as_str() {
         "" => kind.version.clone(),
         group => format!("{group}/{}", kind.version),

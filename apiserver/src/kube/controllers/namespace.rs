@@ -154,10 +154,12 @@ async fn finish(
 /// not hold up the others.
 async fn empty(registry: &Rc<Registry>, name: &str) -> Result<bool, ApiError> {
     let mut result = Ok(true);
-    for entry in registry.catalog.entries() {
+    for entry in &registry.catalog.all() {
         let row = &entry.resource;
         let is_stored_version = row.gvk() == row.stored_as;
-        if !row.namespaced || !row.stored || !is_stored_version {
+        // Of a custom resource the stored version may be one that is not served.
+        let is_known = is_stored_version || entry.custom.is_some();
+        if !row.namespaced || !row.stored || !is_known {
             continue;
         }
         match empty_of(registry, entry, name).await {

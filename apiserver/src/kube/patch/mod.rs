@@ -10,8 +10,10 @@ mod golden_tests;
 pub mod json;
 pub mod limits;
 pub mod merge;
+mod repeated;
 pub mod strategic;
 #[cfg(test)]
 mod test_schema;
 
 pub use go_format::go_value;
+pub use repeated::repeated_keys;

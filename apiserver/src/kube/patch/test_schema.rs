@@ -22,6 +22,7 @@ pub(super) fn schema(types: &[(&str, &[(&str, &str)])]) -> Schema {
                 fields,
                 gvk: None,
                 atomic: name.starts_with('!'),
+                open: false,
             })
         })
         .collect();

@@ -8,7 +8,7 @@ use crate::kube::limits::GENERATE_NAME_TRIES;
 use crate::kube::object::{self, Object};
 use crate::kube::status::ApiError;
 use crate::kube::storage::{Write, Written, value};
-use crate::kube::{admission, encoding, resources};
+use crate::kube::{admission, resources};
 
 impl Registry {
     /// Creates `object`, as decoded from a request, in the namespace of `target`.
@@ -22,9 +22,8 @@ impl Registry {
         metadata::wipe_new(&mut object);
         warn_of_repeated_owners(&mut object, context);
         let entry = &target.entry;
-        (entry.strategy.defaults)(&mut object);
-        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut object);
-        managed::track_update(self.catalog.schema, target, None, &mut object, context);
+        let mut object = self.completed(target, object);
+        managed::track_update(entry.schema(), target, None, &mut object, context);
         self.create_tracked(target, object, context).await
     }
 
@@ -71,15 +70,19 @@ impl Registry {
             object::metadata_mut(&mut object).insert("generation".to_owned(), 1.into());
         }
         (entry.strategy.prepare_create)(&mut object);
-        encoding::canonicalize_to_store(self.catalog.schema, entry.resource.type_id, &mut object);
+        entry.canonicalize_to_store(&mut object);
         let mut errors =
             metadata::validate(&object, entry.resource.namespaced, entry.strategy.name_rule);
         errors.extend((entry.strategy.validate)(&object));
         errors.extend((entry.strategy.validate_new)(&object));
+        if let Some(custom) = &entry.custom {
+            errors.extend(custom.validate(&object));
+        }
         let name = object::name(&object).to_owned();
         if !errors.is_empty() {
-            return Err(ApiError::invalid(entry.named_kind(), &name, &errors));
+            return Err(ApiError::invalid(entry.named_kind_of(&object), &name, &errors));
         }
+        check_custom(target, &object)?;
         let allocated = resources::allocate::for_create(self, entry, &mut object, context).await?;
         let result = self.insert(target, &name, &object, context).await;
         if result.is_err() || context.options.dry_run {
@@ -126,13 +129,23 @@ impl Registry {
     }
 }
 
+/// What is asked of a new custom object besides its schema.
+fn check_custom(target: &Target, object: &Object) -> Result<(), ApiError> {
+    let Some(custom) = &target.entry.custom else { return Ok(()) };
+    if custom.is_terminating {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(target.resource(), object::name(object), why));
+    }
+    Ok(())
+}
+
 fn already_exists(target: &Target, name: &str, found: &Object) -> ApiError {
     let error = ApiError::already_exists(target.resource(), name);
     if object::is_being_deleted(found) { error.prefixed("object is being deleted") } else { error }
 }
 
 /// The object's namespace is that of the path.
-pub(super) fn check_namespace(target: &Target, object: &mut Object) -> Result<(), ApiError> {
+pub fn check_namespace(target: &Target, object: &mut Object) -> Result<(), ApiError> {
     let metadata = object::metadata_mut(object);
     let namespaced = target.entry.resource.namespaced;
     match object::text(metadata, "namespace") {

@@ -9,9 +9,9 @@ use super::{Registry, Target, into_object, storage_error};
 use crate::kube::limits::UPDATE_TRIES;
 use crate::kube::object::{self, Object};
 use crate::kube::request::options::{DeleteOptions, Propagation};
-use crate::kube::resources;
 use crate::kube::status::ApiError;
 use crate::kube::storage::{Stored, Write, Written, value};
+use crate::kube::{crd, resources};
 
 /// What a deletion led to.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Registry {
     }
 
     /// Writes over the version that was read; `None` when there is another one by now.
-    async fn write_over(
+    pub async fn write_over(
         &self,
         target: &Target,
         stored: &Stored,
@@ -132,6 +132,9 @@ fn check_preconditions(
 fn plan(target: &Target, options: &DeleteOptions, old: &Object, now: Now) -> Plan {
     if target.entry.resource.kind == "Namespace" && target.entry.resource.group.is_empty() {
         return plan_namespace(old, now);
+    }
+    if target.entry.resource.group == crd::GROUP && !object::is_being_deleted(old) {
+        return Plan::Store(crd::definition::marked_for_deletion(old, now));
     }
     let mut new = old.clone();
     let grace_seconds = (target.entry.strategy.grace_seconds)(old, options.grace_period_seconds);

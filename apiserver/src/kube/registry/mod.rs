@@ -1,16 +1,19 @@
 //! What every resource does alike: create, get, list, update, patch and delete of objects that the
 //! schema table describes. What a table can't say is a [`Strategy`](super::resources::Strategy).
 
+mod bind;
 pub mod catalog;
 pub mod context;
-mod create;
+pub mod create;
 pub mod delete;
 mod delete_collection;
+mod evict;
 pub mod list;
 pub mod managed;
 pub mod metadata;
 pub mod names;
 pub mod patch;
+mod patched;
 mod read;
 mod scale;
 #[cfg(test)]

@@ -4,16 +4,14 @@ use serde_json::Value;
 
 use super::context::WriteContext;
 use super::create::check_namespace;
+use super::patched::Patch;
 use super::update::{Change, Saved, check_name, check_version, requested_version};
-use super::{Registry, Target, managed};
+use super::{Registry, Target, into_object, managed};
 use crate::kube::encoding::{self, BodyFormat};
 use crate::kube::limits::UPDATE_TRIES;
 use crate::kube::object::{self, Object};
-use crate::kube::patch::json::{JsonPatchError, UNPROCESSABLE_MESSAGE};
-use crate::kube::patch::strategic::StrategicError;
-use crate::kube::patch::{json, merge, strategic};
-use crate::kube::status::{ApiError, FieldError, Named};
-use http::StatusCode;
+use crate::kube::request::options::FieldValidation;
+use crate::kube::status::ApiError;
 
 /// The four ways to patch, by content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +44,10 @@ impl Registry {
         body: &[u8],
         context: &WriteContext,
     ) -> Result<Saved, ApiError> {
-        let patch = encoding::decode_value(body, BodyFormat::Json);
-        let patch = match kind {
-            PatchKind::Merge => patch.map_err(|error| error.prefixed("error decoding patch"))?,
-            _ => patch?,
-        };
+        let patch = Patch::read(kind, body)?;
         for _ in 0..UPDATE_TRIES {
             let (old, stored) = self.load(target).await?;
-            let patched = self.patched(target, kind, &patch, &old)?;
-            let new = self.read_patched(target, patched, context)?;
+            let new = self.patched(target, &patch, &old, context)?;
             check_version(target, requested_version(&new)?, &old)?;
             let change = Change::Untracked(new);
             if let Some(saved) = self.try_save(target, change, &old, &stored, context).await? {
@@ -71,7 +64,7 @@ impl Registry {
         body: &[u8],
         context: &WriteContext,
     ) -> Result<Saved, ApiError> {
-        let schema = self.catalog.schema;
+        let schema = target.entry.schema();
         let applied = encoding::decode_value(body, BodyFormat::Yaml).map_err(|error| {
             error.prefixed("error decoding YAML: error converting YAML to JSON")
         })?;
@@ -82,7 +75,7 @@ impl Registry {
                 return Err(target.not_found());
             }
             let merged = managed::apply(schema, target, live, &applied, context)?;
-            let mut new = self.read_patched(target, Value::Object(merged), context)?;
+            let mut new = self.read_applied(target, merged, context)?;
             let Some((old, stored)) = &found else {
                 object::metadata_mut(&mut new).remove("resourceVersion");
                 check_name(target, &mut new)?;
@@ -99,83 +92,34 @@ impl Registry {
         Err(ApiError::modified(target.resource(), &target.name))
     }
 
-    fn patched(
+    /// What an apply leads to, as an object of the resource, checked as if it had been sent.
+    fn read_applied(
         &self,
         target: &Target,
-        kind: PatchKind,
-        patch: &Value,
-        old: &Object,
-    ) -> Result<Value, ApiError> {
-        apply_patch(self.catalog.schema, target.entry.resource.type_id, kind, patch, old)
-    }
-
-    /// The patched tree as an object of the resource, checked as if it had been sent.
-    fn read_patched(
-        &self,
-        target: &Target,
-        patched: Value,
+        merged: Object,
         context: &WriteContext,
     ) -> Result<Object, ApiError> {
+        let text = Value::Object(merged).to_string();
+        let refused = |problem: String| ApiError::internal(problem);
+        let decoded = target.entry.decode(text.as_bytes()).map_err(refused)?;
+        match context.options.field_validation {
+            FieldValidation::Strict if !decoded.strict_errors.is_empty() => {
+                let list = decoded.strict_errors.join(", ");
+                return Err(ApiError::bad_request(format!("strict decoding error: {list}")));
+            }
+            FieldValidation::Warn => {
+                decoded.strict_errors.into_iter().for_each(|text| context.warnings.add(text));
+            }
+            _ => {}
+        }
+        Ok(self.completed(target, into_object(decoded.value)))
+    }
+
+    /// The object with what a client may leave out.
+    pub(super) fn completed(&self, target: &Target, mut object: Object) -> Object {
         let entry = &target.entry;
-        let text = patched.to_string();
-        let decoded = encoding::decode_untold(
-            self.catalog.schema,
-            entry.resource.type_id,
-            &entry.gvk(),
-            text.as_bytes(),
-            context.options.field_validation,
-        )
-        .map_err(|why| {
-            let nothing = Named { group: "", kind: "" };
-            let errors = [FieldError::invalid("patch", text.as_str(), why)];
-            ApiError::invalid(nothing, "", &errors)
-        })?;
-        for warning in decoded.warnings {
-            context.warnings.add(warning);
-        }
-        let mut object = decoded.object;
         (entry.strategy.defaults)(&mut object);
-        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut object);
-        Ok(object)
+        entry.canonicalize(&mut object);
+        object
     }
-}
-
-/// Applies a JSON, merge or strategic merge patch to an object of a type.
-pub(super) fn apply_patch(
-    schema: &crate::kube::schema::Schema,
-    type_id: crate::kube::schema::TypeId,
-    kind: PatchKind,
-    patch: &Value,
-    old: &Object,
-) -> Result<Value, ApiError> {
-    let mut document = Value::Object(old.clone());
-    match kind {
-        PatchKind::Json => json::apply(&document, patch).map_err(|error| match error {
-            JsonPatchError::Decode(text) => ApiError::bad_request(text),
-            JsonPatchError::TooManyOperations(_) => ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLarge",
-                error.to_string(),
-            ),
-            JsonPatchError::DoesNotApply(_) => unprocessable(),
-        }),
-        PatchKind::Merge => {
-            merge::apply(&mut document, patch.clone())
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
-            Ok(document)
-        }
-        PatchKind::Strategic => strategic::apply(schema, type_id, document, patch.clone()).map_err(
-            |error| match error {
-                StrategicError::BadRequest(text) => ApiError::bad_request(text),
-                StrategicError::Unprocessable(_) => unprocessable(),
-                StrategicError::Internal(text) => ApiError::internal(text),
-            },
-        ),
-        PatchKind::Apply => unreachable!("server-side apply takes its own road"),
-    }
-}
-
-fn unprocessable() -> ApiError {
-    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", UNPROCESSABLE_MESSAGE)
-        .with_details(Object::new())
 }

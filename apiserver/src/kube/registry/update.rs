@@ -10,7 +10,7 @@ use crate::kube::object::{self, Object};
 use crate::kube::request::options::parse_version;
 use crate::kube::status::{ApiError, FieldError, quoted};
 use crate::kube::storage::{Stored, Write, Written, value};
-use crate::kube::{admission, encoding, resources};
+use crate::kube::{admission, resources};
 
 /// An object after a write.
 #[derive(Debug)]
@@ -44,9 +44,7 @@ impl Registry {
         check_name(target, &mut object)?;
         check_namespace(target, &mut object)?;
         warn_of_repeated_owners(&mut object, context);
-        let entry = &target.entry;
-        (entry.strategy.defaults)(&mut object);
-        encoding::canonicalize(self.catalog.schema, entry.resource.type_id, &mut object);
+        let object = self.completed(target, object);
         for _ in 0..UPDATE_TRIES {
             let Some((old, stored)) = self.find(target).await? else {
                 return self.create_by_update(target, object, context).await;
@@ -166,8 +164,7 @@ impl Registry {
         };
         separate_status(target, &mut new, old);
         if !tracked {
-            let schema = self.catalog.schema;
-            managed::track_update(schema, target, Some(old), &mut new, context);
+            managed::track_update(entry.schema(), target, Some(old), &mut new, context);
         }
         metadata::carry_over(&mut new, old);
         match target.subresource.as_str() {
@@ -176,7 +173,7 @@ impl Registry {
             _ => (entry.strategy.prepare_update)(&mut new, old),
         }
         set_generation(target, &mut new, old);
-        encoding::canonicalize_to_store(self.catalog.schema, entry.resource.type_id, &mut new);
+        entry.canonicalize_to_store(&mut new);
         Ok(new)
     }
 
@@ -187,7 +184,12 @@ impl Registry {
         errors.extend(metadata::validate_update(new, old));
         errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
-            "status" => errors.extend((entry.strategy.validate_status_update)(new, old)),
+            "status" => {
+                errors.extend((entry.strategy.validate_status_update)(new, old));
+                if let Some(custom) = &entry.custom {
+                    errors.extend(custom.validate_status(new));
+                }
+            }
             name @ ("ephemeralcontainers" | "finalize" | "resize") => {
                 errors.extend((entry.strategy.validate_subresource)(name, new, old));
             }
@@ -202,12 +204,15 @@ impl Registry {
                 };
                 errors.extend(first);
                 errors.extend(second);
+                if let Some(custom) = &entry.custom {
+                    errors.extend(custom.validate(new));
+                }
             }
         }
         if errors.is_empty() {
             return Ok(());
         }
-        Err(ApiError::invalid(entry.named_kind(), &target.name, &errors))
+        Err(ApiError::invalid(entry.named_kind_of(new), &target.name, &errors))
     }
 
     /// The last finalizer is gone from an object that was to be deleted: now it is.
@@ -318,6 +323,10 @@ fn set_generation(target: &Target, new: &mut Object, old: &Object) {
         && counted
             .map(|field| ["metadata", *field])
             .any(|path| !object::same(object::at(new, &path), object::at(old, &path)));
+    // A status is of the owner's making where nobody else can write it.
+    let custom = target.entry.custom.as_ref();
+    let counts_status = custom.is_some_and(|custom| !custom.has_status);
+    let is_wanted = |name: &str| is_wanted(name) || (counts_status && name == "status");
     let changed = metadata_changed
         || new
             .iter()

@@ -67,6 +67,8 @@ pub struct Representation {
 pub enum Offer {
     /// Objects and lists.
     Resource,
+    /// The same of a custom resource, which has no protobuf form.
+    Custom,
     /// A stream of watch events.
     Watch,
     /// Discovery documents and the like, without shapes.
@@ -137,6 +139,7 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Representation, ApiError>
     Err(ApiError::not_acceptable(match offer {
         Offer::Watch => &WATCH,
         Offer::Resource | Offer::Document => &RESOURCE,
+        Offer::Custom => &RESOURCE[..2],
     }))
 }
 

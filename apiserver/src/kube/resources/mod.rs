@@ -118,6 +118,7 @@ fn group_strategy(group: &str, plural: &str) -> Strategy {
         ("apps", _) => apps::strategy(plural),
         ("batch", _) => batch::strategy(plural),
         ("events.k8s.io", _) => core::strategy(plural),
+        (crate::kube::crd::GROUP, _) => crate::kube::crd::definition::strategy(),
         ("storage.k8s.io", _) => storage::strategy(plural),
         _ => policies::strategy(group, plural),
     }
@@ -158,7 +159,7 @@ pub fn selector_text(selector: &Value) -> String {
 }
 
 /// Whether labels fulfil a selector with `matchLabels` and `matchExpressions`.
-fn selector_matches(selector: &Object, labels: &Object) -> bool {
+pub fn selector_matches(selector: &Object, labels: &Object) -> bool {
     let wanted = super::object::map(selector, "matchLabels");
     let fulfilled = wanted.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let expressions = super::object::list(selector, "matchExpressions");

@@ -49,6 +49,8 @@ pub struct TypeDef {
     pub gvk: Option<GroupVersionKind>,
     /// Server-side apply treats the structure as one value (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
+    /// Fields that are not among these are kept (`x-kubernetes-preserve-unknown-fields`).
+    pub open: bool,
 }
 
 impl TypeDef {

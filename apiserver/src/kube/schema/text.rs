@@ -66,7 +66,7 @@ fn type_ids<'t>(texts: &[&'t str]) -> HashMap<&'t str, TypeId> {
 fn parse_type(line: &str) -> Result<TypeDef, String> {
     let mut words = line.split(' ');
     let name = words.next().unwrap_or("").to_owned();
-    let mut type_def = TypeDef { name, fields: Vec::new(), gvk: None, atomic: false };
+    let mut type_def = TypeDef { name, fields: Vec::new(), gvk: None, atomic: false, open: false };
     for word in words {
         match word.split_once('=') {
             None if word == "atomic" => type_def.atomic = true,

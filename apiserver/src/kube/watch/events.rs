@@ -92,7 +92,7 @@ impl EventWriter<'_> {
         let mut object = json!({
             "kind": row.kind, "apiVersion": self.entry.api_version, "metadata": metadata,
         });
-        if self.representation.shape == Shape::Object {
+        if self.representation.shape == Shape::Object && self.entry.custom.is_none() {
             normalize(self.registry.catalog.schema, row.type_id, &mut object);
         }
         self.tree("BOOKMARK", into_object(object), out);

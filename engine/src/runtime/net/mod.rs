@@ -8,11 +8,12 @@ mod ports;
 mod unix;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 use glommio::net as glommio_net;
@@ -86,10 +87,32 @@ impl Stream {
         Ok(Stream { stream, is_unix })
     }
 
+    /// Connects to a host, at whichever of its addresses answers first, each of which has `patience`.
+    pub async fn connect(host: &str, port: u16, patience: Duration) -> io::Result<Stream> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses(host, port).await? {
+            match glommio_net::TcpStream::connect_timeout(address, patience).await {
+                Ok(stream) => return Stream::new(stream, false),
+                Err(error) => failure = error.into(),
+            }
+        }
+        Err(failure)
+    }
+
     /// Where the client is; `None` for one on a Unix socket.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         if self.is_unix { None } else { self.stream.peer_addr().ok() }
     }
+}
+
+/// Names are looked up by the system, which may take its time: on another thread.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let host = host.to_owned();
+    let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+    super::blocking(look_up).await
 }
 
 impl AsyncRead for Stream {

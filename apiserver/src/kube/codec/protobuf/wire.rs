@@ -132,7 +132,7 @@ fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     put_raw_varint(out, u64::from(number) << 3);
     put_raw_varint(out, value);
 }
@@ -142,7 +142,7 @@ pub(super) fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
     out.extend_from_slice(&value.to_bits().to_le_bytes());
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_raw_varint(out, u64::from(number) << 3 | 2);
     put_raw_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

@@ -2,7 +2,9 @@
 //! table when first asked for: enough for `kubectl explain`, validation and generated clients. The
 //! one document of v2 is made from them.
 
+mod connect;
 mod descriptions;
+mod gnostic;
 mod paths;
 mod schemas;
 #[cfg(test)]
@@ -12,7 +14,10 @@ mod v2;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
+
+pub use gnostic::CONTENT_TYPES as SWAGGER_PROTOBUF_TYPES;
 
 use super::version::KUBERNETES_VERSION;
 use super::{Document, Group, Version, groups};
@@ -24,6 +29,7 @@ pub struct OpenApi {
     schema: &'static Schema,
     entries: BTreeMap<String, Entry>,
     swagger: OnceLock<Document>,
+    swagger_protobuf: OnceLock<Document>,
 }
 
 #[derive(Debug)]
@@ -42,9 +48,25 @@ enum Content {
     /// A path that only answers GET with an object of this type.
     Single {
         path: String,
+        operation: String,
+        tag: String,
         type_name: &'static str,
     },
 }
+
+/// What answers a GET and is no resource: its path, the operation's name and tag, the answer's type.
+const SINGLE_DOCUMENTS: [(&str, &str, &str, &str); 5] = [
+    (
+        ".well-known/openid-configuration",
+        "getServiceAccountIssuerOpenIDConfiguration",
+        "WellKnown",
+        "",
+    ),
+    ("api", "getCoreAPIVersions", "core", "APIVersions"),
+    ("apis", "getAPIVersions", "apis", "APIGroupList"),
+    ("openid/v1/jwks", "getServiceAccountIssuerOpenIDKeyset", "openid", ""),
+    ("version", "getCodeVersion", "version", "Info"),
+];
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -64,19 +86,17 @@ impl OpenApi {
             let hash = hash_of(&content, &served_text);
             entries.insert(name, Entry { content, hash, document: OnceLock::new() });
         };
-        for (path, type_name) in [
-            (".well-known/openid-configuration", ""),
-            ("api", "APIVersions"),
-            ("apis", "APIGroupList"),
-            ("openid/v1/jwks", ""),
-            ("version", "Info"),
-        ] {
-            add(path.to_owned(), Content::Single { path: format!("/{path}/"), type_name });
+        for (name, operation, tag, type_name) in SINGLE_DOCUMENTS {
+            let (path, operation, tag) = (format!("/{name}/"), operation.into(), tag.into());
+            add(name.to_owned(), Content::Single { path, operation, tag, type_name });
         }
         for group in groups(&served) {
             if !group.name.is_empty() {
                 let path = format!("/apis/{}/", group.name);
-                let content = Content::Single { path, type_name: "APIGroup" };
+                let name = paths::group_name(group.name);
+                let operation = format!("get{name}APIGroup");
+                let tag = paths::group_tag(&name);
+                let content = Content::Single { path, operation, tag, type_name: "APIGroup" };
                 add(format!("apis/{}", group.name), content);
             }
             for version in &group.versions {
@@ -85,7 +105,7 @@ impl OpenApi {
                 add(name, Content::GroupVersion { group, version });
             }
         }
-        OpenApi { schema, entries, swagger: OnceLock::new() }
+        OpenApi { schema, entries, swagger: OnceLock::new(), swagger_protobuf: OnceLock::new() }
     }
 
     /// The index: where the document of each path is. `others` are documents that are not of the
@@ -108,28 +128,42 @@ impl OpenApi {
         Some(entry.document.get_or_init(|| Document::json(&self.make(&entry.content))))
     }
 
+    /// What changes when the document of this path does.
+    pub fn hash(&self, path: &str) -> Option<&str> {
+        self.entries.get(path.trim_matches('/')).map(|entry| entry.hash.as_str())
+    }
+
     /// The document of OpenAPI v2 at `/openapi/v2`, as JSON.
     pub fn swagger(&self) -> &Document {
-        self.swagger.get_or_init(|| {
-            let documents = self.entries.values().map(|entry| self.make(&entry.content));
-            Document::json(&v2::convert(documents))
-        })
+        self.swagger.get_or_init(|| Document::json(&self.make_swagger()))
+    }
+
+    /// The same in protobuf, see [`gnostic`].
+    pub fn swagger_protobuf(&self) -> &Document {
+        self.swagger_protobuf
+            .get_or_init(|| Document::new(Bytes::from(gnostic::encode(&self.make_swagger()))))
+    }
+
+    fn make_swagger(&self) -> Value {
+        v2::convert(self.entries.values().map(|entry| self.make(&entry.content)))
     }
 
     fn make(&self, content: &Content) -> Value {
         match content {
-            Content::Single { path, type_name } => self.single(path, type_name),
+            Content::Single { path, operation, tag, type_name } => {
+                self.single(path, operation, tag, type_name)
+            }
             Content::GroupVersion { group, version } => self.group_version(group, version),
         }
     }
 
-    fn single(&self, path: &str, type_name: &str) -> Value {
+    fn single(&self, path: &str, operation: &str, tag: &str, type_name: &str) -> Value {
         let full_name = match type_name {
             "Info" => "io.k8s.apimachinery.pkg.version.Info".to_owned(),
             name => format!("{META}.{name}"),
         };
         let answer = self.schema.type_named(&full_name).map(|_| full_name);
-        let paths = json!({path: {"get": paths::plain_get(answer.as_deref())}});
+        let paths = json!({path: {"get": paths::plain_get(operation, tag, answer.as_deref())}});
         self.with_schemas(paths)
     }
 

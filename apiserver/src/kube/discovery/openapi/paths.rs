@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::META;
 use super::schemas::{collect_references, reference};
+use super::{META, connect};
 use crate::kube::schema::{GroupVersionKind, Resource, Schema, Subresource};
 
-const ANSWER_TYPES: [&str; 3] =
+pub(super) const ANSWER_TYPES: [&str; 3] =
     ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
 const PATCH_TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
@@ -40,9 +40,15 @@ pub(super) fn referenced_types(value: &Value) -> BTreeSet<String> {
     names
 }
 
-/// A GET that answers with an object of this type, or with anything.
-pub(super) fn plain_get(type_name: Option<&str>) -> Value {
-    json!({"responses": {"200": answer("OK", type_name), "401": {"description": "Unauthorized"}}})
+/// A GET of this name that answers with an object of this type, or with anything.
+pub(super) fn plain_get(operation: &str, tag: &str, type_name: Option<&str>) -> Value {
+    json!({
+        "operationId": operation, "tags": [tag],
+        "responses": {
+            "200": answer("OK", type_name.map(reference).as_ref(), &ANSWER_TYPES),
+            "401": {"description": "Unauthorized"},
+        },
+    })
 }
 
 /// All paths of a group version's resources.
@@ -58,22 +64,47 @@ pub(super) fn of_group_version(
     };
     let mut paths = Map::new();
     let list = format!("{META}.APIResourceList");
-    paths.insert(format!("{root}/"), json!({"get": plain_get(Some(&list))}));
+    let names = Names::of(group, version);
+    let resources = format!("get{}APIResources", names.operation);
+    paths
+        .insert(format!("{root}/"), json!({"get": plain_get(&resources, &names.tag, Some(&list))}));
     for row in rows {
-        let writer = Writer { schema, row, group_tag: group_tag(group, version) };
+        let writer = Writer { schema, row, names: &names };
         writer.add_to(&root, &mut paths);
     }
     paths
 }
 
-/// `AppsV1`, as operation names have it.
-fn group_tag(group: &str, version: &str) -> String {
-    let words = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
-    let name: String = words.split('.').map(capital).collect();
-    format!("{name}{}", capital(version))
+/// What a group version is called in the names of operations, and as a tag.
+pub(super) struct Names {
+    /// `AppsV1`
+    pub(super) operation: String,
+    /// `apps_v1`
+    pub(super) tag: String,
 }
 
-fn capital(word: &str) -> String {
+impl Names {
+    pub(super) fn of(group: &str, version: &str) -> Names {
+        let group = group_name(group);
+        let operation = format!("{group}{}", capital(version));
+        Names { operation, tag: format!("{}_{version}", group_tag(&group)) }
+    }
+}
+
+/// `RbacAuthorization`
+pub(super) fn group_name(group: &str) -> String {
+    let words = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
+    words.split('.').map(capital).collect()
+}
+
+/// `rbacAuthorization`
+pub(super) fn group_tag(group_name: &str) -> String {
+    let mut characters = group_name.chars();
+    let first = characters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
+}
+
+pub(super) fn capital(word: &str) -> String {
     let mut characters = word.chars();
     let first = characters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(characters).collect()
@@ -82,7 +113,7 @@ fn capital(word: &str) -> String {
 struct Writer<'a> {
     schema: &'a Schema,
     row: &'a Resource,
-    group_tag: String,
+    names: &'a Names,
 }
 
 /// One operation of a path.
@@ -94,7 +125,7 @@ struct Operation<'a> {
     suffix: &'a str,
     kind: &'a GroupVersionKind,
     parameters: &'a [&'a str],
-    answer: Option<String>,
+    answer: Option<Value>,
     body: Option<Value>,
     statuses: &'a [(&'a str, &'a str)],
 }
@@ -114,14 +145,15 @@ impl Writer<'_> {
         let item = format!("{collection}/{{name}}");
         let mut add = |path: String, mut value: Value| {
             if value.as_object().is_some_and(|operations| !operations.is_empty()) {
-                value["parameters"] = path_parameters(&path);
+                let own = value["parameters"].take();
+                value["parameters"] = path_parameters(&path, own);
                 paths.insert(path, value);
             }
         };
         if row.namespaced && self.has("list") {
             let mut list = self.list();
             list["operationId"] =
-                format!("list{}{}ForAllNamespaces", self.group_tag, row.kind).into();
+                format!("list{}{}ForAllNamespaces", self.names.operation, row.kind).into();
             add(format!("{root}/{}", row.plural), json!({"get": list}));
         }
         if self.has("watch") {
@@ -129,7 +161,16 @@ impl Writer<'_> {
         }
         add(item.clone(), self.item());
         for sub in row.subresources.iter().filter(|sub| sub.served) {
-            add(format!("{item}/{}", sub.name), self.subresource(sub));
+            let path = format!("{item}/{}", sub.name);
+            if connect::is_connection(sub) {
+                for (path, operations) in connect::paths(row, sub, self.names, &path) {
+                    add(path, operations);
+                }
+            } else if sub.name == "log" {
+                add(path, connect::log(row, self.names));
+            } else {
+                add(path, self.subresource(sub));
+            }
         }
         add(collection, self.collection());
     }
@@ -145,14 +186,15 @@ impl Writer<'_> {
                 suffix,
                 kind: &kind,
                 parameters: LIST_PARAMETERS,
-                answer: Some(format!("{META}.WatchEvent")),
+                answer: Some(reference(&format!("{META}.WatchEvent"))),
                 body: None,
                 statuses: READ,
             })
         };
         if let Some(path) = everywhere {
             let mut watch = operation("watchlist", "");
-            let name = format!("watch{}{}ListForAllNamespaces", self.group_tag, self.row.kind);
+            let name =
+                format!("watch{}{}ListForAllNamespaces", self.names.operation, self.row.kind);
             watch["operationId"] = name.into();
             add(path, json!({"get": watch}));
         }
@@ -184,7 +226,7 @@ impl Writer<'_> {
                 suffix: "",
                 kind: &kind,
                 parameters: &[DELETE_PARAMETERS, LIST_PARAMETERS].concat(),
-                answer: Some(format!("{META}.Status")),
+                answer: Some(reference(&format!("{META}.Status"))),
                 body: Some(delete_body()),
                 statuses: READ,
             });
@@ -202,7 +244,7 @@ impl Writer<'_> {
                 suffix: "",
                 kind: &kind,
                 parameters: DELETE_PARAMETERS,
-                answer: Some(format!("{META}.Status")),
+                answer: Some(reference(&format!("{META}.Status"))),
                 body: Some(delete_body()),
                 statuses: DELETED,
             });
@@ -225,7 +267,7 @@ impl Writer<'_> {
         let answer = self.type_name(kind);
         let mut operations = json!({});
         let operation = |verb, action, parameters, body, statuses| {
-            let answer = answer.clone();
+            let answer = answer.as_deref().map(reference);
             self.operation(Operation {
                 verb,
                 action,
@@ -261,7 +303,7 @@ impl Writer<'_> {
             suffix,
             kind,
             parameters: WRITE_PARAMETERS,
-            answer,
+            answer: answer.as_deref().map(reference),
             body,
             statuses: CREATED,
         })
@@ -276,7 +318,7 @@ impl Writer<'_> {
             suffix: "",
             kind: &self.row.gvk(),
             parameters: LIST_PARAMETERS,
-            answer: self.type_name(&list_kind),
+            answer: self.type_name(&list_kind).as_deref().map(reference),
             body: None,
             statuses: READ,
         })
@@ -293,15 +335,18 @@ impl Writer<'_> {
             "deleteCollection" => ("delete", "Collection"),
             verb => (verb, ""),
         };
-        let name =
-            format!("{verb}{}{infix}{scope}{}{}", self.group_tag, self.row.kind, operation.suffix);
+        let name = format!(
+            "{verb}{}{infix}{scope}{}{}",
+            self.names.operation, self.row.kind, operation.suffix
+        );
         let mut responses = json!({"401": {"description": "Unauthorized"}});
         for (status, text) in operation.statuses {
-            responses[status] = answer(text, operation.answer.as_deref());
+            responses[status] = answer(text, operation.answer.as_ref(), &ANSWER_TYPES);
         }
         let GroupVersionKind { group, version, kind } = operation.kind;
         let mut value = json!({
             "operationId": name,
+            "tags": [self.names.tag],
             "responses": responses,
             "x-kubernetes-action": operation.action,
             "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
@@ -328,12 +373,13 @@ fn watch_paths(root: &str, row: &Resource) -> [Option<String>; 3] {
     [Some(everywhere), Some(collection), Some(item)]
 }
 
-fn answer(text: &str, type_name: Option<&str>) -> Value {
+/// An answer with content of this schema.
+pub(super) fn answer(text: &str, schema: Option<&Value>, media_types: &[&str]) -> Value {
     let mut value = json!({"description": text});
-    if let Some(name) = type_name {
+    if let Some(schema) = schema {
         let content =
-            ANSWER_TYPES.map(|media| (media.to_owned(), json!({"schema": reference(name)})));
-        value["content"] = Value::Object(content.into_iter().collect());
+            media_types.iter().map(|media| ((*media).to_owned(), json!({"schema": schema})));
+        value["content"] = Value::Object(content.collect());
     }
     value
 }
@@ -352,23 +398,39 @@ fn patch_body() -> Value {
     json!({"content": Value::Object(content.into_iter().collect()), "required": true})
 }
 
-fn path_parameters(path: &str) -> Value {
+/// The parameters that are parts of the path, and those that all operations of the path have.
+fn path_parameters(path: &str, own: Value) -> Value {
     let text = json!({"type": "string", "uniqueItems": true});
-    let names =
-        ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
+    let names = ["name", "namespace", "path"];
+    let names = names.into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
     let mut parameters: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}))
         .collect();
-    parameters.push(query("pretty"));
+    match own {
+        Value::Array(own) => parameters.extend(own),
+        _ => parameters.push(query("pretty")),
+    }
     parameters.into()
 }
 
-fn query(name: &str) -> Value {
+/// An optional parameter of the query.
+pub(super) fn query(name: &str) -> Value {
     let kind = match name {
-        "allowWatchBookmarks" | "watch" | "sendInitialEvents" | "force" | "orphanDependents" => {
-            "boolean"
-        }
-        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
+        "allowWatchBookmarks"
+        | "watch"
+        | "sendInitialEvents"
+        | "force"
+        | "orphanDependents"
+        | "stdin"
+        | "stdout"
+        | "stderr"
+        | "tty"
+        | "follow"
+        | "previous"
+        | "timestamps"
+        | "insecureSkipTLSVerifyBackend" => "boolean",
+        "limit" | "timeoutSeconds" | "gracePeriodSeconds" | "ports" | "limitBytes"
+        | "sinceSeconds" | "tailLines" => "integer",
         _ => "string",
     };
     json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})

@@ -122,6 +122,10 @@ fn operation(mut value: Value) -> Value {
         value["responses"] = Value::Object(converted.collect());
     }
     value["produces"] = produces.into();
+    value["schemes"] = json!(["https"]);
+    if value["consumes"].is_null() {
+        value["consumes"] = json!(["*/*"]);
+    }
     value["parameters"] = all;
     remove(&mut value, "requestBody");
     value

@@ -63,7 +63,7 @@ impl<'a> Members<'a> {
         match self {
             Members::Fields(type_def) => match type_def.field(name) {
                 Some(field) => (&field.kind, true),
-                None => (&ANY, false),
+                None => (&ANY, type_def.open),
             },
             Members::Values(kind) => (kind, false),
         }

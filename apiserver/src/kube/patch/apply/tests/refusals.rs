@@ -86,6 +86,7 @@ fn with_kind(schema: Schema) -> Schema {
             fields: fields.collect(),
             gvk: Some(gvk.clone()),
             atomic: row.atomic,
+            open: row.open,
         })
     });
     Schema::new(types.collect(), Vec::new())
