@@ -6,6 +6,8 @@
 
 mod answers;
 mod applying;
+#[cfg(test)]
+mod cluster_tests;
 mod clustering;
 mod collect;
 mod confirming;

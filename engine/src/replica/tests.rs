@@ -22,14 +22,14 @@ use crate::request::{
 use crate::sequencer::Sequencer;
 
 /// xorshift64*: small, seeded, good enough to pick from a list.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub(super) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -37,21 +37,21 @@ impl Random {
         ((u128::from(drawn) * limit as u128) >> 64) as usize
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 }
 
 /// What the store holds, by revision, as the committed batches say.
 #[derive(Default)]
-struct History {
-    states: BTreeMap<Revision, BTreeMap<Vec<u8>, Record>>,
+pub(super) struct History {
+    pub(super) states: BTreeMap<Revision, BTreeMap<Vec<u8>, Record>>,
     newest: BTreeMap<Vec<u8>, Record>,
     deletions: usize,
 }
 
 /// What a deletion stands for.
-fn expand(deletion: &Deletion) -> Effect {
+pub(super) fn expand(deletion: &Deletion) -> Effect {
     let changes = deletion.deleted.records().iter().map(|record| Change {
         record: Record::tombstone(record.key(), deletion.revision),
         previous: Some(record.clone()),
@@ -60,7 +60,7 @@ fn expand(deletion: &Deletion) -> Effect {
 }
 
 impl History {
-    fn commit(&mut self, batch: &Batch) {
+    pub(super) fn commit(&mut self, batch: &Batch) {
         for item in &batch.items {
             let effect = match item {
                 Item::Effect(effect) => effect.clone(),
@@ -92,7 +92,7 @@ impl History {
     }
 
     /// What the log gives for a key: nothing if no revision from the compaction on shows it.
-    fn in_log(&self, lookup: &Lookup, compacted: Revision) -> Option<Record> {
+    pub(super) fn in_log(&self, lookup: &Lookup, compacted: Revision) -> Option<Record> {
         let at = |revision| {
             let (_, state) = self.states.range(..=revision).next_back()?;
             state.get(&lookup.key[..])
@@ -103,7 +103,7 @@ impl History {
     }
 
     /// The live records of a range at a revision.
-    fn at(&self, revision: Revision, range: &KeyRange) -> Vec<Record> {
+    pub(super) fn at(&self, revision: Revision, range: &KeyRange) -> Vec<Record> {
         let empty = BTreeMap::new();
         let state = self.states.range(..=revision).next_back().map_or(&empty, |(_, state)| state);
         let inside = state.iter().filter(|(key, _)| range.contains(key));
