@@ -194,4 +194,7 @@ pub const HELD_BYTES_MIN: usize = 128 << 20;
 /// Cores draw from that in such pieces, so that they meet at one number only now and then.
 pub const HELD_PIECE_BYTES: usize = 1 << 20;
 
+/// How long a peer may take to answer a connection, at each of its addresses.
+pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 const _: () = assert!(STREAM_WINDOW_BYTES < CONNECTION_WINDOW_BYTES);

@@ -12,6 +12,7 @@ pub mod http2;
 pub mod limits;
 pub mod listener;
 mod pace;
+pub mod peers;
 mod refuse;
 mod rt;
 pub mod tls;

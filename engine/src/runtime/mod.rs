@@ -35,6 +35,24 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     glommio::executor().spawn_blocking(behind).await
 }
 
+/// Runs a future of its own on a core that is nobody's, and waits for it: for what has to be known
+/// before a store's cores run.
+///
+/// # Errors
+/// There is no such core to be had, or the future panicked.
+pub fn run_alone<T, F>(make: impl FnOnce() -> F + Send + 'static) -> std::io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let failed = |error: glommio::GlommioError<()>| std::io::Error::other(error.to_string());
+    let executor = glommio::LocalExecutorBuilder::default()
+        .name("mainstay-alone")
+        .spawn(move || async move { make().await })
+        .map_err(failed)?;
+    executor.join().map_err(failed)
+}
+
 /// A random number from the kernel.
 pub fn random() -> std::io::Result<u64> {
     use std::io::Read;

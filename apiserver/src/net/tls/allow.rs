@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -81,6 +81,58 @@ impl ClientCertVerifier for NameVerifier {
             return Ok(verified);
         }
         // Tells the client "access denied".
+        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The same for servers, by one that connects to them.
+#[derive(Debug)]
+pub(super) struct ServerNameVerifier {
+    pub(super) inner: Arc<dyn ServerCertVerifier>,
+    pub(super) allowed: AllowedNames,
+}
+
+impl ServerCertVerifier for ServerNameVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.inner.verify_server_cert(
+            certificate,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        if self.allowed.allow(certificate) {
+            return Ok(verified);
+        }
         Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 

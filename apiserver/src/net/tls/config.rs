@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::TlsError;
-use super::allow::{AllowedNames, NameVerifier};
+use super::allow::{AllowedNames, NameVerifier, ServerNameVerifier};
 use super::policy::TlsPolicy;
 
 /// What a TLS door is made of; all PEM.
@@ -46,11 +47,51 @@ pub fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let chain = certificates("the server certificate", &material.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&material.key)
-        .map_err(|error| TlsError::Key { what: "the server key", reason: error.to_string() })?;
-    let mut config = builder.with_single_cert(chain, key)?;
+    let mut config = builder.with_single_cert(chain, key("the server key", material)?)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A configuration for one that connects to servers which the same authorities vouch for, and that
+/// has a certificate of its own to show.
+pub fn client_config(
+    material: &Material,
+    rules: &Rules,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let provider = Arc::new(rules.policy.provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&rules.policy.versions()?)?;
+    let roots = Arc::new(roots(material)?);
+    let mut verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+    if let Some(lists) = &material.revoked {
+        verifier = verifier.with_crls(revocation_lists(lists)?).allow_unknown_revocation_status();
+    }
+    let inner = verifier.build()?;
+    let builder = match rules.allowed.is_empty() {
+        true => builder.with_webpki_verifier(inner),
+        false => {
+            let verifier = ServerNameVerifier { inner, allowed: rules.allowed.clone() };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    let chain = certificates("the certificate to show", &material.certificate)?;
+    let key = key("the key of the certificate to show", material)?;
+    Ok(Arc::new(builder.with_client_auth_cert(chain, key)?))
+}
+
+fn key(what: &'static str, material: &Material) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&material.key)
+        .map_err(|error| TlsError::Key { what, reason: error.to_string() })
+}
+
+fn roots(material: &Material) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for pem in &material.client_authorities {
+        for certificate in certificates("the client CA", pem)? {
+            roots.add(certificate)?;
+        }
+    }
+    Ok(roots)
 }
 
 fn verifier(
@@ -61,13 +102,8 @@ fn verifier(
     if material.client_authorities.is_empty() {
         return Ok(None);
     }
-    let mut roots = RootCertStore::empty();
-    for pem in &material.client_authorities {
-        for certificate in certificates("the client CA", pem)? {
-            roots.add(certificate)?;
-        }
-    }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let roots = Arc::new(roots(material)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     if let Some(lists) = &material.revoked {
         // As in etcd, a certificate that no list speaks of is good, and so is a list that is late:
         // refusing everybody because of it would be worse.

@@ -21,9 +21,9 @@ use super::http::{ConnectionInfo, Protocol};
 use super::limits;
 
 pub use allow::{AllowedNames, common_name};
-pub use config::{Material, Rules, certificates, server_config};
+pub use config::{Material, Rules, certificates, client_config, server_config};
 pub use policy::{CipherName, TlsPolicy, Version};
-pub use reload::{Files, Reloading};
+pub use reload::{Files, Make, Reloading};
 
 /// Why certificates or keys can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -78,7 +78,9 @@ impl Default for TlsPolicy {
 }
 
 impl TlsPolicy {
-    pub(super) fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    pub(in crate::net) fn versions(
+        &self,
+    ) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
         use rustls::version::{TLS12, TLS13};
         match (self.least, self.most) {
             (Version::Tls13, Version::Tls12) => Err(TlsError::NoVersion),
@@ -89,7 +91,7 @@ impl TlsPolicy {
         }
     }
 
-    pub(super) fn provider(&self) -> CryptoProvider {
+    pub(in crate::net) fn provider(&self) -> CryptoProvider {
         let mut provider = aws_lc_rs::default_provider();
         if !self.suites.is_empty() {
             let chosen = |suite: &SupportedCipherSuite| {

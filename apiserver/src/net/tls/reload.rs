@@ -90,19 +90,23 @@ fn changed(file: &fs::Metadata) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(seconds + rest)
 }
 
+/// Makes a configuration of what the files hold.
+pub type Make<C> = fn(&Material, &Rules) -> Result<Arc<C>, TlsError>;
+
 /// The TLS configuration of a door, as its files have it now.
 #[derive(Debug)]
-pub struct Reloading {
+pub struct Reloading<C = ServerConfig> {
     /// For the log: whose it is.
     door: &'static str,
     files: Files,
     rules: Rules,
-    state: Mutex<State>,
+    make: Make<C>,
+    state: Mutex<State<C>>,
 }
 
 #[derive(Debug)]
-struct State {
-    config: Arc<ServerConfig>,
+struct State<C> {
+    config: Arc<C>,
     /// What was read last, usable or not; `None` when something could not be read.
     material: Option<Material>,
     /// What the last look found while somebody may still have been writing: half of a bundle of
@@ -117,12 +121,24 @@ struct State {
 }
 
 impl Reloading {
-    /// Reads everything for the first time.
+    /// Reads everything for the first time, for one that is connected to.
     pub fn new(door: &'static str, files: Files, rules: Rules) -> Result<Arc<Reloading>, TlsError> {
+        Reloading::made_by(server_config, door, files, rules)
+    }
+}
+
+impl<C> Reloading<C> {
+    /// Reads everything for the first time.
+    pub fn made_by(
+        make: Make<C>,
+        door: &'static str,
+        files: Files,
+        rules: Rules,
+    ) -> Result<Arc<Reloading<C>>, TlsError> {
         let stamps: Vec<Stamp> = files.all().map(Stamp::of).collect();
         let material = files.read()?;
         let state = State {
-            config: server_config(&material, &rules)?,
+            config: make(&material, &rules)?,
             material: Some(material),
             unsure: None,
             stamps,
@@ -130,15 +146,15 @@ impl Reloading {
             looked_at_ms: timer::monotonic_ms(),
             said: None,
         };
-        Ok(Arc::new(Reloading { door, files, rules, state: Mutex::new(state) }))
+        Ok(Arc::new(Reloading { door, files, rules, make, state: Mutex::new(state) }))
     }
 
     /// The configuration for a handshake that begins now.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub fn current(&self) -> Arc<C> {
         self.at(timer::monotonic_ms(), timer::wall_clock())
     }
 
-    fn at(&self, now_ms: u64, now: SystemTime) -> Arc<ServerConfig> {
+    fn at(&self, now_ms: u64, now: SystemTime) -> Arc<C> {
         let mut state = self.lock();
         if now_ms.saturating_sub(state.looked_at_ms) >= limits::FILE_LOOK_MS {
             state.looked_at_ms = now_ms;
@@ -147,11 +163,11 @@ impl Reloading {
         state.config.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, state: &mut State, now: SystemTime) {
+    fn look(&self, state: &mut State<C>, now: SystemTime) {
         let stamps: Vec<Stamp> = self.files.all().map(Stamp::of).collect();
         if stamps == state.stamps && !state.unsettled {
             return;
@@ -166,7 +182,7 @@ impl Reloading {
                 state.unsure = Some(material);
             }
             Ok(material) => {
-                let made = server_config(&material, &self.rules);
+                let made = (self.make)(&material, &self.rules);
                 state.material = Some(material);
                 match made {
                     Ok(config) => {
@@ -189,7 +205,7 @@ impl Reloading {
     }
 
     /// The old ones stay, and it is said once.
-    fn keep(&self, state: &mut State, error: &TlsError) {
+    fn keep(&self, state: &mut State<C>, error: &TlsError) {
         let said = error.to_string();
         if state.said.as_ref() != Some(&said) {
             let paths: Vec<_> = self.files.all().map(|path| path.display().to_string()).collect();

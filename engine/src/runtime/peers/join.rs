@@ -8,6 +8,7 @@ use super::connection::{Ended, receive, shake_hands};
 use super::limits::{JOIN_PATIENCE, JOIN_PAUSE, JOIN_TIMEOUT};
 use super::network::PeerNetwork;
 use crate::peer::{Event, JoinAnswer, PeerUrl, Roster, Session, wire};
+use crate::runtime::run_alone;
 use crate::runtime::timer::{monotonic_ms, sleep, timeout};
 
 /// Why nobody could be asked, or nobody knows this member.
@@ -33,11 +34,8 @@ pub fn ask_to_join(
     own_peer_urls: Vec<String>,
 ) -> Result<JoinAnswer, JoinError> {
     let name = name.to_owned();
-    let executor = glommio::LocalExecutorBuilder::default()
-        .name("mainstay-join")
-        .spawn(move || async move { ask_all(&*network, &name, &peers, &own_peer_urls).await })
-        .map_err(|error| JoinError::Executor(error.to_string()))?;
-    executor.join().unwrap_or_else(|error| Err(JoinError::Executor(error.to_string())))
+    let ask = move || async move { ask_all(&*network, &name, &peers, &own_peer_urls).await };
+    run_alone(ask).unwrap_or_else(|error| Err(JoinError::Executor(error.to_string())))
 }
 
 async fn ask_all(

@@ -122,10 +122,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
-    let executor = glommio::LocalExecutorBuilder::default()
-        .spawn(move || async move { test().await })
-        .expect("an executor");
-    executor.join().expect("no panic");
+    crate::runtime::run_alone(test).expect("no panic");
 }
 
 fn raft(from: u64, to: u64, body: Body) -> PeerMessage {
