@@ -25,7 +25,7 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
     match first {
         "healthz" | "livez" | "readyz" => return Ok(health_report(kube, call).await),
         "metrics" if path == "/metrics" => return Ok(metrics_page(kube).await),
-        "openapi" => return openapi(call),
+        "openapi" => return openapi(kube, call),
         _ => {}
     }
     let documents = kube.discovery();
@@ -52,18 +52,20 @@ pub async fn serve(kube: &Rc<Kube>, call: &Call) -> Result<Answer, ApiError> {
 }
 
 /// `/openapi/v2`, `/openapi/v3` and the documents below it.
-fn openapi(call: &Call) -> Result<Answer, ApiError> {
+fn openapi(kube: &Kube, call: &Call) -> Result<Answer, ApiError> {
     let path = call.info.path.trim_matches('/');
-    let open_api = OpenApi::builtin();
+    let (open_api, custom) = (OpenApi::builtin(), kube.custom_open_api());
     let (document, content_type) = match path.strip_prefix("openapi/v3/") {
         _ if path == "openapi/v3" => {
-            let index = Document::json(&open_api.index(&[]));
+            let index = Document::json(&open_api.index(&custom.hashes()));
             return Ok(with_etag(call, &index, "text/plain; charset=utf-8"));
         }
-        Some(name) => (open_api.document(name), accepted(call, &[])),
+        Some(name) => {
+            (open_api.document(name).or_else(|| custom.document(name)), accepted(call, &[]))
+        }
         None if path == "openapi/v2" => match accepted(call, &SWAGGER_PROTOBUF_TYPES) {
-            Some(JSON) => (Some(open_api.swagger()), Some(JSON)),
-            Some(_) => (Some(open_api.swagger_protobuf()), Some(SWAGGER_PROTOBUF_TYPES[1])),
+            Some(JSON) => (Some(custom.swagger(open_api)), Some(JSON)),
+            Some(_) => (Some(custom.swagger_protobuf(open_api)), Some(SWAGGER_PROTOBUF_TYPES[1])),
             None => (Some(open_api.swagger()), None),
         },
         None => (None, None),
@@ -72,8 +74,10 @@ fn openapi(call: &Call) -> Result<Answer, ApiError> {
         (None, _) => Ok(answer::page_not_found()),
         (Some(_), None) => Err(ApiError::not_acceptable(&[JSON])),
         (Some(document), Some(content_type)) => {
+            let name = path.trim_start_matches("openapi/v3/");
+            let hash = open_api.hash(name).or_else(|| custom.hash(name));
             let answer = with_etag(call, document, content_type);
-            Ok(kept_by_hash(call, open_api, path, answer))
+            Ok(kept_by_hash(call, name, hash, answer))
         }
     }
 }
@@ -90,10 +94,9 @@ fn accepted(call: &Call, others: &[&'static str]) -> Option<&'static str> {
 
 /// The document of a hash never changes: who asks by the hash keeps it. Who asks by an old one is
 /// sent to the new one.
-fn kept_by_hash(call: &Call, open_api: &OpenApi, path: &str, mut answer: Answer) -> Answer {
+fn kept_by_hash(call: &Call, name: &str, hash: Option<&str>, mut answer: Answer) -> Answer {
     let asked = call.query.text("hash");
-    let name = path.trim_start_matches("openapi/v3/");
-    let Some(hash) = open_api.hash(name).filter(|_| !asked.is_empty()) else { return answer };
+    let Some(hash) = hash.filter(|_| !asked.is_empty()) else { return answer };
     if asked != hash {
         let location = format!("/openapi/v3/{name}?hash={hash}");
         let mut answer = answer::text(StatusCode::MOVED_PERMANENTLY, "");

@@ -1,6 +1,6 @@
 //! The door on one core: what it is made of, how it starts, and the handler of its requests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use mainstay_engine::runtime::spawn_local;
 
 use super::answer::Answer;
 use super::discovery::Discovery;
+use super::discovery::openapi::CustomOpenApi;
 use super::registry::Registry;
 use super::registry::catalog::Catalog;
 use super::registry::context::Random;
@@ -40,6 +41,7 @@ pub struct KubeOptions {
 struct Discovered {
     generation: u64,
     documents: Rc<Discovery>,
+    custom: Rc<CustomOpenApi>,
 }
 
 /// The door on one core.
@@ -64,22 +66,37 @@ impl Kube {
         });
         let address = options.advertise_address.to_string();
         let documents = Rc::new(Discovery::new(schema.resources(), &address));
-        let discovery = RefCell::new(Discovered { generation: 0, documents });
+        let discovery =
+            RefCell::new(Discovered { generation: 0, documents, custom: Rc::default() });
         let writes_in_flight = Cell::new(0);
         Rc::new(Kube { registry, discovery, options, store, shutdown, writes_in_flight })
     }
 
     /// The discovery documents, custom resources among them.
     pub fn discovery(&self) -> Rc<Discovery> {
+        self.discovered().documents.clone()
+    }
+
+    /// The OpenAPI documents of custom resources.
+    pub fn custom_open_api(&self) -> Rc<CustomOpenApi> {
+        self.discovered().custom.clone()
+    }
+
+    fn discovered(&self) -> RefMut<'_, Discovered> {
         let catalog = &self.registry.catalog;
         let mut known = self.discovery.borrow_mut();
         if known.generation != catalog.generation() {
-            let rows: Vec<_> = catalog.all().iter().map(|entry| entry.resource.clone()).collect();
+            let entries = catalog.all();
+            let rows: Vec<_> = entries.iter().map(|entry| entry.resource.clone()).collect();
+            let custom = entries
+                .iter()
+                .filter_map(|entry| Some((&entry.resource, &entry.custom.as_ref()?.schema)));
+            known.custom = Rc::new(CustomOpenApi::new(custom));
             let address = self.options.advertise_address.to_string();
             known.documents = Rc::new(Discovery::new(&rows, &address));
             known.generation = catalog.generation();
         }
-        known.documents.clone()
+        known
     }
 
     /// Starts what runs on every core. `first` on the one that also runs

@@ -3,6 +3,7 @@
 //! one document of v2 is made from them.
 
 mod connect;
+mod custom;
 mod descriptions;
 mod gnostic;
 mod paths;
@@ -17,6 +18,7 @@ use std::sync::{LazyLock, OnceLock};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+pub use custom::CustomOpenApi;
 pub use gnostic::CONTENT_TYPES as SWAGGER_PROTOBUF_TYPES;
 
 use super::version::KUBERNETES_VERSION;
@@ -145,7 +147,12 @@ impl OpenApi {
     }
 
     fn make_swagger(&self) -> Value {
-        v2::convert(self.entries.values().map(|entry| self.make(&entry.content)))
+        v2::convert(self.documents())
+    }
+
+    /// All documents of v3.
+    fn documents(&self) -> impl Iterator<Item = Value> {
+        self.entries.values().map(|entry| self.make(&entry.content))
     }
 
     fn make(&self, content: &Content) -> Value {
@@ -171,7 +178,8 @@ impl OpenApi {
         let served = served(self.schema);
         let rows: Vec<&Resource> =
             served.into_iter().filter(|row| row.group == group && row.version == version).collect();
-        let paths = paths::of_group_version(self.schema, group, version, &rows);
+        let type_name = |kind: &_| paths::builtin_type_name(self.schema, kind);
+        let paths = paths::of_group_version(&type_name, group, version, &rows);
         self.with_schemas(Value::Object(paths))
     }
 
@@ -200,7 +208,11 @@ fn path_of(group: &Group<'_>, version: &Version<'_>) -> String {
 
 /// Changes whenever the document may: with the program, the Kubernetes version and what is served.
 fn hash_of(content: &Content, served: &str) -> String {
-    let text = format!("{} {KUBERNETES_VERSION} {content:?} {served}", env!("CARGO_PKG_VERSION"));
+    hash_of_text(&format!("{content:?} {served}"))
+}
+
+fn hash_of_text(text: &str) -> String {
+    let text = format!("{} {KUBERNETES_VERSION} {text}", env!("CARGO_PKG_VERSION"));
     Document::json(&Value::String(text)).hash().to_owned()
 }
 

@@ -53,7 +53,7 @@ pub(super) fn plain_get(operation: &str, tag: &str, type_name: Option<&str>) -> 
 
 /// All paths of a group version's resources.
 pub(super) fn of_group_version(
-    schema: &Schema,
+    type_name: TypeNames<'_>,
     group: &str,
     version: &str,
     rows: &[&Resource],
@@ -69,7 +69,7 @@ pub(super) fn of_group_version(
     paths
         .insert(format!("{root}/"), json!({"get": plain_get(&resources, &names.tag, Some(&list))}));
     for row in rows {
-        let writer = Writer { schema, row, names: &names };
+        let writer = Writer { type_name, row, names: &names };
         writer.add_to(&root, &mut paths);
     }
     paths
@@ -110,8 +110,17 @@ pub(super) fn capital(word: &str) -> String {
     first.into_iter().chain(characters).collect()
 }
 
+/// The OpenAPI name of a kind's type.
+pub(super) type TypeNames<'a> = &'a dyn Fn(&GroupVersionKind) -> Option<String>;
+
+/// The name of a built-in kind's type.
+pub(super) fn builtin_type_name(schema: &Schema, kind: &GroupVersionKind) -> Option<String> {
+    let id = schema.type_of_kind(kind)?;
+    Some(schema.type_def(id).name.clone())
+}
+
 struct Writer<'a> {
-    schema: &'a Schema,
+    type_name: TypeNames<'a>,
     row: &'a Resource,
     names: &'a Names,
 }
@@ -264,7 +273,7 @@ impl Writer<'_> {
     /// GET, PUT and PATCH, those that are among the verbs.
     fn read_write(&self, kind: &GroupVersionKind, suffix: &str, verbs: &[String]) -> Value {
         let has = |verb: &str| verbs.iter().any(|known| known == verb);
-        let answer = self.type_name(kind);
+        let answer = (self.type_name)(kind);
         let mut operations = json!({});
         let operation = |verb, action, parameters, body, statuses| {
             let answer = answer.as_deref().map(reference);
@@ -295,7 +304,7 @@ impl Writer<'_> {
     }
 
     fn create(&self, kind: &GroupVersionKind, suffix: &str) -> Value {
-        let answer = self.type_name(kind);
+        let answer = (self.type_name)(kind);
         let body = answer.as_deref().map(any_body);
         self.operation(Operation {
             verb: "create",
@@ -318,15 +327,10 @@ impl Writer<'_> {
             suffix: "",
             kind: &self.row.gvk(),
             parameters: LIST_PARAMETERS,
-            answer: self.type_name(&list_kind).as_deref().map(reference),
+            answer: (self.type_name)(&list_kind).as_deref().map(reference),
             body: None,
             statuses: READ,
         })
-    }
-
-    fn type_name(&self, kind: &GroupVersionKind) -> Option<String> {
-        let id = self.schema.type_of_kind(kind)?;
-        Some(self.schema.type_def(id).name.clone())
     }
 
     fn operation(&self, operation: Operation<'_>) -> Value {
