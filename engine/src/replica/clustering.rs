@@ -14,7 +14,7 @@ use crate::peer::PeerMessage;
 use crate::sequencer::{Committed, LogWrite, Next};
 use crate::shared::Shared;
 
-use mainstay_raft::Role;
+use mainstay_raft::{Install, Role};
 
 /// Entries that one turn applies before others have theirs.
 const APPLIED_AT_ONCE: usize = 64;
@@ -72,6 +72,8 @@ pub(super) struct Cluster {
     pub(super) members_changed: bool,
     /// A snapshot is about to take the place of everything.
     pub(super) installing: bool,
+    /// It waits for what is being applied, or undone.
+    install: Option<Box<Install>>,
     /// One has just done so: its messages go before anything that is applied next.
     pub(super) replaced: bool,
     pub(super) applying: Applying,
@@ -117,6 +119,7 @@ impl Cluster {
             noted_commit: commit,
             members_changed: true,
             installing: false,
+            install: None,
             replaced: false,
             applying: Applying::default(),
             reading: ReadingIndex::default(),
@@ -191,9 +194,9 @@ impl Member {
         self.cluster.commit = self.cluster.commit.max(ready.commit);
         out.entries_wanted.extend(ready.entries_wanted);
         out.snapshots_wanted.extend(ready.snapshots_wanted);
-        if let Some(install) = ready.install {
+        if ready.install.is_some() {
             self.cluster.installing = true;
-            out.install = Some(install);
+            self.cluster.install = ready.install;
         }
         for read in ready.reads {
             self.cluster.reading.found(read.context, read.index);
@@ -258,6 +261,9 @@ impl Member {
             }
             _ => {}
         }
+        if self.cluster.phase == Phase::Following && self.cluster.applying.is_empty() {
+            mail.out.install = self.cluster.install.take().or(mail.out.install.take());
+        }
         self.reconfigure(now_ms, shared, mail);
         if std::mem::take(&mut self.cluster.members_changed) {
             mail.out.members = Some(self.members().into());
@@ -296,6 +302,16 @@ impl Replica {
             let mut mail = Mail { own: &mut self.own, out };
             member.cluster.forwarding.tick(now_ms, &mut mail);
             member.cluster.reading.expire(now_ms, &mut mail);
+        }
+        self.resume(now_ms, out);
+    }
+
+    /// This member is about to stop: another one is to lead, if there is one.
+    pub fn hand_over(&mut self, now_ms: u64, out: &mut Output) {
+        if let Some(member) = &mut self.member
+            && member.is_clustered()
+        {
+            member.hand_over();
         }
         self.resume(now_ms, out);
     }

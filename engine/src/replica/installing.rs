@@ -107,6 +107,7 @@ impl Replica {
             self.end_read(read, StoreError::Compacted { requested, compacted }, out);
         }
         self.note_usage();
+        self.finish_stepping_down(out);
         out.compact = true;
         out.work = true;
     }

@@ -260,6 +260,18 @@ impl Member {
         reply(ticket, outcome, mail);
     }
 
+    /// Hands the lead over to whoever is the nearest to taking it, if anybody is: this member is about
+    /// to stop.
+    pub(super) fn hand_over(&mut self) {
+        let lately = self.cluster.heard.lately(self.cluster.rules.election_ms);
+        let node = self.sequencer.node_mut();
+        let peers = node.peers().into_iter().filter(|(id, _)| lately.contains(id));
+        let voters = peers.filter(|(id, _)| node.membership().is_voter(*id));
+        if let Some((id, _)) = voters.max_by_key(|(_, peer)| peer.matched) {
+            self.cluster.stirred |= node.transfer_leader(id).is_ok();
+        }
+    }
+
     fn follow_move(&mut self, now_ms: u64, mail: &mut Mail<'_>) {
         let leader = self.sequencer.node().leader();
         let over = |moving: &mut Moving| leader == moving.to || now_ms >= moving.deadline_ms;

@@ -537,6 +537,20 @@ impl CoreState {
         facts.leases.store(leases as u64, Ordering::Relaxed);
     }
 
+    /// Lets another member lead before this one stops, so that nobody waits for an election.
+    pub(super) async fn hand_over(self: &Rc<Self>) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const PAUSE: Duration = Duration::from_millis(5);
+        if self.journal.is_none() || !self.shared.is_clustered() || !self.shared.is_leader() {
+            return;
+        }
+        self.drive(|replica, out| replica.hand_over(monotonic_ms(), out));
+        let begun_ms = monotonic_ms();
+        while self.shared.is_leader() && monotonic_ms() - begun_ms < PATIENCE.as_millis() as u64 {
+            sleep(PAUSE).await;
+        }
+    }
+
     /// Lets go of the log when everything is in it.
     pub(super) async fn close(self: &Rc<Self>) {
         if let Some(journal) = &self.journal {

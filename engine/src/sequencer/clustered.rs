@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use mainstay_raft::{Body, Entry, EntryKind, Message, Node, Ready};
+use mainstay_raft::{Body, Entry, EntryKind, Message, Node, Ready, RepairAnswer};
 
 use super::tail::{Own, Tail};
 use super::write::{LogEntry, LogWrite, revisions};
@@ -70,6 +70,7 @@ impl Sequencer {
         };
         match &message.body {
             Body::Append { entries, .. } => entries.iter().all(sensible),
+            Body::RepairResponse { answer: RepairAnswer::Intact(entry), .. } => sensible(entry),
             _ => true,
         }
     }

@@ -157,7 +157,11 @@ impl Tail {
         let known = self.entries.iter().position(|waiting| waiting.entry.index == index);
         match known {
             Some(place) => drop(self.entries.drain(..=place)),
-            None => self.entries.clear(),
+            None => {
+                self.entries.clear();
+                self.writes.iter_mut().for_each(|write| write.1 = write.1.min(index));
+                self.durable_index = index;
+            }
         }
         (self.index, self.revision) = (index, revision);
         self.durable_index = self.durable_index.max(index);

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use mainstay_raft::{Config, EntriesWanted, HardState, Install, SnapshotWanted};
+use mainstay_raft::{
+    Config, EntriesWanted, EntryKind, HardState, Install, Membership, SnapshotWanted,
+};
 
 use super::super::*;
 use crate::log::replay::Reached;
@@ -29,7 +31,7 @@ pub(super) struct Snapshot {
     pub(super) records: Vec<Record>,
     pub(super) leases: Vec<(LeaseId, i64)>,
     pub(super) documents: BTreeMap<bytes::Bytes, bytes::Bytes>,
-    pub(super) membership: Vec<(u64, mainstay_raft::Membership)>,
+    pub(super) membership: Vec<(u64, Membership)>,
 }
 
 impl Snapshot {
@@ -110,21 +112,21 @@ impl Disk {
     fn recover(&self, id: u64, voters: &[u64], cores: usize, seed: u64) -> (State, Restart) {
         let begin = self.begin();
         let mut state = self.snapshot.clone().unwrap_or_default().state(cores);
-        let alone = voters == [id] && self.snapshot.is_none();
+        let mut memberships = match &self.snapshot {
+            Some(snapshot) => snapshot.membership.clone(),
+            None => vec![(0, Membership::of_voters(voters))],
+        };
+        for entry in self.entries.iter().filter(|entry| entry.kind == EntryKind::Membership) {
+            let membership = Membership::decode(&entry.payload).expect("it was encoded");
+            memberships.push((entry.index, membership));
+        }
+        let alone = memberships.last().is_some_and(|(_, newest)| newest.members() == [id]);
         let last = self.last();
         let applied = if alone { last.index } else { self.hard_state.commit.max(begin.index) };
         let (mut revision, mut terms) = (begin.revision, Vec::new());
-        let mut memberships = match &self.snapshot {
-            Some(snapshot) => snapshot.membership.clone(),
-            None => vec![(0, mainstay_raft::Membership::of_voters(voters))],
-        };
         for entry in &self.entries {
             if terms.last().is_none_or(|&(_, term)| term != entry.term) {
                 terms.push((entry.index, entry.term));
-            }
-            if entry.kind == mainstay_raft::EntryKind::Membership {
-                let membership = mainstay_raft::Membership::decode(&entry.payload);
-                memberships.push((entry.index, membership.expect("it was encoded")));
             }
             if entry.index > applied {
                 continue;

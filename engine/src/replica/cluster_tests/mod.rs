@@ -2,6 +2,7 @@
 //! durable, who crashes and who is cut off. What any member commits at an index is the truth; all
 //! others have to commit the same there, and every answer has to agree with it.
 
+mod changes;
 mod machine;
 mod story;
 
@@ -55,6 +56,8 @@ struct World {
     /// The newest revision that an answer has told of.
     told: Revision,
     next_value: u64,
+    /// What the last change of members, or of the leader, came to.
+    changed: Option<Outcome>,
     report: Report,
 }
 
@@ -99,6 +102,7 @@ impl World {
             documents: BTreeMap::new(),
             told: 0,
             next_value: 0,
+            changed: None,
             report: Report::default(),
         };
         for id in 1..=members {
@@ -226,6 +230,9 @@ impl World {
                 };
                 assert!(exists || self.truth.values().any(granted), "a lease that never was");
                 *self.report.answered.entry("grant").or_default() += 1;
+            }
+            (Request::ChangeMember(_) | Request::MoveLeader { .. }, outcome) => {
+                self.changed = Some(outcome);
             }
             (_, Ok(_)) => *self.report.answered.entry("other").or_default() += 1,
             (_, Err(error)) => {

@@ -7,7 +7,7 @@ use crate::replica::Installed;
 
 impl World {
     /// One thing happens.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         if self.random.below(STEPS_IN_MS) == 0 {
             self.pass_time();
         }
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.cut.clear();
         while let Some((id, disk)) = self.disks.pop_first() {
             self.start(id, disk);
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// Everything that waits is answered, and everybody has everything.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.heal();
         for round in 0..6_000_000 {
             if round % 1_000 == 0 && self.is_settled() {
@@ -306,7 +306,7 @@ impl World {
         leaders.count() == 1 && self.machines.values().all(quiet)
     }
 
-    fn check_equal(&self) {
+    pub(super) fn check_equal(&self) {
         let everything = KeyRange::prefix(b"");
         let expected = self.history.at(self.newest_revision(), &everything);
         for machine in self.machines.values() {
