@@ -257,6 +257,7 @@ impl Identity {
 pub(super) async fn stand_up(store: Store) -> Result<(), StartError> {
     let started = Instant::now();
     store.doors_open().fetch_sub(1, Ordering::SeqCst);
+    store.core().hand_over().await;
     store.core().stop_snapshots();
     // Other cores' doors may still need this core's shard, and all need core 0.
     while store.doors_open().load(Ordering::SeqCst) > 0
