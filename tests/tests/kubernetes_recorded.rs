@@ -16,13 +16,15 @@ use mainstay_tests::process::{Directory, Mainstay};
 const KNOWN: &str = include_str!("kubernetes_known.txt");
 
 /// What is replayed: areas that need nobody beside the server and wait for nothing.
-const AREAS: [&str; 32] = [
+const AREAS: [&str; 40] = [
     "badrequest",
     "crd",
     "crd-invalid",
+    "csr",
     "defaulting",
     "delete",
     "discovery",
+    "dryrun",
     "errors",
     "events",
     "fieldvalidation",
@@ -33,20 +35,26 @@ const AREAS: [&str; 32] = [
     "jsonpatch",
     "lifecycle",
     "mergepatch",
+    "namespaces",
     "noop",
     "openapi",
     "paging",
     "partialmetadata",
     "priority",
     "protobuf",
+    "rbac",
     "resourceversion",
     "secrets",
+    "selectors",
+    "serviceaccounts",
+    "services",
     "ssa",
     "strategicmerge",
     "subresources",
     "table",
     "unconditional",
     "validation",
+    "warnings",
     "watch",
     "yaml",
 ];

@@ -8,6 +8,7 @@ use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_engine::runtime::timer;
 use serde_json::{Value, json};
 
+use super::authz;
 use super::registry::context::{Now, WriteContext};
 use super::registry::{Registry, Target, into_object};
 use super::request::options::WriteOptions;
@@ -17,7 +18,20 @@ use crate::cli::LogLevel;
 use crate::log;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
-const MANAGER: &str = "mainstay";
+const MANAGER: &str = "kube-apiserver";
+/// The priorities of what a cluster and its nodes can't do without.
+const PRIORITIES: [(&str, i64, &str); 2] = [
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Creates what is missing, again and again until it is there (or shutdown).
@@ -40,6 +54,19 @@ pub async fn run(registry: &Registry, options: &KubeOptions, shutdown: &Shutdown
 }
 
 async fn create_all(registry: &Registry, options: &KubeOptions) -> Result<(), ApiError> {
+    for object in authz::bootstrap_objects() {
+        let kind = object["kind"].as_str().unwrap_or("").to_lowercase();
+        let name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let group = authz::follow::GROUP;
+        create_in(registry, group, &format!("{kind}s"), "", &name, object).await?;
+    }
+    for (name, value, text) in PRIORITIES {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name}, "value": value, "description": text,
+        });
+        create_in(registry, "scheduling.k8s.io", "priorityclasses", "", name, class).await?;
+    }
     for name in NAMESPACES {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(registry, "namespaces", "", name, object).await?;
@@ -101,6 +128,7 @@ async fn create_in(
         field_manager: MANAGER.to_owned(),
         now: Now::new(timer::wall_clock()),
         warnings: Default::default(),
+        user: crate::kube::authn::User::server(),
     };
     match registry.create(&target, into_object(object), &context).await {
         Err(error) if error.status().reason == "AlreadyExists" => Ok(()),

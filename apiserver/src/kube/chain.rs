@@ -12,6 +12,7 @@ use http_body::Body;
 use mainstay_engine::runtime::{spawn_local, timer};
 
 use super::answer::{self, AUDIT_ID, Answer};
+use super::authn::User;
 use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT, WRITES_IN_FLIGHT};
 use super::registry::context::Warnings;
 use super::request::negotiation::{self, Offer, Representation};
@@ -65,16 +66,17 @@ where
     B::Error: Into<BoxError>,
 {
     let mut user = authn::authenticate(connection, &call.head.headers)?;
+    let policy = &kube.registry.policy;
     if let Some(wanted) = authn::impersonated(&call.head.headers)? {
-        authz::authorize_impersonation(&user, &wanted)?;
+        authz::authorize_impersonation(policy, &user, &wanted, &call.info)?;
         user = wanted;
     }
-    authz::authorize(&user, &call.info)?;
+    authz::authorize(policy, &user, &call.info)?;
     if !is_write(&call.info) {
-        return dispatch::dispatch(kube, call, Bytes::new()).await;
+        return dispatch::dispatch(kube, call, user, Bytes::new()).await;
     }
     let body = read_body(body).await?;
-    write_to_the_end(kube.clone(), call.clone(), body).await
+    write_to_the_end(kube.clone(), call.clone(), user, body).await
 }
 
 /// One of the writes that are counted.
@@ -101,10 +103,15 @@ impl Drop for WriteInFlight {
 }
 
 /// Does a write, all of it, even when the client hangs up in the middle.
-async fn write_to_the_end(kube: Rc<Kube>, call: Rc<Call>, body: Bytes) -> Result<Answer, ApiError> {
+async fn write_to_the_end(
+    kube: Rc<Kube>,
+    call: Rc<Call>,
+    user: User,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
     let write = WriteInFlight::begin(kube)?;
     let (working, waiting) =
-        detached::part(async move { dispatch::dispatch(&write.0, &call, body).await });
+        detached::part(async move { dispatch::dispatch(&write.0, &call, user, body).await });
     spawn_local(working);
     waiting.await
 }

@@ -8,6 +8,8 @@ use mainstay_engine::runtime::timer;
 use serde_json::Value;
 
 use super::answer::{self, Answer};
+use super::authn::User;
+use super::authz::reviews;
 use super::chain::Call;
 use super::codec::{self, Decoded, Format, ObjectError};
 use super::encoding::{self, BodyFormat};
@@ -30,7 +32,12 @@ use super::watch::{self, WatchRequest};
 use super::{admission, documents, lists, object};
 
 /// Does what a request asks for.
-pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<Answer, ApiError> {
+pub async fn dispatch(
+    kube: &Rc<Kube>,
+    call: &Rc<Call>,
+    user: User,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
     if !call.info.is_resource {
         return documents::serve(kube, call).await;
     }
@@ -44,7 +51,7 @@ pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<A
     if let Some(warning) = custom.and_then(|custom| custom.deprecation.as_ref()) {
         call.warnings.add(warning.as_str());
     }
-    let work = Work { kube, call, target };
+    let work = Work { kube, call, target, user };
     match (call.info.verb, call.info.subresource.as_str()) {
         ("get", "scale") => work.get_scale().await,
         _ if is_connection(&call.info) => work.connect().await,
@@ -54,6 +61,7 @@ pub async fn dispatch(kube: &Rc<Kube>, call: &Rc<Call>, body: Bytes) -> Result<A
         ("create", "") if work.is_bindings() => work.bind(&body).await,
         ("create", "binding") => work.bind(&body).await,
         ("create", "eviction") => work.evict(&body).await,
+        ("create", "") if !work.target.entry.resource.stored => work.review(&body).await,
         ("create", "") => work.create(&body).await,
         ("update", "scale") => work.update_scale(&body).await,
         ("update", _) => work.update(&body).await,
@@ -148,6 +156,7 @@ struct Work<'a> {
     kube: &'a Rc<Kube>,
     call: &'a Rc<Call>,
     target: Target,
+    user: User,
 }
 
 impl Work<'_> {
@@ -161,6 +170,7 @@ impl Work<'_> {
             options,
             now: self.now(),
             warnings: Default::default(),
+            user: self.user.clone(),
         }
     }
 
@@ -333,6 +343,17 @@ impl Work<'_> {
         };
         self.kube.registry.evict(&self.target, &eviction, options, &context).await?;
         self.plain(StatusCode::CREATED, created())
+    }
+
+    /// Answers a review.
+    async fn review(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
+        let context = self.context(options);
+        let mut review = self.decode(body, &context)?;
+        check_namespace(&self.target, &mut review)?;
+        let registry = &self.kube.registry;
+        let answer = reviews::review(registry, &self.target, &self.user, review, &context)?;
+        self.plain(StatusCode::CREATED, answer)
     }
 
     /// What needs a node's kubelet, or a connection to a pod: as far as it can be answered without.

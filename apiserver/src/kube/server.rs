@@ -22,7 +22,7 @@ use super::registry::context::Random;
 use super::resources::services::AddressRange;
 use super::schema::Schema;
 use super::storage::embedded::Embedded;
-use super::{bootstrap, chain, compaction, controllers, crd};
+use super::{authz, bootstrap, chain, compaction, controllers, crd};
 use crate::net::{BoxError, ConnectionInfo};
 
 /// What the door is told at start.
@@ -63,6 +63,7 @@ impl Kube {
             catalog: Catalog::new(schema),
             random: Random::default(),
             service_addresses: options.service_addresses,
+            policy: Default::default(),
         });
         let address = options.advertise_address.to_string();
         let documents = Rc::new(Discovery::new(schema.resources(), &address));
@@ -104,6 +105,8 @@ impl Kube {
     pub fn start_following(self: &Rc<Self>, first: bool) {
         let kube = self.clone();
         spawn_local(async move { crd::follow::run(&kube.registry, &kube.shutdown, first).await });
+        let kube = self.clone();
+        spawn_local(async move { authz::follow::run(&kube.registry, &kube.shutdown).await });
     }
 
     /// Starts what runs once in the whole process: call it on one core.

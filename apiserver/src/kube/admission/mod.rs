@@ -1,11 +1,15 @@
 //! What is asked before a write: may this object be made, changed, deleted, and what is added to
 //! it? Each plugin is a file; this one is their order.
 
+mod certificates;
 mod namespace_lifecycle;
 mod pods;
+mod priority;
 mod service_account;
 
+use super::authz::escalation;
 use super::object::Object;
+use super::registry::context::WriteContext;
 use super::registry::{Registry, Target};
 use super::status::ApiError;
 
@@ -13,8 +17,13 @@ pub async fn create(
     registry: &Registry,
     target: &Target,
     object: &mut Object,
+    context: &WriteContext,
 ) -> Result<(), ApiError> {
+    escalation::check(registry, target, &context.user, object, None)?;
     namespace_lifecycle::create(registry, target, object).await?;
+    if target.entry.resource.group == "certificates.k8s.io" {
+        certificates::create(object, &context.user);
+    }
     if is_pod(target) {
         service_account::create(registry, target, object).await?;
         pods::set_priority(registry, target, object).await?;
@@ -24,11 +33,13 @@ pub async fn create(
 }
 
 pub async fn update(
-    _registry: &Registry,
+    registry: &Registry,
     target: &Target,
     new: &mut Object,
-    _old: &Object,
+    old: &Object,
+    context: &WriteContext,
 ) -> Result<(), ApiError> {
+    escalation::check(registry, target, &context.user, new, Some(old))?;
     if is_pod(target) && target.subresource.is_empty() {
         pods::tolerate_for_a_while(new);
     }
@@ -36,6 +47,7 @@ pub async fn update(
 }
 
 pub async fn delete(_registry: &Registry, target: &Target) -> Result<(), ApiError> {
+    priority::delete(target)?;
     namespace_lifecycle::delete(target)
 }
 

@@ -1,12 +1,17 @@
 //! The user in a client certificate: the common name is the name, organizations are groups. The
 //! TLS layer has verified the certificate against the client CA.
 
+use std::collections::BTreeMap;
+
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::User;
 use crate::kube::status::ApiError;
 use crate::net::tls::common_name;
+
+/// By which credential a user came in.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 pub(super) fn user(certificate: &CertificateDer<'_>) -> Result<User, ApiError> {
     let (_, parsed) =
@@ -15,7 +20,15 @@ pub(super) fn user(certificate: &CertificateDer<'_>) -> Result<User, ApiError> {
     let name = common_name(certificate).filter(|name| !name.is_empty());
     let name = name.ok_or_else(ApiError::unauthorized)?;
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
-    Ok(User { name, groups: groups.map(str::to_owned).collect() })
+    let groups = groups.map(str::to_owned).collect();
+    let id = format!("X509SHA256={}", sha256_hex(certificate));
+    let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![id])]);
+    Ok(User { name, groups, extra, ..User::default() })
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

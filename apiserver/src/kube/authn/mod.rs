@@ -12,19 +12,36 @@ use crate::net::ConnectionInfo;
 pub const ANONYMOUS: &str = "system:anonymous";
 pub const UNAUTHENTICATED_GROUP: &str = "system:unauthenticated";
 pub const AUTHENTICATED_GROUP: &str = "system:authenticated";
+/// What the names of service accounts begin with.
+pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// Members may do everything.
 pub const MASTERS_GROUP: &str = "system:masters";
 
 /// Who sends a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     pub name: String,
+    pub uid: String,
     pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     pub fn anonymous() -> User {
-        User { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED_GROUP.to_owned()] }
+        User {
+            name: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED_GROUP.to_owned()],
+            ..User::default()
+        }
+    }
+
+    /// The server itself.
+    pub fn server() -> User {
+        User {
+            name: "system:apiserver".to_owned(),
+            groups: vec![MASTERS_GROUP.to_owned()],
+            ..User::default()
+        }
     }
 
     pub fn is_in(&self, group: &str) -> bool {
@@ -94,12 +111,22 @@ impl<'a> Wish<'a> {
             return if nothing { Ok(None) } else { Err(self.nameless()) };
         }
         let mut groups: Vec<String> = self.groups.into_iter().map(str::to_owned).collect();
+        if groups.is_empty()
+            && let Some(account) = name.strip_prefix(SERVICE_ACCOUNT_PREFIX)
+        {
+            let namespace = account.split(':').next().unwrap_or("");
+            groups.push("system:serviceaccounts".to_owned());
+            groups.push(format!("system:serviceaccounts:{namespace}"));
+        }
         if name == ANONYMOUS {
             groups.push(UNAUTHENTICATED_GROUP.to_owned());
         } else if !groups.iter().any(|group| group == AUTHENTICATED_GROUP) {
             groups.push(AUTHENTICATED_GROUP.to_owned());
         }
-        Ok(Some(User { name: name.to_owned(), groups }))
+        let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+        let extra = self.extra.into_iter().map(|(key, texts)| (key.to_owned(), owned(texts)));
+        let (name, uid) = (name.to_owned(), uid.to_owned());
+        Ok(Some(User { name, uid, groups, extra: extra.collect() }))
     }
 
     /// kube-apiserver shows the wish as Go prints it.

@@ -216,6 +216,7 @@ async fn finalize(
         field_manager: MANAGER.to_owned(),
         now: Now::new(timer::wall_clock()),
         warnings: Default::default(),
+        user: crate::kube::authn::User::server(),
     };
     match registry.update(&target, object, &context).await {
         Err(error) if error.code() != http::StatusCode::NOT_FOUND => Err(error),

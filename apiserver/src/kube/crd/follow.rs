@@ -158,6 +158,7 @@ async fn save_status(
         field_manager: MANAGER.to_owned(),
         now,
         warnings: Default::default(),
+        user: crate::kube::authn::User::server(),
     };
     // Somebody else's change is one more event: it is looked at again then.
     match registry.update(&target, new, &context).await {

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::kube::authn::User;
 use crate::kube::request::options::WriteOptions;
 
 /// Facts about one request that writes.
@@ -18,6 +19,8 @@ pub struct WriteContext {
     pub now: Now,
     /// Texts for `Warning` headers.
     pub warnings: Warnings,
+    /// Who asked for it.
+    pub user: User,
 }
 
 /// Warnings gathered while a request is worked on.

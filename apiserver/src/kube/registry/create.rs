@@ -61,7 +61,7 @@ impl Registry {
             let why = "resourceVersion should not be set on objects to be created";
             return Err(ApiError::internal(why));
         }
-        admission::create(self, target, &mut object).await?;
+        admission::create(self, target, &mut object, context).await?;
         metadata::fill_new(&mut object, context.now, &self.random);
         if entry.has_subresource("status") && !entry.strategy.keeps_status_on_create {
             object.remove("status");
@@ -70,6 +70,8 @@ impl Registry {
             object::metadata_mut(&mut object).insert("generation".to_owned(), 1.into());
         }
         (entry.strategy.prepare_create)(&mut object);
+        // What is read back after a write has its defaults set once more.
+        (entry.strategy.defaults)(&mut object);
         entry.canonicalize_to_store(&mut object);
         let mut errors =
             metadata::validate(&object, entry.resource.namespaced, entry.strategy.name_rule);
@@ -83,6 +85,9 @@ impl Registry {
             return Err(ApiError::invalid(entry.named_kind_of(&object), &name, &errors));
         }
         check_custom(target, &object)?;
+        for warning in resources::warnings::of(entry, &object) {
+            context.warnings.add(warning);
+        }
         let allocated = resources::allocate::for_create(self, entry, &mut object, context).await?;
         let result = self.insert(target, &name, &object, context).await;
         if result.is_err() || context.options.dry_run {

@@ -21,7 +21,16 @@ fn with_request<T>(
     work: impl FnOnce(&Request<'_>) -> T,
 ) -> T {
     let entry = &target.entry;
+    let row = &entry.resource;
     let filter = match target.subresource.as_str() {
+        // Requests for certificates are the server's and the signer's, not the client's.
+        "" if row.group == "certificates.k8s.io" => {
+            FieldFilter::except_fields(&[&["spec"], &["status"]])
+        }
+        "status" if row.group == "apps" && row.plural == "deployments" => {
+            FieldFilter::except_fields(&[&["spec"], &["metadata", "labels"]])
+        }
+        "approval" => FieldFilter::except_fields(&[&["spec"]]),
         "status" => FieldFilter::except_fields(&[&["spec"]]),
         "" if entry.has_subresource("status") && !entry.strategy.whole_updates => {
             FieldFilter::except_fields(&[&["status"]])

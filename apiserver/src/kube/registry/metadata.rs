@@ -270,6 +270,9 @@ pub fn validate_update(new: &Object, old: &Object) -> Vec<FieldError> {
             errors.push(FieldError::invalid(format!("metadata.{name}"), value, why));
         }
     }
+    errors.extend(labels(object::map(new, "labels"), "metadata.labels"));
+    errors.extend(annotations(object::map(new, "annotations")));
+    errors.extend(owner_references(new.get("ownerReferences")));
     errors
 }
 

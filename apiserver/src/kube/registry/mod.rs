@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use self::catalog::{Catalog, Entry};
 use self::context::Random;
+use super::authz::rbac::Policy;
 use super::encoding;
 use super::object::Object;
 use super::resources::services::AddressRange;
@@ -39,6 +40,8 @@ pub struct Registry {
     pub random: Random,
     /// Where services get their addresses from.
     pub service_addresses: AddressRange,
+    /// What roles and bindings allow.
+    pub policy: Policy,
 }
 
 /// Which object (or, with an empty name, which collection) a request is about.

@@ -47,7 +47,8 @@ impl Registry {
         let patch = Patch::read(kind, body)?;
         for _ in 0..UPDATE_TRIES {
             let (old, stored) = self.load(target).await?;
-            let new = self.patched(target, &patch, &old, context)?;
+            let mut new = self.patched(target, &patch, &old, context)?;
+            check_name(target, &mut new)?;
             check_version(target, requested_version(&new)?, &old)?;
             let change = Change::Untracked(new);
             if let Some(saved) = self.try_save(target, change, &old, &stored, context).await? {

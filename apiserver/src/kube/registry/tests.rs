@@ -44,6 +44,7 @@ impl World {
             catalog: Catalog::new(Schema::builtin()),
             random: Random::default(),
             service_addresses: AddressRange::parse("10.0.0.0/24").unwrap(),
+            policy: Default::default(),
         };
         let world = World(Rc::new(registry));
         world.create("", "namespaces", json!({"metadata": {"name": "ns"}})).unwrap();
@@ -67,6 +68,7 @@ impl World {
             field_manager: "test".to_owned(),
             now: now(),
             warnings: Default::default(),
+            user: crate::kube::authn::User::server(),
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::context::WriteContext;
 use super::create::{check_namespace, warn_of_repeated_owners};
-use super::{Registry, Target, managed, metadata, storage_error};
+use super::{Registry, Target, managed, metadata, names, storage_error};
 use crate::kube::limits::UPDATE_TRIES;
 use crate::kube::object::{self, Object};
 use crate::kube::request::options::parse_version;
@@ -110,8 +110,13 @@ impl Registry {
     ) -> Result<Option<Saved>, ApiError> {
         let entry = &target.entry;
         let mut new = self.prepare(target, change, old, context)?;
-        admission::update(self, target, &mut new, old).await?;
+        admission::update(self, target, &mut new, old, context).await?;
         self.validate_update(target, &new, old)?;
+        if target.subresource.is_empty() {
+            for warning in resources::warnings::of(entry, &new) {
+                context.warnings.add(warning);
+            }
+        }
         if managed::same_but_times(&new, old) {
             return Ok(Some(Saved::changed(old.clone())));
         }
@@ -163,13 +168,16 @@ impl Registry {
             Change::Tracked(new) => (new, true),
         };
         separate_status(target, &mut new, old);
-        if !tracked {
+        if !tracked && target.subresource != "finalize" {
             managed::track_update(entry.schema(), target, Some(old), &mut new, context);
         }
         metadata::carry_over(&mut new, old);
         match target.subresource.as_str() {
             "status" => (entry.strategy.prepare_status_update)(&mut new, old),
             "finalize" => {}
+            name @ ("ephemeralcontainers" | "resize") => {
+                (entry.strategy.prepare_subresource)(name, &mut new, old);
+            }
             _ => (entry.strategy.prepare_update)(&mut new, old),
         }
         set_generation(target, &mut new, old);
@@ -180,9 +188,11 @@ impl Registry {
     fn validate_update(&self, target: &Target, new: &Object, old: &Object) -> Result<(), ApiError> {
         let entry = &target.entry;
         // Once as every object, and once by the rules of its kind, which begin with the same.
-        let mut errors = metadata::validate_update(new, old);
+        let namespaced = entry.resource.namespaced;
+        let mut errors = metadata::validate(new, namespaced, names::path_segment);
         errors.extend(metadata::validate_update(new, old));
-        errors.extend(metadata::validate(new, entry.resource.namespaced, entry.strategy.name_rule));
+        errors.extend(metadata::validate_update(new, old));
+        errors.extend(metadata::validate(new, namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
             "status" => {
                 errors.extend((entry.strategy.validate_status_update)(new, old));

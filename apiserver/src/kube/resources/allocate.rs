@@ -166,6 +166,19 @@ async fn give_address(
     let spec = object::map_mut(service, "spec");
     spec.insert("clusterIP".to_owned(), address.as_str().into());
     spec.insert("clusterIPs".to_owned(), json!([address]));
+    // Who is behind a service without a selector may have addresses of both families.
+    let is_headless = object::text(spec, "clusterIP") == "None";
+    let selects = object::map(spec, "selector").is_some_and(|selector| !selector.is_empty());
+    if is_headless && !selects && object::text(spec, "ipFamilyPolicy").is_empty() {
+        spec.insert("ipFamilyPolicy".to_owned(), "RequireDualStack".into());
+        let mut families = object::list(spec, "ipFamilies").to_vec();
+        for family in ["IPv4", "IPv6"] {
+            if !families.iter().any(|own| own == family) {
+                families.push(family.into());
+            }
+        }
+        spec.insert("ipFamilies".to_owned(), families.into());
+    }
     if object::list(spec, "ipFamilies").is_empty() {
         spec.insert("ipFamilies".to_owned(), json!(["IPv4"]));
     }

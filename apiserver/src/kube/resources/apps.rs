@@ -1,6 +1,6 @@
 //! Workloads: deployments, replica sets, stateful sets, daemon sets.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Strategy;
 use super::pods::default_pod_template;
@@ -76,7 +76,7 @@ fn default_stateful_set(object: &mut Object) {
             object::default_text(claim, "kind", "PersistentVolumeClaim");
             object::default_text(claim, "apiVersion", "v1");
             object::default_text(object::map_mut(claim, "spec"), "volumeMode", "Filesystem");
-            object::default(claim, "status", json!({"phase": "Pending"}));
+            object::default_text(object::map_mut(claim, "status"), "phase", "Pending");
         }
     }
     default_template(spec);

@@ -14,6 +14,7 @@ mod policies;
 pub mod rules;
 pub mod services;
 mod storage;
+pub mod warnings;
 
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ use super::status::FieldError;
 type Change = fn(&mut Object);
 /// The new object, and the one that is stored.
 type ChangeFrom = fn(&mut Object, &Object);
+/// The name of the subresource, the new object, and the one that is stored.
+type ChangePart = fn(&str, &mut Object, &Object);
 type Check = fn(&Object) -> Vec<FieldError>;
 /// The new object, and the one that is stored.
 type CheckChange = fn(&Object, &Object) -> Vec<FieldError>;
@@ -39,6 +42,8 @@ pub struct Strategy {
     /// What an update can't change, or changes along.
     pub prepare_update: ChangeFrom,
     pub prepare_status_update: ChangeFrom,
+    /// What an update by way of another subresource can't change.
+    pub prepare_subresource: ChangePart,
     pub validate: Check,
     /// Further rules of new objects.
     pub validate_new: Check,
@@ -81,6 +86,7 @@ impl Default for Strategy {
             prepare_create: |_| {},
             prepare_update: |_, _| {},
             prepare_status_update: |_, _| {},
+            prepare_subresource: |_, _, _| {},
             validate: |_| Vec::new(),
             validate_new: |_| Vec::new(),
             validate_update: |_, _| Vec::new(),

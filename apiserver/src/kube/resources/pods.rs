@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Strategy;
 use crate::kube::object::{self, Object};
+use crate::kube::schema::quantity::Quantity;
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 /// The mode of files in volumes, 0644.
@@ -13,6 +14,7 @@ pub(super) fn strategy() -> Strategy {
     Strategy {
         defaults: default_pod,
         prepare_create: prepare_pod,
+        prepare_subresource: keep_other_parts,
         generation: true,
         returns_deleted: true,
         grace_seconds: |pod, asked| Some(grace_seconds(pod, asked)),
@@ -94,6 +96,11 @@ fn default_container(container: &mut Object) {
     let policy =
         if is_latest(object::text(container, "image")) { "Always" } else { "IfNotPresent" };
     object::default_text(container, "imagePullPolicy", policy);
+    if let Some(Value::Object(resources)) = container.get_mut("resources") {
+        for kind in ["limits", "requests"] {
+            round_amounts(resources, kind);
+        }
+    }
     object::default_text(container, "terminationMessagePath", "/dev/termination-log");
     object::default_text(container, "terminationMessagePolicy", "File");
     for_each(container, "ports", |port| object::default_text(port, "protocol", "TCP"));
@@ -112,6 +119,16 @@ fn default_container(container: &mut Object) {
             if let Some(Value::Object(hook)) = lifecycle.get_mut(hook) {
                 default_http_get(hook);
             }
+        }
+    }
+}
+
+/// Nothing is limited or requested in smaller parts than thousandths.
+fn round_amounts(resources: &mut Object, kind: &str) {
+    let Some(Value::Object(amounts)) = resources.get_mut(kind) else { return };
+    for amount in amounts.values_mut() {
+        if let Some(Ok(quantity)) = amount.as_str().map(Quantity::parse) {
+            *amount = quantity.in_thousandths().to_string().into();
         }
     }
 }
@@ -179,6 +196,24 @@ fn default_volume(volume: &mut Object) {
             for_each(source, "sources", default_projection);
         }
     }
+    if let Some(Value::Object(iscsi)) = volume.get_mut("iscsi") {
+        object::default_text(iscsi, "iscsiInterface", "default");
+    }
+    if let Some(Value::Object(rbd)) = volume.get_mut("rbd") {
+        object::default_text(rbd, "pool", "rbd");
+        object::default_text(rbd, "user", "admin");
+        object::default_text(rbd, "keyring", "/etc/ceph/keyring");
+    }
+    if let Some(Value::Object(scale_io)) = volume.get_mut("scaleIO") {
+        object::default_text(scale_io, "storageMode", "ThinProvisioned");
+        object::default_text(scale_io, "fsType", "xfs");
+    }
+    if let Some(Value::Object(disk)) = volume.get_mut("azureDisk") {
+        object::default_text(disk, "cachingMode", "ReadWrite");
+        object::default_text(disk, "fsType", "ext4");
+        object::default_text(disk, "kind", "Shared");
+        object::default(disk, "readOnly", false);
+    }
     if let Some(Value::Object(host_path)) = volume.get_mut("hostPath") {
         object::default(host_path, "type", "");
     }
@@ -200,7 +235,53 @@ fn default_projection(projection: &mut Object) {
 
 fn prepare_pod(pod: &mut Object) {
     let class = quality_of_service(pod);
-    pod.insert("status".to_owned(), json!({"phase": "Pending", "qosClass": class}));
+    let mut status = json!({"phase": "Pending", "qosClass": class});
+    if !object::list_at(pod, &["spec", "schedulingGates"]).is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null, "lastTransitionTime": object::meta_text(pod, "creationTimestamp"),
+        }]);
+    }
+    pod.insert("status".to_owned(), status);
+}
+
+/// Of a pod that is resized only resources change, of one that is debugged only the containers for
+/// that.
+fn keep_other_parts(subresource: &str, new: &mut Object, old: &Object) {
+    let wanted = object::map(new, "spec").cloned().unwrap_or_default();
+    let mut spec = object::map(old, "spec").cloned().unwrap_or_default();
+    if subresource == "ephemeralcontainers" {
+        object::copy_field(&wanted, &mut spec, "ephemeralContainers");
+    } else {
+        for field in ["initContainers", "containers"] {
+            let resized = object::list(&wanted, field);
+            for_each_named(&mut spec, field, resized, |container, resized| {
+                for part in ["resources", "resizePolicy"] {
+                    object::copy_field(resized, container, part);
+                }
+            });
+        }
+    }
+    new.insert("spec".to_owned(), Value::Object(spec));
+    object::copy_field(old, new, "status");
+}
+
+/// Calls `change` for every element that another list has, too, by name.
+fn for_each_named(
+    object: &mut Object,
+    field: &str,
+    others: &[Value],
+    change: impl Fn(&mut Object, &Object),
+) {
+    let Some(Value::Array(elements)) = object.get_mut(field) else { return };
+    for element in elements.iter_mut().filter_map(Value::as_object_mut) {
+        let name = object::text(element, "name").to_owned();
+        let other = others.iter().filter_map(Value::as_object);
+        if let Some(other) = other.clone().find(|other| object::text(other, "name") == name) {
+            change(element, other);
+        }
+    }
 }
 
 /// Guaranteed when every container's limits of processor and memory are its requests, BestEffort
@@ -213,12 +294,15 @@ pub(super) fn quality_of_service(pod: &Object) -> &'static str {
     for container in fields.iter().flat_map(|path| object::list_at(pod, path)) {
         let quantity = |kind: &str, name: &str| {
             let value = container.get("resources")?.get(kind)?.get(name)?;
-            (!matches!(value.as_str(), Some("0") | Some(""))).then(|| value.clone())
+            Quantity::parse(value.as_str()?).ok().filter(|quantity| !quantity.is_zero())
         };
         for name in COUNTED {
             let (limit, request) = (quantity("limits", name), quantity("requests", name));
             any |= limit.is_some() || request.is_some();
-            guaranteed &= limit.is_some() && limit == request;
+            let same = |limit: &Quantity| {
+                request.as_ref().is_some_and(|request| limit.compare(request).is_eq())
+            };
+            guaranteed &= limit.as_ref().is_some_and(same);
         }
     }
     match (any, guaranteed) {

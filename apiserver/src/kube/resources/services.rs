@@ -59,7 +59,10 @@ impl AddressRange {
 pub(super) fn strategy() -> Strategy {
     Strategy {
         defaults: default_service,
-        prepare_update: keep_addresses,
+        prepare_update: |new, old| {
+            keep_addresses(new, old);
+            drop_what_the_old_type_had(new, old);
+        },
         name_rule: names::dns_label,
         create_on_update: true,
         returns_deleted: true,
@@ -120,6 +123,42 @@ fn keep_addresses(new: &mut Object, old: &Object) {
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         keep_node_ports(spec, before);
+    }
+}
+
+/// Of a service that becomes one of another type goes what only the old type has, unless the client
+/// changed it along.
+fn drop_what_the_old_type_had(new: &mut Object, old: &Object) {
+    let empty = Object::new();
+    let before = object::map(old, "spec").unwrap_or(&empty);
+    let spec = object::map_mut(new, "spec");
+    let (was, is) = (object::text(before, "type"), object::text(spec, "type").to_owned());
+    if was == is {
+        return;
+    }
+    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    if has_node_ports(was) && !has_node_ports(&is) {
+        let number = |port: &Value| port.get("nodePort").and_then(Value::as_i64).unwrap_or(0);
+        let numbers = |ports: &[Value]| ports.iter().map(number).collect::<Vec<i64>>();
+        if numbers(object::list(before, "ports")) == numbers(object::list(spec, "ports"))
+            && let Some(Value::Array(ports)) = spec.get_mut("ports")
+        {
+            for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+                port.remove("nodePort");
+            }
+        }
+    }
+    let mut gone = Vec::new();
+    if was == "LoadBalancer" {
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]);
+    }
+    if !has_node_ports(&is) && object::list(spec, "externalIPs").is_empty() {
+        gone.push("externalTrafficPolicy");
+    }
+    for field in gone {
+        if object::same(spec.get(field), before.get(field)) {
+            spec.remove(field);
+        }
     }
 }
 

@@ -84,6 +84,11 @@ impl Quantity {
         self.digits.is_empty()
     }
 
+    /// Whether it has no fraction.
+    pub fn is_whole(&self) -> bool {
+        self.exponent >= 0 || self.is_zero()
+    }
+
     /// The order of the values, whatever their suffixes.
     pub fn compare(&self, other: &Quantity) -> Ordering {
         match (self.sign(), other.sign()) {
@@ -120,15 +125,24 @@ impl Quantity {
         self
     }
 
-    fn rounded(mut self) -> Quantity {
-        let surplus = SMALLEST_EXPONENT - self.exponent;
+    fn rounded(self) -> Quantity {
+        self.rounded_up_to(SMALLEST_EXPONENT)
+    }
+
+    /// The smallest quantity of thousandths that is not less.
+    pub fn in_thousandths(self) -> Quantity {
+        self.rounded_up_to(-3).trimmed()
+    }
+
+    fn rounded_up_to(mut self, smallest_exponent: i64) -> Quantity {
+        let surplus = smallest_exponent - self.exponent;
         if surplus <= 0 || self.digits.bytes().all(|digit| digit == b'0') {
             return self;
         }
         let kept = self.digits.len().saturating_sub(surplus as usize);
         let lost = self.digits[kept..].bytes().any(|digit| digit != b'0');
         self.digits.truncate(kept);
-        self.exponent = SMALLEST_EXPONENT;
+        self.exponent = smallest_exponent;
         // What lies beyond the first digit is lost as a whole when there are fewer digits.
         if lost {
             self.digits = plus_one(&self.digits);

@@ -85,8 +85,7 @@ fn gates(now: &Place<'_>, before: &Place<'_>, errors: &mut Errors) {
 fn changeable_aside(pod: &Object, old: &Object) -> Object {
     let mut spec = object::map(pod, "spec").cloned().unwrap_or_default();
     let before = object::map(old, "spec").cloned().unwrap_or_default();
-    for field in ["activeDeadlineSeconds", "ephemeralContainers", "schedulingGates", "tolerations"]
-    {
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         spec.remove(field);
     }
     let grace = "terminationGracePeriodSeconds";
@@ -146,6 +145,25 @@ pub fn resize(new: &Object, old: &Object) -> Errors {
         let shown = object::text_at(new, &["status", "qosClass"]);
         let why = "Pod QOS Class may not change as a result of resizing";
         errors.push(FieldError::invalid("spec", shown, why));
+    }
+    for field in CONTAINERS {
+        let before = Place::of(old, "spec").child(field).items();
+        for container in Place::of(new, "spec").child(field).items() {
+            let name = container.child("name").text();
+            let Some(old) = before.iter().find(|old| old.child("name").text() == name) else {
+                continue;
+            };
+            for kind in ["requests", "limits"] {
+                let amounts = container.child("resources").child(kind);
+                let own = amounts.map();
+                let is_kept = |key: &str| own.is_some_and(|own| own.contains_key(key));
+                let old = old.child("resources").child(kind);
+                if old.entries().iter().any(|(key, _)| !is_kept(key)) {
+                    let what = format!("resource {kind} cannot be removed");
+                    errors.push(amounts.forbidden(what));
+                }
+            }
+        }
     }
     if resizable_aside(new) != resizable_aside(old) {
         errors.push(FieldError::forbidden("spec", "only cpu and memory resources are mutable"));
