@@ -157,6 +157,13 @@ pub struct ServeFlags {
     /// Addresses for services
     #[arg(long, value_name = "CIDR", default_value = "10.0.0.0/24", value_parser = parse_range)]
     pub service_cluster_ip_range: AddressRange,
+    /// Who issues the tokens of service accounts, and whom they are for unless they say otherwise
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://kubernetes.default.svc.cluster.local"
+    )]
+    pub service_account_issuer: String,
     /// Controllers to run, comma-separated: '*' for all, '-NAME' without this one, '-*' none.
     /// There is one: namespace, which empties namespaces that are being deleted
     #[arg(

@@ -21,6 +21,7 @@ use crate::cli::{EtcdFlags, ListenAddress, ListenUrl, LogLevel, ServeFlags, Stor
 use crate::etcd::alarm::Alarms;
 use crate::etcd::auto_compaction::{self, Retention};
 use crate::etcd::{AuthOptions, Door, DoorOptions};
+use crate::kube::authn::tokens::{KeyError, TokenIssuer};
 use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
 use crate::net::listener::Gate;
@@ -55,6 +56,8 @@ pub enum ServeError {
     Retention(String),
     #[error("--service-cluster-ip-range: {0}")]
     ServiceRange(#[from] AddressRangeError),
+    #[error("{0}")]
+    Tokens(#[from] KeyError),
     #[error("--auth-token: {0}")]
     AuthToken(String),
     #[error("{0}")]
@@ -210,6 +213,10 @@ fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
         service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
         namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
+        tokens: Arc::new(TokenIssuer::new(
+            &flags.service_account_issuer,
+            &pki.service_account_key,
+        )?),
     };
     let gate = Gate::new(flags.store.bounds.max_connections);
     Ok(KubePort { address, gate, tls: ports::kubernetes_tls(flags, pki)?, options })

@@ -12,9 +12,9 @@ use http_body::Body;
 use mainstay_engine::runtime::{spawn_local, timer};
 
 use super::answer::{self, AUDIT_ID, Answer};
-use super::authn::User;
+use super::authn::{Credential, User, accounts};
 use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT, WRITES_IN_FLIGHT};
-use super::registry::context::Warnings;
+use super::registry::context::{Now, Warnings};
 use super::request::negotiation::{self, Offer, Representation};
 use super::request::path::{self, RequestInfo};
 use super::request::query::Query;
@@ -65,7 +65,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut user = authn::authenticate(connection, &call.head.headers)?;
+    let mut user = authenticate(kube, call, connection).await?;
     let policy = &kube.registry.policy;
     if let Some(wanted) = authn::impersonated(&call.head.headers)? {
         authz::authorize_impersonation(policy, &user, &wanted, &call.info)?;
@@ -77,6 +77,23 @@ where
     }
     let body = read_body(body).await?;
     write_to_the_end(kube.clone(), call.clone(), user, body).await
+}
+
+/// Finds out who sends a request.
+async fn authenticate(
+    kube: &Kube,
+    call: &Call,
+    connection: &ConnectionInfo,
+) -> Result<User, ApiError> {
+    let token = match authn::credential(connection, &call.head.headers)? {
+        Credential::User(user) => return Ok(user),
+        Credential::Token(token) => token,
+    };
+    let issuer = &kube.options.tokens;
+    let now = Now::new(timer::wall_clock());
+    let audiences = [issuer.issuer()];
+    let known = accounts::user_of_token(&kube.registry, issuer, &token, &audiences, now).await;
+    known.map(|(user, _)| user).map_err(|_| ApiError::unauthorized())
 }
 
 /// One of the writes that are counted.

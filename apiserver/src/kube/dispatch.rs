@@ -8,7 +8,7 @@ use mainstay_engine::runtime::timer;
 use serde_json::Value;
 
 use super::answer::{self, Answer};
-use super::authn::User;
+use super::authn::{User, accounts};
 use super::authz::reviews;
 use super::chain::Call;
 use super::codec::{self, Decoded, Format, ObjectError};
@@ -61,6 +61,7 @@ pub async fn dispatch(
         ("create", "") if work.is_bindings() => work.bind(&body).await,
         ("create", "binding") => work.bind(&body).await,
         ("create", "eviction") => work.evict(&body).await,
+        ("create", "token") => work.token(&body).await,
         ("create", "") if !work.target.entry.resource.stored => work.review(&body).await,
         ("create", "") => work.create(&body).await,
         ("update", "scale") => work.update_scale(&body).await,
@@ -345,6 +346,16 @@ impl Work<'_> {
         self.plain(StatusCode::CREATED, created())
     }
 
+    /// Makes a token for a service account.
+    async fn token(&self, body: &Bytes) -> Result<Answer, ApiError> {
+        let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
+        let context = self.context(options);
+        let request = self.decode_subresource(body, &context)?;
+        let (registry, issuer) = (&self.kube.registry, &self.kube.options.tokens);
+        let request = accounts::request_token(registry, issuer, &self.target, request, &context);
+        self.plain(StatusCode::CREATED, request.await?)
+    }
+
     /// Answers a review.
     async fn review(&self, body: &Bytes) -> Result<Answer, ApiError> {
         let options = WriteOptions::read(&self.call.query, "CreateOptions")?;
@@ -352,7 +363,12 @@ impl Work<'_> {
         let mut review = self.decode(body, &context)?;
         check_namespace(&self.target, &mut review)?;
         let registry = &self.kube.registry;
-        let answer = reviews::review(registry, &self.target, &self.user, review, &context)?;
+        let answer = if self.target.entry.resource.kind == "TokenReview" {
+            let issuer = &self.kube.options.tokens;
+            accounts::review_token(registry, issuer, &self.target, review, &context).await?
+        } else {
+            reviews::review(registry, &self.target, &self.user, review, &context)?
+        };
         self.plain(StatusCode::CREATED, answer)
     }
 

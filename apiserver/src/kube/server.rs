@@ -14,6 +14,7 @@ use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_engine::runtime::spawn_local;
 
 use super::answer::Answer;
+use super::authn::tokens::TokenIssuer;
 use super::discovery::Discovery;
 use super::discovery::openapi::CustomOpenApi;
 use super::registry::Registry;
@@ -31,6 +32,8 @@ pub struct KubeOptions {
     /// Told to clients as the address to reach this server at.
     pub advertise_address: SocketAddr,
     pub service_addresses: AddressRange,
+    /// Makes and checks the tokens of service accounts.
+    pub tokens: Arc<TokenIssuer>,
     /// Empty namespaces that are being deleted.
     pub namespace_controller: bool,
     /// The system's own objects are there; shared by all cores.

@@ -1,6 +1,8 @@
 //! Who sends a request: the subject of a verified client certificate, or nobody in particular.
 
+pub mod accounts;
 mod certificate;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -49,20 +51,30 @@ impl User {
     }
 }
 
-/// Finds out who sends a request. Tokens are not known here: one that is given is refused.
-pub fn authenticate(connection: &ConnectionInfo, headers: &HeaderMap) -> Result<User, ApiError> {
+/// Who sends a request, as far as that can be told without asking anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Credential {
+    User(User),
+    /// A token, yet to be checked.
+    Token(String),
+}
+
+/// Reads the credential of a request: a verified certificate counts more than a token.
+pub fn credential(
+    connection: &ConnectionInfo,
+    headers: &HeaderMap,
+) -> Result<Credential, ApiError> {
     if let Some(leaf) = connection.peer_certificates.first() {
         let mut user = certificate::user(leaf)?;
         user.groups.push(AUTHENTICATED_GROUP.to_owned());
-        return Ok(user);
+        return Ok(Credential::User(user));
     }
     let authorization = headers.get(http::header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    match authorization {
-        Some(value) if value.to_ascii_lowercase().starts_with("bearer ") => {
-            Err(ApiError::unauthorized())
-        }
-        _ => Ok(User::anonymous()),
-    }
+    let (scheme, token) = authorization.unwrap_or("").split_once(' ').unwrap_or_default();
+    Ok(match scheme.eq_ignore_ascii_case("bearer") {
+        true => Credential::Token(token.trim().to_owned()),
+        false => Credential::User(User::anonymous()),
+    })
 }
 
 /// The user that a request wants to act as; `None` if it says nothing of the kind. Whether it may is
@@ -162,9 +174,11 @@ mod tests {
     fn without_certificate_or_token_one_is_anonymous() {
         let connection = ConnectionInfo::default();
         let mut headers = HeaderMap::new();
-        assert_eq!(authenticate(&connection, &headers), Ok(User::anonymous()));
+        let anonymous = Ok(Credential::User(User::anonymous()));
+        assert_eq!(credential(&connection, &headers), anonymous);
         headers.insert("authorization", "Bearer x".parse().unwrap());
-        assert_eq!(authenticate(&connection, &headers).unwrap_err().code().as_u16(), 401);
+        let token = Ok(Credential::Token("x".to_owned()));
+        assert_eq!(credential(&connection, &headers), token);
     }
 
     #[test]

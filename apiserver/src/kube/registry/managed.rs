@@ -10,7 +10,7 @@ use crate::kube::object::{self, Object};
 use crate::kube::patch::apply::{
     self, ApplyError, Conflict, FieldFilter, Request, update_managed_fields,
 };
-use crate::kube::schema::Schema;
+use crate::kube::schema::{Schema, TypeId};
 use crate::kube::status::ApiError;
 
 /// Calls `work` with the request as the bookkeeping wants it.
@@ -58,6 +58,28 @@ pub fn track_update(
     context: &WriteContext,
 ) {
     with_request(schema, target, context, |request| update_managed_fields(request, old, new));
+}
+
+/// Records who made an object of a subresource's own kind, which is not stored.
+pub fn track_request(
+    schema: &Schema,
+    type_id: TypeId,
+    subresource: &str,
+    object: &mut Object,
+    context: &WriteContext,
+) {
+    let api_version = object::text(object, "apiVersion").to_owned();
+    let now = context.now.seconds();
+    let request = Request {
+        schema,
+        type_id,
+        api_version: &api_version,
+        manager: &context.field_manager,
+        subresource,
+        now: &now,
+        filter: &FieldFilter::All,
+    };
+    update_managed_fields(&request, None, object);
 }
 
 /// What an apply makes of the live object; its managed fields are up to date.

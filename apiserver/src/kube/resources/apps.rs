@@ -112,6 +112,8 @@ fn keep_template_count(new: &mut Object, old: &Object) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::kube::registry::into_object;
 
