@@ -177,6 +177,14 @@ pub const SNAPSHOT_IDLE_MS: u64 = 10_000;
 /// so that the log hardly notices.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 128 << 20;
 
+/// Milliseconds for which a snapshot that is being sent, and the log behind it, are kept after a part
+/// was last wanted.
+pub const SNAPSHOT_SENDING_MS: u64 = 60_000;
+
+/// Bytes of the log up to which it is kept for members that lag behind: beyond, they get a snapshot.
+/// (An etcd keeps 5000 entries.)
+pub const LOG_BYTES_FOR_PEERS: u64 = 1 << 30;
+
 /// How long to wait until a part of a snapshot that could not be written is written again.
 pub const SNAPSHOT_PART_RETRY: Duration = Duration::from_secs(1);
 

@@ -69,6 +69,13 @@ impl State {
         Ok(())
     }
 
+    /// Nothing is known of what was before `revision`, but what lived then.
+    pub fn forget_history_before(&mut self, revision: Revision) {
+        if revision > self.rest.compacted {
+            self.control(&Control::Compact { revision });
+        }
+    }
+
     fn control(&mut self, control: &Control) {
         self.shards.iter_mut().for_each(|shard| shard.apply_control(control));
         self.rest.follow(control);

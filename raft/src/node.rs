@@ -163,6 +163,11 @@ impl Node {
         self.history.membership()
     }
 
+    /// In force at an entry; `None` for one before all that is known.
+    pub fn membership_at(&self, index: u64) -> Option<&Membership> {
+        self.history.at(index)
+    }
+
     /// The term of an entry; `None` for one that is not in the log or was compacted.
     pub fn term_at(&self, index: u64) -> Option<u64> {
         self.log.term_at(index)

@@ -2,10 +2,12 @@
 //! reads millions of records and keeps the last of each key; each shard makes its own.
 
 use super::decode::{self, DecodeError, RawChange, Walked};
-use super::frame::FrameHeader;
+use super::frame::{FrameHeader, FrameKind};
+use super::replay::EMPTY_BATCH;
 use crate::effect::{Batch, Control};
 use crate::placement;
 use crate::record::Revision;
+use crate::sequencer::LogEntry;
 
 /// A batch that was read and found in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,24 @@ impl RawBatch {
             Walked::Control(control) => controls.push((changes.len(), control)),
         })?;
         Ok(RawBatch { header, payload, changes, controls })
+    }
+
+    /// The batch of an entry of raft.
+    pub fn of(entry: &LogEntry) -> Result<RawBatch, DecodeError> {
+        let payload = if entry.payload.is_empty() { &EMPTY_BATCH[..] } else { &entry.payload };
+        let header = FrameHeader {
+            kind: FrameKind::Entry,
+            payload_length: payload.len() as u32,
+            previous_crc: 0,
+            segment: 0,
+            position: 0,
+            durable_position: 0,
+            term: entry.term,
+            index: entry.index,
+            revision_before: entry.revision_before,
+            revision_after: entry.revision_after,
+        };
+        RawBatch::read(header, payload.to_vec())
     }
 
     pub fn index(&self) -> u64 {
@@ -108,7 +128,6 @@ mod tests {
     use super::*;
     use crate::effect::{Change, Effect, Item};
     use crate::log::encode::encode;
-    use crate::log::frame::FrameKind;
     use crate::record::Record;
 
     fn batch() -> Batch {

@@ -147,7 +147,6 @@ impl CoreState {
     }
 
     /// Resolves when raft wants something of the log or of snapshots: all that it wants.
-    #[expect(dead_code, reason = "the one who connects members calls it")]
     pub(super) async fn wanted(&self) -> Wanted {
         self.is_wanted.lowered().await;
         std::mem::take(&mut *self.wanted.borrow_mut())

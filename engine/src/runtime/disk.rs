@@ -45,6 +45,7 @@
 //! reported durable. A failed sync can't be retried and believed (the kernel may have dropped the
 //! pages), so the process must stop and recover from what is on the disk.
 
+mod block_on;
 mod buffer;
 mod deleted_keys;
 mod directory;
@@ -90,7 +91,9 @@ pub use identity::Identity;
 pub use kernel::{check_io_uring, check_memlock};
 pub use lookup::Base;
 pub use recovery::{Log, Recovery};
-pub use snapshot::{Draft, Partial, SnapshotFile, SnapshotFolder, load};
+pub use snapshot::{
+    Draft, Incoming, IncomingEntries, Outgoing, Partial, SnapshotFile, SnapshotFolder, load,
+};
 pub(super) use snapshot::{SnapshotThread, Verification};
 pub use staged::Stager;
 pub use writer::{Durability, LogOptions, LogWriter, StagedEntry};

@@ -227,7 +227,6 @@ impl Journal {
 
     /// Lets the log begin anew behind `reached`, where `membership` is in force. Resolves when that
     /// is durable.
-    #[expect(dead_code, reason = "the installation of a snapshot uses it")]
     pub(super) async fn restart(
         &self,
         reached: Reached,
@@ -257,7 +256,6 @@ impl Journal {
 
     /// Appends committed entries behind a restart, and notes that they are. Resolves when that is
     /// durable.
-    #[expect(dead_code, reason = "the installation of a snapshot uses it")]
     pub(super) async fn append_committed(&self, entries: Vec<LogEntry>) -> Result<(), LogFailure> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
         let number = {
@@ -274,13 +272,21 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes this member's promises again, behind everything else. Resolves when that is durable.
+    pub(super) async fn repeat_hard_state(&self) -> Result<(), LogFailure> {
+        let number = {
+            let mut writer = self.writer.borrow_mut();
+            let Some(writer) = writer.as_mut() else { return Ok(()) };
+            writer.append_hard_state(writer.hard_state())?
+        };
+        self.durable_after(number - 1).await.map(drop)
+    }
+
     /// The snapshot that is being received. `None` while a part is written.
-    #[expect(dead_code, reason = "the installation of a snapshot uses it")]
     pub(super) fn partial(&self) -> Option<Partial> {
         self.beside.partial.borrow_mut().take()
     }
 
-    #[expect(dead_code, reason = "the installation of a snapshot uses it")]
     pub(super) fn give_partial_back(&self, partial: Partial) {
         *self.beside.partial.borrow_mut() = Some(partial);
     }

@@ -18,6 +18,7 @@ mod start;
 pub mod store;
 mod thread;
 pub mod timer;
+mod transfers;
 mod watcher;
 
 pub use executor::{

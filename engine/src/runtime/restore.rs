@@ -2,16 +2,22 @@
 //! it.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use mainstay_raft::{Config, Membership, Snapshot};
+use mainstay_raft::{Config, EntryKind, Membership, Snapshot};
 
-use super::disk::{DiskError, Identity, Recovery, SnapshotFile, SnapshotFolder, load};
+use super::disk::{
+    DataDirectory, DiskError, Identity, Incoming, Log, LogOptions, Partial, Recovery, SnapshotFile,
+    SnapshotFolder, load,
+};
+use crate::limits;
 use crate::log::HardState;
 use crate::log::raw::RawBatch;
-use crate::log::replay::{Behind, Commitment, Replayed, Voter};
+use crate::log::replay::{Behind, Commitment, Reached, Replayed, Voter};
+use crate::log::terms::Terms;
 use crate::restored::{Portion, Restart, State, follow};
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
@@ -69,6 +75,103 @@ impl Restored {
         Ok(file)
     }
 
+    /// Reads the log behind the snapshot, and opens it for writing. An installation of another
+    /// member's snapshot that was interrupted is brought to its end.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start of a member uses it"))]
+    pub(super) fn open_log(
+        &mut self,
+        directory: DataDirectory,
+        commitment: Commitment,
+        partial: &mut Partial,
+        options: LogOptions,
+    ) -> Result<(Log, u64), DiskError> {
+        let mut directory = directory;
+        if let Some((incoming, sent)) = self.interrupted(partial)? {
+            let path = directory.path().to_owned();
+            let mut recovery = directory.recover_behind(commitment.clone(), Behind::default())?;
+            while recovery.next_raw()?.is_some() {}
+            let mut log = recovery.start(options)?;
+            if log.replayed.terms.at(sent.index) != Some(sent.term) {
+                self.finish(&mut log, &incoming).map_err(received(&path))?;
+                partial.clear().map_err(received(&path))?;
+                return Ok((log, 0));
+            }
+            // The log has all of it: the snapshot took the place of what is damaged in it.
+            drop(log);
+            partial.clear().map_err(received(&path))?;
+            directory = DataDirectory::open(&path)?;
+        }
+        let mut recovery = directory.recover_behind(commitment, self.behind())?;
+        self.replay(&mut recovery)?;
+        let bytes = recovery.bytes_behind();
+        let log = recovery.start(options)?;
+        self.forget_what_was_not_sent();
+        Ok((log, bytes))
+    }
+
+    /// What was received completely and has its name, if that is not over.
+    fn interrupted(&self, partial: &Partial) -> Result<Option<(Incoming, Snapshot)>, DiskError> {
+        let Some(newest) = self.kept.last().filter(|newest| newest.layout().is_foreign()) else {
+            return Ok(None);
+        };
+        let name = (newest.layout().footer.end.index, newest.layout().fingerprint());
+        let sent = partial.state().map(|(sent, _)| sent);
+        let sent = sent.filter(|sent| (sent.index, sent.fingerprint) == name);
+        let incoming = Incoming::open(partial).map_err(received(Path::new(&newest.name())))?;
+        Ok(incoming.zip(sent))
+    }
+
+    /// The log begins anew with what came with the snapshot, and the state goes on to its end.
+    fn finish(&mut self, log: &mut Log, incoming: &Incoming) -> io::Result<()> {
+        let newest = self.kept.last().expect("it was looked at");
+        let begins_with = self.behind();
+        let membership = newest.layout().membership(&**newest).map_err(io::Error::other)?;
+        let membership = membership.ok_or_else(|| io::Error::other("nobody is a member"))?;
+        if log.replayed.hard_state.term == 0 {
+            log.writer.set_hard_state(self.hard_state());
+        }
+        let mut number = log.writer.restart(begins_with, membership.clone());
+        let replayed = &mut log.replayed;
+        replayed.memberships = vec![(begins_with.index, membership)];
+        replayed.terms = Terms::new(begins_with.index, begins_with.term);
+        let mut entries = incoming.entries();
+        loop {
+            let durable = number.map_err(io::Error::other)?;
+            log.writer.wait_blocking(durable).map_err(io::Error::other)?;
+            let bunch = entries.next_bunch(limits::ENTRY_BYTES, limits::LOG_APPENDS / 4)?;
+            let Some(last) = bunch.last().map(|entry| entry.index) else { break };
+            for entry in bunch {
+                if entry.kind == EntryKind::Membership {
+                    let membership = Membership::decode(&entry.payload);
+                    let membership = membership.ok_or_else(|| io::Error::other("no members"))?;
+                    replayed.memberships.push((entry.index, membership));
+                }
+                replayed.terms.push(entry.term);
+                log.writer.append_entry(entry).map_err(io::Error::other)?;
+            }
+            let state = HardState { commit: last, ..log.writer.hard_state() };
+            number = log.writer.append_hard_state(state);
+        }
+        let reached = follow_incoming(&mut self.state, incoming, begins_with)?;
+        self.forget_what_was_not_sent();
+        let replayed = &mut log.replayed;
+        replayed.hard_state = HardState { commit: reached.index, ..log.writer.hard_state() };
+        (replayed.reached, replayed.applied) = (reached, reached);
+        replayed.begins_after = begins_with;
+        replayed.pending.clear();
+        replayed.damaged.clear();
+        // What was before is of the log that is void.
+        self.kept.drain(..self.kept.len() - 1);
+        Ok(())
+    }
+
+    /// Another member's snapshot holds no versions from before its end.
+    fn forget_what_was_not_sent(&mut self) {
+        if let Some(newest) = self.kept.last().filter(|newest| newest.layout().is_foreign()) {
+            self.state.forget_history_before(newest.layout().footer.end.revision);
+        }
+    }
+
     /// What `state` holds: the log is read from the entry behind it.
     pub(super) fn behind(&self) -> Behind {
         self.kept.last().map_or(Behind::default(), |newest| {
@@ -78,7 +181,7 @@ impl Restored {
     }
 
     /// Which entries of the log of this member count as committed: what the snapshots tell of it.
-    #[expect(dead_code, reason = "the start of a member of a cluster uses it")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the start of a member uses it"))]
     pub(super) fn commitment(&self, identity: &Identity) -> Result<Commitment, DiskError> {
         let mut memberships = vec![(0, Membership::of_voters(&identity.voters))];
         for file in &self.kept {
@@ -164,30 +267,13 @@ impl Restored {
         let behind = self.behind();
         let mut progress = Progress::new();
         let Restored { state, problems, .. } = self;
-        let State { shards, rest } = state;
-        let count = shards.len();
-        std::thread::scope(|scope| -> Result<(), DiskError> {
-            let mut followers = Vec::with_capacity(count);
-            for (number, shard) in shards.iter_mut().enumerate() {
-                let (sender, portions) = sync_channel::<Portion>(PORTIONS_READY);
-                scope.spawn(move || follow(shard, (number, count), portions));
-                followers.push(sender);
-            }
-            let mut portion = Vec::new();
-            let mut portion_bytes = 0;
-            while let Some(batch) = recovery.next_raw()? {
+        follow_all(state, || -> Result<Option<RawBatch>, DiskError> {
+            let batch = recovery.next_raw()?;
+            if batch.is_some() {
                 check_beginning(recovery, behind, problems)?;
                 progress.show(recovery);
-                rest.follow_batch(&batch);
-                portion_bytes += batch.bytes();
-                portion.push(batch);
-                if portion_bytes >= PORTION_BYTES {
-                    portion_bytes = 0;
-                    hand_over(&followers, std::mem::take(&mut portion));
-                }
             }
-            hand_over(&followers, portion);
-            Ok(())
+            Ok(batch)
         })?;
         progress.end();
         check_beginning(recovery, behind, problems)?;
@@ -199,6 +285,87 @@ impl Restored {
         }
         Ok(())
     }
+}
+
+/// Applies batches to a state: this thread reads them, and each shard has one that follows.
+fn follow_all<E>(
+    state: &mut State,
+    mut next: impl FnMut() -> Result<Option<RawBatch>, E>,
+) -> Result<(), E> {
+    let State { shards, rest } = state;
+    let count = shards.len();
+    std::thread::scope(|scope| {
+        let mut followers = Vec::with_capacity(count);
+        for (number, shard) in shards.iter_mut().enumerate() {
+            let (sender, portions) = sync_channel::<Portion>(PORTIONS_READY);
+            scope.spawn(move || follow(shard, (number, count), portions));
+            followers.push(sender);
+        }
+        let mut portion = Vec::new();
+        let mut portion_bytes = 0;
+        while let Some(batch) = next()? {
+            rest.follow_batch(&batch);
+            portion_bytes += batch.bytes();
+            portion.push(batch);
+            if portion_bytes >= PORTION_BYTES {
+                portion_bytes = 0;
+                hand_over(&followers, std::mem::take(&mut portion));
+            }
+        }
+        hand_over(&followers, portion);
+        Ok(())
+    })
+}
+
+/// The state that another member sent: its snapshot, and the entries behind the beginning of that.
+/// Exactly what was at the entry that it gives. Blocks, on all processors.
+pub(super) fn load_incoming(
+    incoming: &Incoming,
+    file: &SnapshotFile,
+    cores: usize,
+) -> io::Result<(State, Reached)> {
+    let mut state = State::new(cores);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    load(file, &mut state.shards, threads).map_err(io::Error::other)?;
+    state.load_rest(file.layout(), file).map_err(io::Error::other)?;
+    let header = file.layout().header;
+    let begins_with = Reached { index: header.index, term: header.term, revision: header.revision };
+    let reached = follow_incoming(&mut state, incoming, begins_with)?;
+    let end = file.layout().footer.end;
+    if (reached.index, reached.revision) != (end.index, end.revision) {
+        return Err(io::Error::other(format!("{reached:?} was sent behind a snapshot of {end:?}")));
+    }
+    Ok((state, reached))
+}
+
+/// Applies the entries that came with a snapshot.
+fn follow_incoming(
+    state: &mut State,
+    incoming: &Incoming,
+    begins_with: Reached,
+) -> io::Result<Reached> {
+    let mut reached = begins_with;
+    let mut entries = incoming.entries();
+    follow_all(state, || {
+        loop {
+            let Some(entry) = entries.next_entry()? else { return Ok(None) };
+            if entry.index != reached.index + 1 || entry.revision_before != reached.revision {
+                let index = entry.index;
+                return Err(io::Error::other(format!("entry {index} was sent behind {reached:?}")));
+            }
+            let (index, term, revision) = (entry.index, entry.term, entry.revision_after);
+            reached = Reached { index, term, revision };
+            if entry.kind == EntryKind::Normal && !entry.payload.is_empty() {
+                return RawBatch::of(&entry).map(Some).map_err(io::Error::other);
+            }
+        }
+    })?;
+    Ok(reached)
+}
+
+/// What went wrong with a snapshot that was received.
+fn received(path: &Path) -> impl Fn(io::Error) -> DiskError + use<> {
+    DiskError::directory(path, "finishing the installation of a snapshot of another member")
 }
 
 /// Whether the log goes on right behind what was loaded.

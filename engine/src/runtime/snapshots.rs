@@ -9,16 +9,25 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use mainstay_raft::{self as raft, Install, Membership};
 
 use super::core::CoreState;
-use super::disk::{Base, Draft, SnapshotFile, SnapshotFolder, SnapshotThread, Verification};
+use super::disk::{
+    Base, Draft, Incoming, Partial, SnapshotFile, SnapshotFolder, SnapshotThread, Verification,
+};
 use super::journal::Journal;
-use super::spawn_local;
+use super::restore::load_incoming;
 use super::start::SnapshotSeat;
+use super::thread::on_a_thread;
 use super::timer::{monotonic_ms, sleep};
+use super::transfers::{Shelf, serve};
+use super::{blocking, spawn_local};
 use crate::limits;
+use crate::log::replay::Reached;
 use crate::message::{Answer, Request};
 use crate::record::Revision;
+use crate::replica::Installed;
+use crate::restored::State;
 use crate::snapshot::policy::{Kept, Pace, Retention, Situation};
 use crate::snapshot::{Header, Part, Slice, Step, Taking};
 
@@ -36,8 +45,8 @@ pub(super) struct Keeper {
     folder: SnapshotFolder,
     thread: SnapshotThread<Work>,
     pace: Pace,
-    /// By index.
-    kept: Vec<Arc<SnapshotFile>>,
+    /// Shared with those who send snapshots to other members.
+    shelf: Rc<Shelf>,
     /// They stay for inspection until another one is complete.
     damaged: Vec<u64>,
     obsolete: Vec<u64>,
@@ -55,6 +64,8 @@ pub(super) struct Keeper {
 enum Ended {
     /// The store stops.
     Stopped,
+    /// The state is going to be another one.
+    Overtaken,
     Failed(String),
 }
 
@@ -72,7 +83,7 @@ impl Keeper {
             folder: seat.folder,
             thread: SnapshotThread::spawn(None)?,
             pace: seat.pace,
-            kept: seat.kept,
+            shelf: Rc::new(Shelf::of(seat.kept)),
             damaged: seat.damaged,
             obsolete: Vec::new(),
             bytes_before: 0,
@@ -82,17 +93,24 @@ impl Keeper {
         };
         let (_, Retention { base, .. }) = keeper.retention();
         keeper.set_base(base);
+        let (core, shelf) = (Rc::clone(&keeper.core), Rc::clone(&keeper.shelf));
+        spawn_local(serve(core, shelf, keeper.folder.clone()));
         spawn_local(keeper.run());
         Ok(())
     }
 
     async fn run(mut self) {
         while !self.core.snapshots_have_to_stop() {
+            let install = self.shelf.install.take();
+            if let Some(install) = install {
+                self.install(&install).await;
+            }
             self.retain().await;
             if self.is_due() {
                 match self.take().await {
                     Ok(()) => continue,
                     Err(Ended::Stopped) => break,
+                    Err(Ended::Overtaken) => continue,
                     Err(Ended::Failed(reason)) => {
                         self.not_before_ms = monotonic_ms() + limits::SNAPSHOT_RETRY_MS;
                         eprintln!(
@@ -127,9 +145,10 @@ impl Keeper {
             live_bytes: facts.iter().map(|core| core.live_bytes.load(Ordering::Relaxed)).sum(),
             idle_ms: now_ms - self.grown.0,
             compacted: self.core.shared().compacted_revision(),
-            newest_end: self.kept.last().map(|newest| newest.kept().end),
+            newest_end: self.shelf.kept.borrow().last().map(|newest| newest.kept().end),
         };
-        now_ms >= self.not_before_ms && self.pace.is_due(&situation)
+        let due = self.shelf.needed.get() || self.pace.is_due(&situation);
+        due && now_ms >= self.not_before_ms
     }
 
     /// Takes a snapshot and checks it.
@@ -137,14 +156,16 @@ impl Keeper {
         let header = self.core.drive(|replica, _| replica.snapshot_header());
         let Some(header) = header else { return Ok(()) };
         let promised = self.journal().hard_state();
+        let membership = self.membership(header.index);
         let header = Header {
+            cluster_id: membership.as_ref().map_or(0, |_| self.folder.cluster_id()),
             raft_term: promised.term,
             raft_vote: promised.vote,
             raft_commit: promised.commit,
             ..header
         };
         let bytes_before = self.journal().bytes();
-        let written = self.write(header).await;
+        let written = self.write(header, membership).await;
         if written.is_err() {
             self.thread.run(|draft| *draft = None).await;
         }
@@ -152,12 +173,28 @@ impl Keeper {
         self.verify(&file).await?;
         self.damaged.retain(|&index| index != header.index);
         self.obsolete.append(&mut self.damaged);
-        self.kept.push(file);
+        self.shelf.kept.borrow_mut().push(file);
+        self.shelf.needed.set(false);
         self.bytes_before = bytes_before;
         Ok(())
     }
 
-    async fn write(&mut self, header: Header) -> Result<SnapshotFile, Ended> {
+    /// Who was a member at an entry, if anybody else is or was.
+    fn membership(&self, index: u64) -> Option<Membership> {
+        let in_force = self.core.drive(|replica, _| {
+            let member = replica.member()?;
+            let node = member.sequencer().node();
+            Some((member.is_clustered(), node.membership_at(index)?.clone()))
+        });
+        let (has_company, membership) = in_force?;
+        (has_company || self.folder.has_members()).then_some(membership)
+    }
+
+    async fn write(
+        &mut self,
+        header: Header,
+        membership: Option<Membership>,
+    ) -> Result<SnapshotFile, Ended> {
         let folder = self.folder.clone();
         let begin = move |draft: &mut Work| -> io::Result<()> {
             *draft = Some(folder.draft(&header)?);
@@ -183,7 +220,8 @@ impl Keeper {
                 Step::AwaitDurable(_) => sleep(PAUSE_MIN).await,
                 Step::Complete(end) => {
                     let complete = move |draft: &mut Work| {
-                        draft.take().expect("it was begun").complete(end, None)
+                        let draft = draft.take().expect("it was begun");
+                        draft.complete(end, membership.as_ref())
                     };
                     return Ok(self.thread.run(complete).await?);
                 }
@@ -197,13 +235,16 @@ impl Keeper {
         match select(slice, stop).await {
             Either::Left((Ok(Answer::SnapshotSlice(slice)), _)) => Ok(slice),
             // The core that was asked may be gone already.
-            Either::Right(_) => Err(Ended::Stopped),
+            Either::Right((ended, _)) => Err(ended),
             Either::Left((other, _)) => unreachable!("the wrong answer: {other:?}"),
         }
     }
 
-    async fn stop(&self) {
-        while self.check_stop().is_ok() {
+    async fn stop(&self) -> Ended {
+        loop {
+            if let Err(ended) = self.check_stop() {
+                return ended;
+            }
             sleep(TICK).await;
         }
     }
@@ -243,32 +284,43 @@ impl Keeper {
     }
 
     fn check_stop(&self) -> Result<(), Ended> {
-        if self.core.snapshots_have_to_stop() { Err(Ended::Stopped) } else { Ok(()) }
+        if self.core.snapshots_have_to_stop() {
+            return Err(Ended::Stopped);
+        }
+        if self.shelf.install.borrow().is_some() {
+            return Err(Ended::Overtaken);
+        }
+        Ok(())
     }
 
     fn retention(&self) -> (Revision, Retention) {
         let compacted = self.core.shared().compacted_revision();
-        let kept: Vec<Kept> = self.kept.iter().map(|file| file.kept()).collect();
+        let kept: Vec<Kept> = self.shelf.kept.borrow().iter().map(|file| file.kept()).collect();
         (compacted, Retention::of(&kept, compacted))
     }
 
     fn set_base(&self, index: Option<u64>) {
-        let base = self.kept.iter().find(|file| Some(file.kept().index) == index);
+        let kept = self.shelf.kept.borrow();
+        let base = kept.iter().find(|file| Some(file.kept().index) == index);
         self.core.history.set_base(base.map(|file| Arc::clone(file) as Arc<dyn Base>));
     }
 
     /// Gives up the snapshots and the log that nobody needs.
     async fn retain(&mut self) {
+        self.shelf.forget_sent(limits::SNAPSHOT_SENDING_MS);
         let (compacted, Retention { mut delete, base }) = self.retention();
-        if self.retained == Some((compacted, self.kept.len())) {
+        let count = self.shelf.kept.borrow().len();
+        if self.retained == Some((compacted, count)) {
             return;
         }
-        // First the base, then what it stands for.
-        self.set_base(base);
-        if let Some(base) = base {
-            self.journal().release_before(base + 1);
+        // Another member may be about to need what is behind it: a moment later this is seen.
+        if let Some(base) = base
+            && !self.give_up_log(base)
+        {
+            return;
         }
-        self.kept.retain(|file| !delete.contains(&file.kept().index));
+        self.set_base(base);
+        self.shelf.kept.borrow_mut().retain(|file| !delete.contains(&file.kept().index));
         delete.append(&mut self.obsolete);
         for index in delete {
             let folder = self.folder.clone();
@@ -276,6 +328,147 @@ impl Keeper {
                 eprintln!("warning: deleting snapshot {index:x}: {error}");
             }
         }
-        self.retained = Some((compacted, self.kept.len()));
+        self.retained = Some((compacted, self.shelf.kept.borrow().len()));
     }
+
+    /// Gives up the log up to where the base begins, unless others need it. Whether that is done.
+    fn give_up_log(&self, base: u64) -> bool {
+        let within_bounds = self.core.history.log_bytes() < limits::LOG_BYTES_FOR_PEERS;
+        let sending = self.shelf.sending(limits::SNAPSHOT_SENDING_MS);
+        let lagging = self.core.drive(|replica, _| {
+            let node = replica.member().map(|member| member.sequencer().node());
+            node.and_then(|node| node.peers().values().map(|peer| peer.matched).min())
+        });
+        // Of what is sent now the receiver needs all that is behind it; of others, what they lack.
+        let needed_from = sending.into_iter().chain(lagging.filter(|&matched| matched > 0)).min();
+        if within_bounds && needed_from.is_some_and(|needed| needed < base) {
+            return false;
+        }
+        if !self.core.drive(|replica, _| replica.may_compact_log(base)) {
+            return false;
+        }
+        // First the base, then what it stands for.
+        self.set_base(Some(base));
+        self.journal().release_before(base + 1);
+        true
+    }
+
+    /// Lets another member's snapshot take the place of everything here. What goes wrong with it
+    /// ends the process: the next start goes on with what was before, or with the snapshot.
+    async fn install(&mut self, install: &Install) {
+        if let Err(error) = self.try_to_install(install).await {
+            eprintln!(
+                "a snapshot of another member can't take the place of what is here: {error}\n\
+                 stopping: the next start gets it anew"
+            );
+            std::process::exit(1);
+        }
+    }
+
+    async fn try_to_install(&mut self, install: &Install) -> io::Result<()> {
+        let partial = loop {
+            match self.journal().partial() {
+                Some(partial) => break partial,
+                None => sleep(PAUSE_MIN).await,
+            }
+        };
+        let (folder, cores) = (self.folder.clone(), self.core.shared().cores());
+        let wanted = install.snapshot.clone();
+        let (mut partial, read) = on_a_thread(move || {
+            let read = read_incoming(&partial, &folder, &wanted, cores);
+            (partial, read)
+        })
+        .await;
+        let (incoming, file, (state, reached)) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                partial.clear()?;
+                return Err(error);
+            }
+        };
+        let begins_with = file.layout().header;
+        if install.keeps_tail {
+            self.mend(incoming).await?;
+        } else {
+            self.begin_log_anew(incoming, &file).await?;
+            let kept = self.shelf.kept.take();
+            self.obsolete.extend(kept.iter().map(|file| file.kept().index));
+        }
+        {
+            let mut kept = self.shelf.kept.borrow_mut();
+            kept.push(file);
+            kept.sort_by_key(|file| file.kept().index);
+            kept.dedup_by_key(|file| file.kept().index);
+        }
+        self.obsolete.retain(|&index| index != begins_with.index);
+        self.set_base(Some(begins_with.index));
+        self.journal().release_before(begins_with.index + 1);
+        partial.clear()?;
+        self.journal().give_partial_back(partial);
+        self.bytes_before = self.journal().bytes();
+        self.retained = None;
+        self.core.drive(|replica, out| {
+            replica.snapshot_installed(Installed { state, reached }, monotonic_ms(), out);
+        });
+        Ok(())
+    }
+
+    /// The log goes on behind the snapshot, beginning with the entries that came with it.
+    async fn begin_log_anew(&self, incoming: Incoming, file: &SnapshotFile) -> io::Result<()> {
+        let header = file.layout().header;
+        let begins_with =
+            Reached { index: header.index, term: header.term, revision: header.revision };
+        let membership = file.layout().membership(file).map_err(io::Error::other)?;
+        let membership = membership.ok_or_else(|| io::Error::other("nobody is a member"))?;
+        self.journal().restart(begins_with, membership).await.map_err(io::Error::other)?;
+        let mut incoming = Some(incoming.entries());
+        while let Some(mut entries) = incoming.take() {
+            let (rest, bunch) = blocking(move || {
+                let bunch = entries.next_bunch(limits::ENTRY_BYTES, limits::LOG_APPENDS / 4);
+                (entries, bunch)
+            })
+            .await;
+            let bunch = bunch?;
+            if !bunch.is_empty() {
+                incoming = Some(rest);
+                self.journal().append_committed(bunch).await.map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log stays; what is damaged in it and came with the snapshot gets whole.
+    async fn mend(&self, incoming: Incoming) -> io::Result<()> {
+        let history = self.core.history.clone();
+        let mended = blocking(move || {
+            let mut entries = incoming.entries();
+            while let Some(entry) = entries.next_entry()? {
+                history.mend_blocking(&entry).map_err(io::Error::other)?;
+            }
+            Ok::<(), io::Error>(())
+        });
+        mended.await?;
+        // Behind the snapshot, which knows nothing of them: the promises of this member.
+        self.journal().repeat_hard_state().await.map_err(io::Error::other)
+    }
+}
+
+type Read = (Incoming, Arc<SnapshotFile>, (State, Reached));
+
+/// Checks what was received, gives it its name, and loads it.
+fn read_incoming(
+    partial: &Partial,
+    folder: &SnapshotFolder,
+    wanted: &raft::Snapshot,
+    cores: usize,
+) -> io::Result<Read> {
+    let incoming = Incoming::open(partial)?;
+    let incoming = incoming.ok_or_else(|| io::Error::other("it is not complete"))?;
+    let file = incoming.install_file(folder)?;
+    let layout = file.layout();
+    if (layout.footer.end.index, layout.fingerprint()) != (wanted.index, wanted.fingerprint) {
+        return Err(io::Error::other("it is another one than was announced"));
+    }
+    let loaded = load_incoming(&incoming, &file, cores)?;
+    Ok((incoming, file, loaded))
 }

@@ -256,6 +256,12 @@ impl Header {
         Read { value: bytes, crc }
     }
 
+    /// The index that a header says its snapshot has; to be believed once it was decoded with it.
+    pub fn claimed_index(bytes: &[u8]) -> Option<u64> {
+        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+        (bytes[0..8] == MAGIC).then(|| Fields { bytes, offset: 16 }.u64())
+    }
+
     fn version(&self) -> u32 {
         if self.cluster_id == 0 { VERSION_ALONE } else { VERSION_CLUSTER }
     }

@@ -9,6 +9,7 @@ pub mod layout;
 pub mod policy;
 mod rows;
 pub mod taking;
+pub mod transfer;
 
 #[cfg(test)]
 mod tests;

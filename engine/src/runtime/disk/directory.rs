@@ -222,6 +222,12 @@ pub(super) fn raise_format(path: &Path, salt: u64, version: u32) -> io::Result<(
     write_format(path, &file, version, salt)
 }
 
+/// Whether the directory is of a member with company, as far as it can be read.
+pub(super) fn has_members(path: &Path, salt: u64) -> bool {
+    let text = fs::read_to_string(path.join("FORMAT")).unwrap_or_default();
+    (FORMAT_MEMBERS..=FORMAT_NEWEST).any(|version| text == format_text(version, salt))
+}
+
 /// Three lines for people; the last is the checksum of those before.
 fn format_text(version: u32, salt: u64) -> String {
     let text = format!("mainstay-format {version}\nsalt {salt:016x}\n");

@@ -81,7 +81,7 @@ pub enum DiskError {
 }
 
 impl DiskError {
-    pub(super) fn directory(
+    pub(in crate::runtime) fn directory(
         path: &Path,
         operation: &'static str,
     ) -> impl Fn(io::Error) -> DiskError + use<> {

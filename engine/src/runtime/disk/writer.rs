@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use mainstay_raft::{EntryKind, Membership};
 
+use super::block_on::block_on;
 use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
 use super::history_index::Cut;
@@ -214,6 +215,14 @@ impl LogWriter {
             }
             Poll::Pending
         })
+    }
+
+    /// Waits until the append of this number is durable, for callers that may block.
+    pub fn wait_blocking(&self, number: u64) -> Result<(), LogFailure> {
+        while self.durable_now() < number {
+            block_on(self.durable(number - 1))?;
+        }
+        Ok(())
     }
 
     /// Resolves as soon as the writes of more than the first `after` appends have begun, and says of

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use crate::effect::{Batch, Control, Effect, Item};
@@ -12,6 +11,7 @@ use crate::limits;
 use crate::log::encode::encode;
 use crate::log::replay::{Commitment, Reached};
 use crate::record::Revision;
+use crate::runtime::disk::block_on::block_on;
 use crate::runtime::disk::{DataDirectory, DiskError, LogOptions, LogWriter};
 
 /// Batches that may wait for the disk. Each is about [`limits::ENTRY_BYTES`].
@@ -148,24 +148,5 @@ impl Filling {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits for a future on this thread: there is no executor here.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
     }
 }

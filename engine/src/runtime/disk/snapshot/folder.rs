@@ -1,17 +1,17 @@
 //! `member/snap`: which snapshots there are.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::file::SnapshotFile;
 use crate::runtime::disk::directory::{
-    FORMAT_MEMBERS, FORMAT_SNAPSHOTS, raise_format, sync_directory,
+    FORMAT_MEMBERS, FORMAT_SNAPSHOTS, has_members, raise_format, sync_directory,
 };
 use crate::runtime::disk::error::DiskError;
 use crate::runtime::disk::file::supports_direct;
-use crate::snapshot::format::{file_name, parse_file_name};
+use crate::snapshot::format::{HEADER_BYTES, file_name, parse_file_name};
 use crate::snapshot::{Header, Owner, SnapshotError};
 
 /// The snapshots of a data directory.
@@ -73,6 +73,18 @@ impl SnapshotFolder {
         let format = if header.cluster_id == 0 { FORMAT_SNAPSHOTS } else { FORMAT_MEMBERS };
         raise_format(&self.root, self.salt, format)?;
         Draft::create(self.clone(), header)
+    }
+
+    /// The index that a snapshot says it has, which has no name yet.
+    pub(super) fn index_of(&self, path: &Path) -> io::Result<u64> {
+        let mut header = [0; HEADER_BYTES];
+        File::open(path)?.read_exact(&mut header)?;
+        Header::claimed_index(&header).ok_or_else(|| io::Error::other("it is no snapshot"))
+    }
+
+    /// Whether the log beside the snapshots is that of a member with company.
+    pub fn has_members(&self) -> bool {
+        has_members(&self.root, self.salt)
     }
 
     /// Deletes a snapshot, durably.
