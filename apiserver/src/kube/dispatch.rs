@@ -17,6 +17,7 @@ use super::registry::catalog::Entry;
 use super::registry::context::{Now, WriteContext};
 use super::registry::create::check_namespace;
 use super::registry::delete::{Deleted, success_status};
+use super::registry::list::Selection;
 use super::registry::patch::PatchKind;
 use super::registry::{Target, into_object};
 use super::request::negotiation::Offer;
@@ -29,7 +30,7 @@ use super::server::Kube;
 use super::shape::IncludeObject;
 use super::status::ApiError;
 use super::watch::{self, WatchRequest};
-use super::{admission, documents, lists, object};
+use super::{admission, components, documents, lists, object};
 
 /// Does what a request asks for.
 pub async fn dispatch(
@@ -55,6 +56,7 @@ pub async fn dispatch(
     match (call.info.verb, call.info.subresource.as_str()) {
         ("get", "scale") => work.get_scale().await,
         _ if is_connection(&call.info) => work.connect().await,
+        ("get" | "list", "") if work.is_components() => work.components().await,
         ("get", _) => work.get().await,
         ("list", "") => work.list().await,
         ("watch", "") => work.watch().await,
@@ -119,8 +121,7 @@ fn find_target(kube: &Kube, call: &Call) -> Result<Option<Target>, ApiError> {
         "deletecollection" => needs_namespace,
         _ => false,
     };
-    let is_virtual = !row.stored && info.verb != "create";
-    if !allowed || misused || is_virtual {
+    if !allowed || misused {
         return Err(ApiError::method_not_allowed());
     }
     Ok(Some(Target {
@@ -215,6 +216,26 @@ impl Work<'_> {
         let stored = registry.get_stored(&self.target, version).await?;
         let include = IncludeObject::read(&self.call.query);
         lists::stored(registry, &self.target.entry, &stored, representation, include, self.now())
+    }
+
+    fn is_components(&self) -> bool {
+        let row = &self.target.entry.resource;
+        row.group.is_empty() && row.plural == "componentstatuses"
+    }
+
+    /// The status of one component, or of all that are selected.
+    async fn components(&self) -> Result<Answer, ApiError> {
+        let options = ListOptions::read(&self.call.query, false)?;
+        let selection = Selection::new(&self.target, &options)?;
+        let mut all = components::statuses(&self.kube.registry).await;
+        all.retain(|one| selection.matches_object(one));
+        if self.call.info.verb == "get" {
+            let one = all.pop().ok_or_else(|| self.target.not_found())?;
+            return self.answer(StatusCode::OK, one);
+        }
+        let representation = self.call.representation(Offer::Resource)?;
+        let include = IncludeObject::read(&self.call.query);
+        Ok(lists::unstored(&self.target.entry, all, representation, include, self.now()))
     }
 
     async fn get_scale(&self) -> Result<Answer, ApiError> {
@@ -494,6 +515,7 @@ fn created() -> object::Object {
 /// What clients of a deprecated API are told with every answer.
 fn deprecation(target: &Target) -> Option<&'static str> {
     match (target.entry.resource.group.as_str(), target.entry.resource.plural.as_str()) {
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         ("", "endpoints") => {
             Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         }

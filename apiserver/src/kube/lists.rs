@@ -109,6 +109,19 @@ pub fn deleted(
     answer::document(StatusCode::OK, &Value::Object(list), representation)
 }
 
+/// A list of objects that are not stored.
+pub fn unstored(
+    entry: &Entry,
+    objects: Vec<Object>,
+    representation: Representation,
+    include: IncludeObject,
+    now: Now,
+) -> Answer {
+    let context = context(entry, include, now);
+    let list = shape_list(&context, json!({}), objects, representation.shape);
+    answer::document(StatusCode::OK, &Value::Object(list), representation)
+}
+
 /// Answers a list request.
 pub async fn list(
     registry: Rc<Registry>,

@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod chain;
 pub mod codec;
 pub mod compaction;
+mod components;
 pub mod controllers;
 pub mod crd;
 pub mod detached;
