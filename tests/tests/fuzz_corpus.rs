@@ -76,7 +76,8 @@ macro_rules! targets {
 }
 
 targets! {
-    http2 hpack grpc_framing etcd_message gateway_json log_frame protobuf json yaml patch label_selector
+    http2 hpack grpc_framing etcd_message gateway_json log_frame peer_message protobuf json yaml patch
+    label_selector
 }
 
 #[test]

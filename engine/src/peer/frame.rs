@@ -167,6 +167,15 @@ pub struct Received {
     pub payload: Bytes,
 }
 
+impl Received {
+    /// A message of these bytes, as if it had come in one frame.
+    pub fn new(kind: Kind, version: u16, bytes: &[u8]) -> Received {
+        let mut payload = AlignedVec::<ALIGNMENT>::with_capacity(bytes.len());
+        payload.extend_from_slice(bytes);
+        Received { kind, version, payload: Bytes::from_owner(payload) }
+    }
+}
+
 /// A message of which pieces are missing.
 struct Partial {
     kind: Kind,
