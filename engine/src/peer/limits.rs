@@ -22,6 +22,10 @@ pub const HANDSHAKE_BYTES: usize = 4 << 10;
 pub const NAME_BYTES: usize = 1 << 10;
 pub const REASON_BYTES: usize = 2 << 10;
 
+/// Peer URLs in a greeting, and bytes of each. Those beyond are left out: one is enough to be dialed.
+pub const URLS: usize = 8;
+pub const URL_BYTES: usize = 256;
+
 /// Bytes of a member's message without entries: some numbers, but those about a snapshot tell the
 /// membership, with all the lives of members that there ever were (some 65,536 pairs).
 pub const SHORT_BYTES: usize = 4 << 20;
@@ -73,4 +77,5 @@ pub const ASSEMBLED_AT_ONCE: usize = 4 << 20;
 const _: () = assert!(APPEND_BYTES < u32::MAX as usize);
 const _: () = assert!(ANSWER_BYTES < i32::MAX as usize);
 const _: () = assert!(REQUEST_BYTES <= ANSWER_BYTES);
-const _: () = assert!(HANDSHAKE_BYTES > NAME_BYTES + REASON_BYTES && HANDSHAKE_BYTES < FRAME_BYTES);
+const _: () = assert!(HANDSHAKE_BYTES > 64 + NAME_BYTES + URLS * (URL_BYTES + 2));
+const _: () = assert!(HANDSHAKE_BYTES > 4 + REASON_BYTES && HANDSHAKE_BYTES < FRAME_BYTES);

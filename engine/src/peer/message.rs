@@ -36,6 +36,8 @@ pub struct Hello {
     pub to: u64,
     pub least_version: u16,
     pub newest_version: u16,
+    /// Where a dialer itself can be dialed: whom it has dialed may not have heard of it yet.
+    pub peer_urls: Vec<String>,
 }
 
 /// Why a member does not talk to somebody.
@@ -46,8 +48,6 @@ pub enum RefusalReason {
     OtherCluster,
     /// The member is not the one that was looked for at this place.
     OtherMember,
-    /// Nobody here has heard of such a member. It may be new.
-    UnknownMember,
     /// The member was removed from the cluster for good.
     Removed,
     /// There is nothing to say to those who want to join, now.

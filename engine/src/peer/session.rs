@@ -1,7 +1,7 @@
 //! One end of a connection between members: bytes in, events and bytes out.
 //!
 //! Whoever dials greets first. The other end looks whether it is the one that was meant, and whether
-//! it knows the greeter; if so it greets back, and if not it says why and closes. Both then speak the
+//! the greeter is of its cluster; if so it greets back, and if not it says why and closes. Both then speak the
 //! newest version of the protocol that both know. On a connection the dialer sends the messages; the
 //! other end answers pings, and has a connection of its own for what it has to say.
 
@@ -23,16 +23,21 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// These were removed, as is known from before.
+    pub fn note_removed(&mut self, ids: impl IntoIterator<Item = u64>) {
+        self.removed.extend(ids.into_iter().filter(|id| !self.members.contains(id)));
+        while self.removed.len() > REMOVED {
+            self.removed.pop_first();
+        }
+    }
+
     /// These are the members now. Gives those that are not any more.
     pub fn update(&mut self, members: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let members: BTreeSet<u64> = members.into_iter().collect();
         let gone: Vec<u64> = self.members.difference(&members).copied().collect();
         self.members = members;
-        self.removed.extend(&gone);
         self.removed = self.removed.difference(&self.members).copied().collect();
-        while self.removed.len() > REMOVED {
-            self.removed.pop_first();
-        }
+        self.note_removed(gone.iter().copied());
         gone
     }
 
@@ -51,6 +56,8 @@ pub struct PeerFacts {
     pub identity: Identity,
     /// Of the protocol, for this connection.
     pub version: u16,
+    /// Where a dialer itself can be dialed.
+    pub peer_urls: Vec<String>,
 }
 
 /// What has happened.
@@ -116,16 +123,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// The end that dialed member `to`.
-    pub fn dial(own: Identity, to: u64) -> Session {
+    /// The end that dialed member `to`, and can itself be dialed at `peer_urls`.
+    pub fn dial(own: Identity, peer_urls: Vec<String>, to: u64) -> Session {
         let mut session = Session::new(own, Side::Dialer(to));
-        session.greet(to);
+        session.greet(to, peer_urls);
         session
     }
 
     /// The end of somebody who is no member yet and asks who is one.
     pub fn ask_to_join(name: &str) -> Session {
-        Session::dial(Identity { name: name.to_owned(), ..Identity::default() }, 0)
+        let own = Identity { name: name.to_owned(), ..Identity::default() };
+        Session::dial(own, Vec::new(), 0)
     }
 
     /// The end that was dialed.
@@ -138,9 +146,10 @@ impl Session {
         Session { own, side, reader, state, output }
     }
 
-    fn greet(&mut self, to: u64) {
+    fn greet(&mut self, to: u64, peer_urls: Vec<String>) {
         let (least_version, newest_version) = (LEAST_VERSION, NEWEST_VERSION);
-        let hello = Hello { identity: self.own.clone(), to, least_version, newest_version };
+        let identity = self.own.clone();
+        let hello = Hello { identity, to, least_version, newest_version, peer_urls };
         self.output.extend(wire::hello(&hello));
     }
 
@@ -225,15 +234,17 @@ impl Session {
         let hello = wire::decode_hello(received)?;
         let version = self.check(&hello, roster).map_err(SessionError::Refusing)?;
         if self.side == Side::Acceptor {
-            self.greet(hello.identity.member_id);
+            self.greet(hello.identity.member_id, Vec::new());
         }
         self.reader.agree(version);
-        let peer = PeerFacts { identity: hello.identity, version };
+        let Hello { identity, peer_urls, .. } = hello;
+        let peer = PeerFacts { identity, version, peer_urls };
         self.state = State::Open(peer.clone());
         Ok(Event::Opened(peer))
     }
 
-    /// Whether this is somebody to talk to, and in which version.
+    /// Whether this is somebody to talk to, and in which version. One that nobody here has heard of
+    /// is, if it is of the cluster: it may even lead by now, and bring the news of itself.
     fn check(&self, hello: &Hello, roster: &Roster) -> Result<u16, Refusal> {
         let refuse = |reason, text| Err(Refusal { reason, text });
         let (own, other) = (&self.own, &hello.identity);
@@ -286,14 +297,6 @@ impl Session {
             }
             Side::Acceptor if roster.has_removed(other.member_id) => {
                 refuse(RefusalReason::Removed, removed(other.member_id))
-            }
-            Side::Acceptor if !roster.contains(other.member_id) => {
-                let text = format!(
-                    "{} knows no {}: it was removed, or it is new and the news has not arrived",
-                    person(own),
-                    person(other),
-                );
-                refuse(RefusalReason::UnknownMember, text)
             }
             Side::Dialer(_) | Side::Acceptor => Ok(version),
         }

@@ -11,6 +11,10 @@ fn identity(cluster_id: u64, member_id: u64, name: &str) -> Identity {
     Identity { cluster_id, member_id, incarnation: member_id + 100, name: name.to_owned() }
 }
 
+fn urls() -> Vec<String> {
+    vec!["http://127.0.0.1:2380".to_owned()]
+}
+
 fn roster(members: &[u64]) -> Roster {
     let mut roster = Roster::default();
     roster.update(members.iter().copied());
@@ -40,7 +44,7 @@ fn pass(
 /// Both ends, when all goes well.
 fn opened() -> (Session, Session, Roster) {
     let roster = roster(&[1, 2, 3]);
-    let mut dialer = Session::dial(identity(9, 1, "one"), 2);
+    let mut dialer = Session::dial(identity(9, 1, "one"), urls(), 2);
     let mut acceptor = Session::accept(identity(9, 2, "two"));
     for (expected, opened) in [
         ("one", pass(&mut dialer, &mut acceptor, &roster)),
@@ -88,7 +92,6 @@ fn strangers_are_told_why() {
             &[1, 2, 3],
             "member 2 (two) is at the peer URL of member 3",
         ),
-        (of(9, 1, ""), of(9, 2, "two"), 2, &[2, 3], "member 2 (two) knows no member 1:"),
         (
             of(9, 1, "one"),
             of(9, 1, "one"),
@@ -97,7 +100,7 @@ fn strangers_are_told_why() {
             "member 1 (one) is at the peer URL of member 2",
         ),
     ] {
-        let mut dialer = Session::dial(own, to);
+        let mut dialer = Session::dial(own, urls(), to);
         let mut acceptor = Session::accept(dialed);
         let refused = pass(&mut dialer, &mut acceptor, &roster(members));
         let Err(SessionError::Refusing(refusal)) = refused else { panic!("{refused:?}") };
@@ -112,7 +115,13 @@ fn strangers_are_told_why() {
 fn the_dialer_looks_whom_it_has_reached() {
     let greeting = |cluster_id, member_id| {
         let identity = identity(cluster_id, member_id, "x");
-        wire::hello(&Hello { identity, to: 1, least_version: 1, newest_version: 1 })
+        wire::hello(&Hello {
+            identity,
+            to: 1,
+            least_version: 1,
+            newest_version: 1,
+            peer_urls: urls(),
+        })
     };
     for (answer, expected) in [
         (greeting(8, 2), "cluster ID mismatch"),
@@ -120,7 +129,7 @@ fn the_dialer_looks_whom_it_has_reached() {
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "before the greeting"),
         (single(Kind::Hello, 1, b"short"), "makes no sense"),
     ] {
-        let mut dialer = Session::dial(identity(9, 1, "one"), 2);
+        let mut dialer = Session::dial(identity(9, 1, "one"), urls(), 2);
         let _hello = dialer.take_output();
         give(&mut dialer, &answer);
         let error = dialer.next_event(&Roster::default()).expect_err(expected).to_string();
@@ -128,6 +137,15 @@ fn the_dialer_looks_whom_it_has_reached() {
         assert!(!dialer.take_output().is_empty(), "the other end is told");
         assert!(matches!(dialer.next_event(&Roster::default()), Ok(None)), "it is over");
     }
+}
+
+#[test]
+fn one_that_is_new_is_heard_and_says_where_it_is() {
+    let mut dialer = Session::dial(identity(9, 7, ""), urls(), 2);
+    let mut acceptor = Session::accept(identity(9, 2, "two"));
+    let opened = pass(&mut dialer, &mut acceptor, &roster(&[1, 2]));
+    let Ok(Some(Event::Opened(peer))) = opened else { panic!("{opened:?}") };
+    assert_eq!((peer.identity.member_id, peer.peer_urls), (7, urls()));
 }
 
 #[test]
@@ -143,6 +161,7 @@ fn versions_are_agreed_on() {
             to: 2,
             least_version: least,
             newest_version: newest,
+            peer_urls: Vec::new(),
         };
         let mut acceptor = Session::accept(identity(9, 2, "two"));
         give(&mut acceptor, &wire::hello(&hello));
@@ -161,7 +180,7 @@ fn versions_are_agreed_on() {
 fn removed_members_are_told_so() {
     let mut roster = roster(&[1, 2]);
     assert_eq!(roster.update([2]), [1]);
-    let mut dialer = Session::dial(identity(9, 1, "one"), 2);
+    let mut dialer = Session::dial(identity(9, 1, "one"), urls(), 2);
     let mut acceptor = Session::accept(identity(9, 2, "two"));
     pass(&mut dialer, &mut acceptor, &roster).expect_err("removed");
     let told = pass(&mut acceptor, &mut dialer, &roster).expect_err("removed");

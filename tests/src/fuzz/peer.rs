@@ -53,7 +53,8 @@ fn run(data: &[u8], step: usize) -> (Vec<String>, Vec<u8>) {
     roster.update([1, 2]);
     let mut session = Session::accept(identity(2));
     let (least_version, newest_version) = (NEWEST_VERSION, NEWEST_VERSION);
-    let hello = Hello { identity: identity(1), to: 2, least_version, newest_version };
+    let (identity, peer_urls) = (identity(1), Vec::new());
+    let hello = Hello { identity, to: 2, least_version, newest_version, peer_urls };
     let hello = wire::hello(&hello);
     let mut events = Vec::new();
     for part in std::iter::once(&hello[..]).chain(data.chunks(step)) {

@@ -10,11 +10,10 @@ use crate::peer::{LEAST_VERSION, limits};
 /// What tells a member from whatever else may connect to a port.
 const MAGIC: [u8; 8] = *b"MSTYPEER";
 
-const REASONS: [RefusalReason; 7] = [
+const REASONS: [RefusalReason; 6] = [
     RefusalReason::Version,
     RefusalReason::OtherCluster,
     RefusalReason::OtherMember,
-    RefusalReason::UnknownMember,
     RefusalReason::Removed,
     RefusalReason::NotReady,
     RefusalReason::Malformed,
@@ -46,6 +45,11 @@ pub fn hello(hello: &Hello) -> Vec<u8> {
         bytes.extend(number.to_le_bytes());
     }
     add_text(&mut bytes, &identity.name, limits::NAME_BYTES);
+    // Half of a URL leads nowhere.
+    let urls = hello.peer_urls.iter().filter(|url| url.len() <= limits::URL_BYTES);
+    let urls: Vec<&String> = urls.take(limits::URLS).collect();
+    bytes.extend((urls.len() as u16).to_le_bytes());
+    urls.iter().for_each(|url| add_text(&mut bytes, url, limits::URL_BYTES));
     single(Kind::Hello, LEAST_VERSION, &bytes)
 }
 
@@ -62,11 +66,17 @@ pub fn decode_hello(received: &Received) -> Result<Hello, WireError> {
         let (cluster_id, member_id, to) = (number()?, number()?, number()?);
         let incarnation = number()?;
         let name = take_text(&mut bytes, limits::NAME_BYTES)?;
+        let count = usize::from(u16::from_le_bytes(take(&mut bytes)?));
+        if count > limits::URLS {
+            return Err("it has too many peer URLs");
+        }
+        let url = |_| take_text(&mut bytes, limits::URL_BYTES);
+        let peer_urls = (0..count).map(url).collect::<Decoded<_>>()?;
         if least_version == 0 || least_version > newest_version {
             return Err("its versions make no sense");
         }
         let identity = Identity { cluster_id, member_id, incarnation, name };
-        Ok(Hello { identity, to, least_version, newest_version })
+        Ok(Hello { identity, to, least_version, newest_version, peer_urls })
     };
     error(received, read)
 }
@@ -143,7 +153,8 @@ mod tests {
     fn greeting(name: &str) -> Hello {
         let identity =
             Identity { cluster_id: 1, member_id: 2, incarnation: 4, name: name.to_owned() };
-        Hello { identity, to: 3, least_version: 1, newest_version: 7 }
+        let peer_urls = vec!["http://a:1".to_owned()];
+        Hello { identity, to: 3, least_version: 1, newest_version: 7, peer_urls }
     }
 
     #[test]
@@ -155,6 +166,12 @@ mod tests {
         let long = "ü".repeat(limits::NAME_BYTES);
         let read = decode_hello(&received(&hello(&greeting(&long)))).expect("cut");
         assert_eq!(read.identity.name.len(), limits::NAME_BYTES);
+        let url = |length: usize| "x".repeat(length);
+        let mut many = greeting("a");
+        many.peer_urls = vec![url(limits::URL_BYTES + 1)];
+        many.peer_urls.extend(vec![url(limits::URL_BYTES); limits::URLS + 1]);
+        let read = decode_hello(&received(&hello(&many))).expect("those that have room");
+        assert_eq!(read.peer_urls, many.peer_urls[1..=limits::URLS]);
     }
 
     #[test]
@@ -164,7 +181,7 @@ mod tests {
         for number in [1u64, 2, 3, 4] {
             expected.extend(number.to_le_bytes());
         }
-        expected.extend(b"\x02\0ab");
+        expected.extend(b"\x02\0ab\x01\0\x0a\0http://a:1");
         assert_eq!(received(&frame).payload, expected);
         // A later version may say more.
         expected.extend(b"more");

@@ -90,12 +90,15 @@ impl Inner {
             return self.answer_join(stream, session).await;
         }
         drop(stranger);
-        let link = self.link(peer.identity.member_id).ok_or(Ended::Over)?;
+        let link = self.link_of(peer.identity.member_id, &peer.peer_urls).ok_or(Ended::Over)?;
         let (number, lost) = link.heard();
         self.bounce(peer.identity.member_id, lost, &StoreError::LeaderChanged);
         let ended = self.hear(&link, number, &peer, &mut stream, &mut session).await;
         let lost = link.unheard(number);
         self.bounce(peer.identity.member_id, lost, &StoreError::LeaderChanged);
+        if !link.is_heard() {
+            self.forget_guest(&link);
+        }
         if matches!(ended, Ended::Session(_) | Ended::Closed(true) | Ended::TooSlow(_)) {
             link.counters().received_failed();
         }

@@ -54,6 +54,10 @@ impl Link {
         })
     }
 
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     pub(super) fn set_urls(&self, urls: Vec<PeerUrl>) {
         *self.urls.borrow_mut() = urls;
     }
@@ -88,6 +92,11 @@ impl Link {
         outbox.set_heard(true);
         self.hurry.raise();
         (number + 1, lost)
+    }
+
+    /// The peer has a connection to here.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.get().1
     }
 
     /// Whether the connection of this number is the newest one.
@@ -190,7 +199,8 @@ impl Inner {
     async fn dial(&self, link: &Link, url: &PeerUrl) -> Result<(BoxedStream, Session), Ended> {
         let dialed = timeout(DIAL_TIMEOUT, self.network.dial(url)).await;
         let mut stream = dialed.ok_or(Ended::TooSlow("it does not answer"))??;
-        let mut session = Session::dial(self.own.clone(), link.id);
+        let own_urls = self.own_urls.borrow().clone();
+        let mut session = Session::dial(self.own.clone(), own_urls, link.id);
         let peer = shake_hands(&mut stream, &mut session, &Roster::default).await?;
         if link.is_ended() {
             return Err(Ended::Over);

@@ -60,6 +60,8 @@ struct Inner {
     handler: Rc<dyn Handler>,
     metrics: Arc<PeerMetrics>,
     roster: RefCell<Roster>,
+    /// Where this member itself can be dialed.
+    own_urls: RefCell<Vec<String>>,
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
     /// Answers of its own to requests that nobody is going to answer.
     bounced: RefCell<Vec<(u64, PeerMessage)>>,
@@ -87,6 +89,7 @@ impl Peers {
             handler,
             metrics,
             roster: RefCell::default(),
+            own_urls: RefCell::default(),
             links: RefCell::default(),
             bounced: RefCell::default(),
             is_bouncing: Cell::new(false),
@@ -127,18 +130,22 @@ impl Peers {
                 inner.metrics.forget(id);
             }
         }
-        for member in members.iter().filter(|member| member.id != inner.own.member_id) {
-            let urls = urls(member);
-            let known = inner.links.borrow().get(&member.id).cloned();
-            match known {
+        for member in members {
+            if member.id == inner.own.member_id {
+                inner.own_urls.replace(member.peer_urls.clone());
+                continue;
+            }
+            let urls = urls(member.id, &member.peer_urls);
+            match inner.link(member.id) {
                 Some(link) => link.set_urls(urls),
-                None => {
-                    let link = Link::new(member.id, urls, inner.metrics.of(member.id));
-                    inner.links.borrow_mut().insert(member.id, Rc::clone(&link));
-                    spawn_local(Rc::clone(inner).keep(link));
-                }
+                None => drop(inner.dial_from_now_on(member.id, urls)),
             }
         }
+    }
+
+    /// These were members, before this one started: they are told so when they come.
+    pub fn note_removed(&self, ids: impl IntoIterator<Item = u64>) {
+        self.0.roster.borrow_mut().note_removed(ids);
     }
 
     /// Whether there is a connection to this member and one from it.
@@ -156,20 +163,48 @@ impl Peers {
 }
 
 /// Where a member is to be dialed. What makes no sense is said and passed over.
-fn urls(member: &MemberInfo) -> Vec<PeerUrl> {
+fn urls(id: u64, peer_urls: &[String]) -> Vec<PeerUrl> {
     let parse = |text: &String| match text.parse() {
         Ok(url) => Some(url),
         Err(error) => {
-            eprintln!("warning: member {:x} ({}): {error}", member.id, member.name);
+            eprintln!("warning: member {id:x}: {error}");
             None
         }
     };
-    member.peer_urls.iter().filter_map(parse).collect()
+    peer_urls.iter().filter_map(parse).collect()
 }
 
 impl Inner {
     fn link(&self, id: u64) -> Option<Rc<Link>> {
         self.links.borrow().get(&id).cloned()
+    }
+
+    fn dial_from_now_on(self: &Rc<Self>, id: u64, urls: Vec<PeerUrl>) -> Rc<Link> {
+        let link = Link::new(id, urls, self.metrics.of(id));
+        self.links.borrow_mut().insert(id, Rc::clone(&link));
+        spawn_local(Rc::clone(self).keep(Rc::clone(&link)));
+        link
+    }
+
+    /// The link to a peer that has connected. Who is of the cluster and is not known yet is dialed,
+    /// too, as long as it is connected: there may be answers for it. There are not many of those.
+    fn link_of(self: &Rc<Self>, id: u64, peer_urls: &[String]) -> Option<Rc<Link>> {
+        if let Some(link) = self.link(id) {
+            return Some(link);
+        }
+        let room = self.links.borrow().len() < 2 * mainstay_raft::MEMBERS;
+        room.then(|| self.dial_from_now_on(id, urls(id, peer_urls)))
+    }
+
+    /// A peer that has connected is gone. If it never became a member, it is not dialed any more.
+    fn forget_guest(&self, link: &Rc<Link>) {
+        let id = link.id();
+        let is_current = self.link(id).is_some_and(|current| Rc::ptr_eq(&current, link));
+        if is_current && !self.roster.borrow().contains(id) {
+            self.links.borrow_mut().remove(&id);
+            link.end(None);
+            self.metrics.forget(id);
+        }
     }
 
     /// These requests to `peer` are not going to be answered by it: says so, a moment later, so that
