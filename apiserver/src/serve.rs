@@ -26,11 +26,11 @@ use crate::kube::resources::services::{AddressRange, AddressRangeError};
 use crate::kube::{Kube, KubeOptions};
 use crate::net::listener::Gate;
 use crate::net::listener::{self, PortError};
+use crate::net::peers::PeerNetworkError;
 use crate::net::tls::{Acceptor, TlsError};
 use crate::net::{Bounds, Server, held};
 use crate::pki::{self, Pki, PkiError};
 use crate::{log, metrics, open_files};
-use cluster::Wanted;
 use plan::Plan;
 use ports::{KubePort, Place, Serves};
 
@@ -62,6 +62,8 @@ pub enum ServeError {
     AuthToken(String),
     #[error("{0}")]
     Cluster(String),
+    #[error("{0}")]
+    PeerNetwork(PeerNetworkError),
     #[error("{0}")]
     Door(String),
 }
@@ -112,10 +114,6 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
         log::write(LogLevel::Warn, format_args!("--{name} has no effect: {why}"));
     }
     warn_of_open_doors(flags);
-    let door = door_options(flags)?;
-    if flags.cluster.ask_for_company() {
-        Wanted::of(flags, door.client_urls.clone()).check_beginning()?;
-    }
     let options = Options {
         data_dir: flags.data_dir.clone(),
         cores: flags.cores,
@@ -129,6 +127,12 @@ fn run(flags: &StoreFlags, kubernetes: Option<&ServeFlags>) -> Result<(), ServeE
     let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
     // Before the certificates: they may be those of a server that runs.
     let opened = runtime::open(&options).map_err(failed)?;
+    let company = cluster::company(flags, &opened)?;
+    let door = door_options(flags, company.is_some())?;
+    let opened = match company {
+        Some(company) => opened.with_company(company),
+        None => opened,
+    };
     let encrypted = all_urls(flags).any(|url| url.tls);
     let request = (kubernetes.is_some() || encrypted).then(|| pki_request(flags, kubernetes));
     let plan = Plan::new(flags, kubernetes, request);
@@ -232,28 +236,34 @@ fn runs(controllers: &[String], name: &str) -> bool {
     }
 }
 
-fn door_options(flags: &StoreFlags) -> Result<DoorOptions, ServeError> {
+fn door_options(flags: &StoreFlags, has_company: bool) -> Result<DoorOptions, ServeError> {
     let auth = AuthOptions::new(
         &flags.auth_token,
         Duration::from_secs(flags.auth_token_ttl),
         flags.bcrypt_cost,
         flags.tls.asks_for_certificates(),
-        flags.cluster.ask_for_company(),
+        has_company,
     );
-    let own = || flags.listen_client_urls.iter().map(ListenUrl::to_string).collect();
+    let election = Duration::from_millis(flags.cluster.election_timeout);
     Ok(DoorOptions {
         name: flags.name.clone(),
-        client_urls: Some(flags.advertise_client_urls.clone())
-            .filter(|urls| !urls.is_empty())
-            .unwrap_or_else(own),
+        client_urls: client_urls(flags),
         peer_urls: flags.cluster.initial_advertise_peer_urls.clone(),
-        election: None,
+        election: has_company.then_some(election),
         progress_interval: flags.watch_progress_notify_interval,
         transaction_operations: flags.etcd.max_txn_ops,
         alarms: Arc::new(Alarms::new(flags.etcd.quota())),
         request_bytes: flags.bounds.max_request_bytes,
         auth: Arc::new(auth.map_err(ServeError::AuthToken)?),
     })
+}
+
+/// What clients are told: where they reach this member.
+fn client_urls(flags: &StoreFlags) -> Vec<String> {
+    match flags.advertise_client_urls.is_empty() {
+        true => flags.listen_client_urls.iter().map(ListenUrl::to_string).collect(),
+        false => flags.advertise_client_urls.clone(),
+    }
 }
 
 /// Opens the doors on one core and serves until shutdown.

@@ -83,6 +83,11 @@ impl State {
 }
 
 impl Rest {
+    /// A document that doors, or the engine itself, keep beside the keys.
+    pub fn document(&self, name: &[u8]) -> Option<&Bytes> {
+        self.documents.get(name)
+    }
+
     /// Applies what a batch of the log says of it.
     pub fn follow_batch(&mut self, batch: &RawBatch) {
         batch.controls().for_each(|control| self.follow(control));

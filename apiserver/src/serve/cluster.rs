@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use mainstay_engine::cluster::{ClusterOptions, Initial, MemberInfo, MemberUpdate};
+use mainstay_engine::cluster::{Initial, MemberInfo, MemberUpdate};
 use mainstay_engine::runtime::signal::Shutdown;
-use mainstay_engine::runtime::timer;
+use mainstay_engine::runtime::{Company, Opened, timer};
 use mainstay_engine::{Store, StoreError};
 
-use super::ServeError;
+use super::{ServeError, client_urls, ports};
 use crate::cli::{LogLevel, StoreFlags};
 use crate::log;
+use crate::net::peers::{PeerTlsOptions, network};
 
 /// How long to wait before the others are told again.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
@@ -19,35 +20,24 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 const READY_WAIT: Duration = Duration::from_secs(5);
 const READY_LOOK: Duration = Duration::from_millis(5);
 
-/// What the flags want of a cluster.
-pub(super) struct Wanted {
-    pub(super) options: ClusterOptions,
-    /// Why a member without data could not begin so.
-    pub(super) problem: Option<String>,
-}
-
-impl Wanted {
-    pub(super) fn of(flags: &StoreFlags, client_urls: Vec<String>) -> Wanted {
-        let (initial, problem) = match flags.cluster.initial(&flags.name) {
-            Ok(initial) => (initial, None),
-            Err(problem) => (Initial::Alone, Some(problem)),
-        };
-        Wanted { options: flags.cluster.options(&flags.name, client_urls, initial), problem }
+/// What this member needs to be one of several; `None` for one that is alone and to stay so.
+pub(super) fn company(flags: &StoreFlags, opened: &Opened) -> Result<Option<Company>, ServeError> {
+    let failed = |error| ServeError::Store { data_dir: flags.data_dir.clone(), error };
+    if !flags.cluster.ask_for_company() && !opened.had_company().map_err(failed)? {
+        return Ok(None);
     }
-
-    /// Whether a member can begin so.
-    pub(super) fn check_beginning(&self) -> Result<(), ServeError> {
-        let alone = match (&self.problem, &self.options.initial) {
-            (Some(problem), _) => return Err(ServeError::Cluster(problem.clone())),
-            (None, Initial::Alone) => true,
-            (None, Initial::New { members, .. }) => members.len() == 1,
-            (None, Initial::Join { .. }) => false,
-        };
-        match alone {
-            true => Ok(()),
-            false => Err(ServeError::Cluster("members can't talk to each other yet".to_owned())),
-        }
-    }
+    let initial = match flags.cluster.initial(&flags.name) {
+        Ok(initial) => initial,
+        // Data say themselves how they began: then the flags for that are not looked at, as in etcd.
+        Err(_) if opened.has_data().map_err(failed)? => Initial::Alone,
+        Err(problem) => return Err(ServeError::Cluster(problem)),
+    };
+    let options = flags.cluster.options(&flags.name, client_urls(flags), initial);
+    let listeners = flags.cluster.peer_listeners().map_err(ServeError::Cluster)?;
+    let listeners = ports::reserve(&listeners)?;
+    let tls = PeerTlsOptions::of_flags(&flags.cluster.peer_tls, flags.tls.policy());
+    let network = network(&listeners, &tls).map_err(ServeError::PeerNetwork)?;
+    Ok(Some(Company { options, network, metrics: std::sync::Arc::default() }))
 }
 
 /// Tells the other members this one's name and where clients reach it, until they know.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mainstay_raft::{EntriesWanted, Install, SnapshotWanted};
 
+use super::company::Connected;
 use super::disk::{HistoryError, HistoryReader};
 use super::journal::Journal;
 use super::local::{AbortOnPanic, Flag};
@@ -92,6 +93,7 @@ pub(super) struct CoreState {
     /// Bunches that are being looked up.
     bunches: Cell<usize>,
     peers: RefCell<Option<Rc<dyn PeerLinks>>>,
+    connected: RefCell<Option<Connected>>,
     wanted: RefCell<Wanted>,
     is_wanted: Flag,
     /// Between two ticks of raft.
@@ -126,6 +128,7 @@ impl CoreState {
             look_up: Flag::default(),
             bunches: Cell::new(0),
             peers: RefCell::default(),
+            connected: RefCell::default(),
             wanted: RefCell::default(),
             is_wanted: Flag::default(),
             heartbeat: Cell::new(HEARTBEAT),
@@ -133,17 +136,28 @@ impl CoreState {
     }
 
     /// Sets the interval between a leader's signs of life. To be called before the start.
-    #[expect(dead_code, reason = "the one who connects members calls it")]
     pub(super) fn set_heartbeat(&self, heartbeat: Duration) {
         self.heartbeat.set(heartbeat);
     }
 
     /// Reaches other members over these connections from now on.
-    #[expect(dead_code, reason = "the one who connects members calls it")]
     pub(super) fn set_peers(self: &Rc<Self>, peers: Rc<dyn PeerLinks>) {
-        let members = self.replica.borrow().member().map(Member::members);
-        peers.set_members(&members.unwrap_or_default());
+        peers.set_members(&self.members());
         *self.peers.borrow_mut() = Some(peers);
+    }
+
+    /// Keeps the connections until the end.
+    pub(super) fn set_connected(&self, connected: Connected) {
+        *self.connected.borrow_mut() = Some(connected);
+    }
+
+    pub(super) fn take_connected(&self) -> Option<Connected> {
+        self.connected.borrow_mut().take()
+    }
+
+    /// Who is a member, as core 0 knows it.
+    pub(super) fn members(&self) -> Vec<MemberInfo> {
+        self.replica.borrow().member().map(Member::members).unwrap_or_default()
     }
 
     /// Resolves when raft wants something of the log or of snapshots: all that it wants.

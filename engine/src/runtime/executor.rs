@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::PoolPlacement;
 
+use super::company::Company;
 use super::disk::{DataDirectory, LogOptions};
 use super::local::AbortOnPanic;
 use super::signal::{self, Shutdown};
@@ -89,6 +90,13 @@ pub enum StartError {
     Executor { core: usize, reason: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("cannot join the cluster: {0}")]
+    Join(String),
+    #[error(
+        "the member has been permanently removed from the cluster. To have it again, add a member and \
+         start it with an empty data directory"
+    )]
+    Removed,
 }
 
 /// A data directory that this process alone may use, and where its cores are going to run.
@@ -97,6 +105,7 @@ pub struct Opened {
     cpus: Vec<usize>,
     settings: Settings,
     tuning: Tuning,
+    company: Option<Company>,
 }
 
 /// Opens the data directory, or fails if another process has it, before anything in it is touched.
@@ -105,7 +114,7 @@ pub fn open(options: &Options) -> Result<Opened, StartError> {
     signal::hold_signals()?;
     let directory = start::open(&options.data_dir)?;
     let (settings, tuning) = (options.settings.clone(), Tuning::default());
-    Ok(Opened { directory, cpus, settings, tuning })
+    Ok(Opened { directory, cpus, settings, tuning, company: None })
 }
 
 /// [`open`] and [`Opened::run`].
@@ -123,6 +132,22 @@ impl Opened {
         Opened { tuning, ..self }
     }
 
+    /// Whether the data directory says who this member is: then nobody else has to.
+    pub fn has_data(&self) -> Result<bool, StartError> {
+        Ok(!self.directory.is_fresh()?)
+    }
+
+    /// Whether this member had others when it began.
+    pub fn had_company(&self) -> Result<bool, StartError> {
+        let identity = self.directory.identity()?;
+        Ok(self.directory.has_members() || identity.is_some_and(|known| known.voters.len() != 1))
+    }
+
+    /// Lets the member have others. Without, it is alone.
+    pub fn with_company(self, company: Company) -> Opened {
+        Opened { company: Some(company), ..self }
+    }
+
     /// Replays the log and runs `door` on every core until shutdown.
     ///
     /// Returns when every `door` future has returned and everything that was acknowledged, and all
@@ -132,9 +157,10 @@ impl Opened {
         D: Fn(Core) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let Opened { directory, cpus, settings, tuning } = self;
+        let Opened { directory, cpus, settings, tuning, company } = self;
         let shutdown = Shutdown::default();
-        let mut seats = start::replay(directory, cpus.len(), &tuning)?;
+        let mut seats = start::replay(directory, cpus.len(), &tuning, company)?;
+        let removed = seats.first().map(Seat::removed).unwrap_or_default();
         seats.iter_mut().for_each(|seat| seat.configure(&settings));
         let cores = seats.len();
         let start = |number: usize, cpu: usize, begun: Arc<Begun<Seat>>, attempt: usize| {
@@ -193,7 +219,10 @@ impl Opened {
             };
             result = result.and(ended);
         }
-        result
+        match removed.get() {
+            Some(()) => result.and(Err(StartError::Removed)),
+            None => result,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! `executor` runs doors on pinned cores; `core` keeps one replica going; `disk` holds the log.
 
 mod affinity;
+mod company;
 mod core;
 pub mod disk;
 pub mod executor;
@@ -21,6 +22,7 @@ pub mod timer;
 mod transfers;
 mod watcher;
 
+pub use company::Company;
 pub use executor::{
     Core, Opened, Options, Settings, StartError, Tuning, open, run, spawn_local, yield_now,
 };

@@ -77,7 +77,6 @@ impl Restored {
 
     /// Reads the log behind the snapshot, and opens it for writing. An installation of another
     /// member's snapshot that was interrupted is brought to its end.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start of a member uses it"))]
     pub(super) fn open_log(
         &mut self,
         directory: DataDirectory,
@@ -181,7 +180,6 @@ impl Restored {
     }
 
     /// Which entries of the log of this member count as committed: what the snapshots tell of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the start of a member uses it"))]
     pub(super) fn commitment(&self, identity: &Identity) -> Result<Commitment, DiskError> {
         let mut memberships = vec![(0, Membership::of_voters(&identity.voters))];
         for file in &self.kept {
@@ -202,7 +200,6 @@ impl Restored {
     ///
     /// # Errors
     /// An entry is damaged, and there is nobody who could have another copy of it.
-    #[expect(dead_code, reason = "the start of a member of a cluster uses it")]
     pub(super) fn restart(
         &self,
         identity: &Identity,

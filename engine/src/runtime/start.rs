@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use mainstay_raft::Membership;
+
+use super::company::{Company, Removed};
 use super::core::CoreState;
 use super::disk::{
-    DataDirectory, HistoryReader, LogWriter, Partial, SnapshotFile, SnapshotFolder, check_io_uring,
-    check_memlock,
+    self, DataDirectory, HistoryReader, LogWriter, Partial, SnapshotFile, SnapshotFolder,
+    check_io_uring, check_memlock,
 };
 use super::executor::{Settings, StartError, Tuning};
 use super::journal::Journal;
@@ -22,6 +25,7 @@ use super::signal::{Shutdown, watch_signals};
 use super::snapshots::Keeper;
 use super::store::Store;
 use super::{random, spawn_local, timer};
+use crate::cluster::MemberInfo;
 use crate::log;
 use crate::log::replay::{Commitment, Reached};
 use crate::message::{Message, Request};
@@ -49,6 +53,9 @@ pub(super) struct Seat {
     history: HistoryReader,
     shared: Arc<Shared>,
     doors_open: Arc<AtomicUsize>,
+    /// Of a member that may have others.
+    identity: Option<disk::Identity>,
+    removed: Removed,
     /// The revision behind which the store goes on: later than what the log reached when there may
     /// have been more.
     goes_on_behind: Revision,
@@ -59,8 +66,13 @@ pub(super) struct Seat {
 struct LeaderSeat {
     writer: LogWriter,
     hard_state: log::HardState,
+    /// The newest entry in the log.
+    newest_index: u64,
+    /// A snapshot of another member that is on its way.
+    partial: Partial,
     leader: Member,
     snapshots: SnapshotSeat,
+    company: Option<Company>,
 }
 
 /// The snapshots that there are.
@@ -76,6 +88,11 @@ pub(super) struct SnapshotSeat {
 }
 
 impl Seat {
+    /// Tells, later, whether this member was removed from its cluster.
+    pub(super) fn removed(&self) -> Removed {
+        Arc::clone(&self.removed)
+    }
+
     /// Takes note of what the operator wants.
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.shared.set_quota_bytes(settings.quota_bytes);
@@ -105,23 +122,45 @@ pub(super) fn replay(
     directory: DataDirectory,
     cores: usize,
     tuning: &Tuning,
+    company: Option<Company>,
 ) -> Result<Vec<Seat>, StartError> {
+    let mut identity = directory.identity()?;
+    if let Some(company) = company.as_ref().filter(|_| identity.is_none())
+        && directory.is_fresh()?
+    {
+        let first = company.first_identity()?;
+        directory.write_identity(&first)?;
+        identity = Some(first);
+    }
     let folder = directory.snapshots()?;
     let mut restored = Restored::from(&folder, cores)?;
-    let mut recovery = directory.recover_behind(Commitment::EveryEntry, restored.behind())?;
-    restored.replay(&mut recovery)?;
-    let log_bytes = recovery.bytes_behind();
-    let log = recovery.start(tuning.log)?;
+    let commitment = match &identity {
+        Some(identity) => restored.commitment(identity)?,
+        None => Commitment::EveryEntry,
+    };
+    let mut partial = Partial::open(&folder)?;
+    let (log, log_bytes) = restored.open_log(directory, commitment, &mut partial, tuning.log)?;
     let problems = restored.problems.iter().map(|problem| {
         format!("{problem}. It is not used: there is another, or the log has everything")
     });
     for warning in problems.chain(log.warnings.iter().cloned()) {
         eprintln!("warning: {warning}");
     }
-    let reached = log.replayed.reached;
+    let (reached, applied) = (log.replayed.reached, log.replayed.applied);
     // Those of the log are newer, if there are any behind the snapshot.
     let logged = log.replayed.hard_state;
     let promised = if logged.term > 0 { logged } else { restored.hard_state() };
+    let mut replayed = log.replayed;
+    if let Some(company) = company.as_ref().filter(|_| identity.is_none()) {
+        let known = former_identity(restored.state.rest.document(IDENTITY), company)?;
+        log.writer.write_identity(&known)?;
+        replayed.memberships = vec![(0, Membership::of_voters(&known.voters))];
+        identity = Some(known);
+    }
+    let restart = match &identity {
+        Some(identity) => Some(restored.restart(identity, &replayed, partial.state())?),
+        None => None,
+    };
     // Between one that ends before the log begins and the log something is missing: it is of as
     // little use as a damaged one.
     let begins_after = log.history.begins_after_index();
@@ -131,20 +170,60 @@ pub(super) fn replay(
     damaged.extend(cut_off.iter().map(|file| file.kept().index));
     let snapshots = SnapshotSeat { folder, pace: tuning.snapshots, kept, damaged, log_bytes };
     let State { shards, rest } = restored.state;
-    let shared = Shared::new(cores, reached.revision, rest.compacted, reached.index);
-    shared.set_committed(reached.revision, reached.index, reached.term);
-    let mut leader = rest.into_lone_member(cores, promised, reached);
-    let goes_on_behind = leader.skip_what_was_lost(reached.revision);
+    let shared = Shared::new(cores, applied.revision, rest.compacted, applied.index);
+    shared.set_committed(applied.revision, applied.index, applied.term);
+    let mut leader = match restart {
+        None => rest.into_lone_member(cores, promised, reached),
+        Some(mut restart) => {
+            restart.config.seed = random()?;
+            if let Some(company) = &company {
+                restart.config.options = company.options.raft_options();
+            }
+            rest.into_member(cores, restart)
+        }
+    };
+    if let Some(company) = &company {
+        leader.set_rules(company.rules());
+    }
+    if let Some(identity) = &identity {
+        leader.set_initial_members(identity.members.clone());
+    }
+    leader.introduce(&shared);
+    if !leader.is_clustered() {
+        go_on_behind_what_was_lost(&mut leader, &shared, reached.revision);
+    }
+    let (writer, newest_index, hard_state) = (log.writer, reached.index, promised);
+    let leader =
+        LeaderSeat { writer, hard_state, newest_index, partial, leader, snapshots, company };
+    Ok(lay_seats(shards, shared, applied, leader, &log.history, identity))
+}
+
+fn go_on_behind_what_was_lost(leader: &mut Member, shared: &Shared, reached: Revision) {
+    let goes_on_behind = leader.skip_what_was_lost(reached);
     shared.skip_to(goes_on_behind);
-    if goes_on_behind > reached.revision {
+    if goes_on_behind > reached {
         eprintln!(
             "warning: writes of relaxed durability up to revision {} may be lost: going on at {}",
             goes_on_behind - 2,
             goes_on_behind + 1
         );
     }
-    let leader = LeaderSeat { writer: log.writer, hard_state: promised, leader, snapshots };
-    Ok(lay_seats(shards, shared, reached, leader, &log.history))
+}
+
+/// Who a member is that has been alone until now.
+fn former_identity(
+    document: Option<&Bytes>,
+    company: &Company,
+) -> Result<disk::Identity, StartError> {
+    let former = match document {
+        Some(content) => Identity::decode(content),
+        None => Identity { cluster_id: random()?, member_id: random()? },
+    };
+    let Identity { cluster_id, member_id } = former;
+    let peer_urls = company.options.peer_urls.clone();
+    let own = MemberInfo { id: member_id, peer_urls, ..MemberInfo::default() };
+    let (voters, members) = (vec![member_id], vec![own]);
+    Ok(disk::Identity { cluster_id, member_id, incarnation: 0, voters, members })
 }
 
 fn lay_seats(
@@ -153,6 +232,7 @@ fn lay_seats(
     reached: Reached,
     leader: LeaderSeat,
     history: &HistoryReader,
+    identity: Option<disk::Identity>,
 ) -> Vec<Seat> {
     let cores = shards.len();
     // Before any core looks at them: a quota, and how large a snapshot would be, depend on it.
@@ -161,6 +241,7 @@ fn lay_seats(
     }
     let shared = Arc::new(shared);
     let doors_open = Arc::new(AtomicUsize::new(cores));
+    let removed = Removed::default();
     let mut leader = Some(leader);
     let seat = |(number, (shard, mesh))| Seat {
         number,
@@ -170,6 +251,8 @@ fn lay_seats(
         history: history.clone(),
         shared: Arc::clone(&shared),
         doors_open: Arc::clone(&doors_open),
+        identity: identity.clone(),
+        removed: Arc::clone(&removed),
         goes_on_behind: shared.taken_revision(),
         leader: leader.take(),
     };
@@ -180,16 +263,17 @@ fn lay_seats(
 pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, StartError> {
     let now_ms = timer::monotonic_ms();
     let index = seat.reached.index;
-    let (leader, journal, snapshots) = match seat.leader {
-        Some(LeaderSeat { writer, hard_state, mut leader, snapshots }) => {
+    let (leader, journal, snapshots, company) = match seat.leader {
+        Some(seated) => {
+            let LeaderSeat { writer, hard_state, newest_index, partial, .. } = seated;
+            let LeaderSeat { mut leader, snapshots, company, .. } = seated;
             leader.start(now_ms);
             let (bytes, shared) = (snapshots.log_bytes, Arc::clone(&seat.shared));
-            let partial = Partial::open(&snapshots.folder)?;
-            let log = (index, hard_state, bytes);
+            let log = (newest_index, hard_state, bytes);
             let journal = Journal::new(writer, log, seat.history.clone(), partial, shared);
-            (Some(leader), Some(journal), Some(snapshots))
+            (Some(leader), Some(journal), Some(snapshots), company)
         }
-        None => (None, None, None),
+        None => (None, None, None, None),
     };
     let leads = leader.is_some();
     let compacted = seat.shard.mvcc().compacted_revision();
@@ -197,7 +281,14 @@ pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, S
     let cores = seat.shared.cores();
     let replica = Replica::new(seat.number, cores, seat.shared, seat.shard, hub, leader, index);
     let core = CoreState::new(seat.number, replica, seat.mesh, journal, seat.history);
+    if let Some(company) = &company {
+        core.set_heartbeat(company.heartbeat());
+    }
     core.start();
+    if let (Some(company), Some(identity)) = (company, &seat.identity) {
+        let connected = company.meet(&core, identity, shutdown.clone(), seat.removed)?;
+        core.set_connected(connected);
+    }
     if let Some(snapshots) = snapshots {
         Keeper::start(Rc::clone(&core), snapshots)?;
     }
@@ -215,7 +306,10 @@ pub(super) async fn sit_down(seat: Seat, shutdown: &Shutdown) -> Result<Store, S
     while core.drive(|replica, _| replica.hub().revision()) < seat.goes_on_behind {
         timer::sleep(Duration::from_millis(1)).await;
     }
-    let identity = identity(&core, leads).await?;
+    let identity = match seat.identity {
+        Some(known) => Identity { cluster_id: known.cluster_id, member_id: known.member_id },
+        None => identity(&core, leads).await?,
+    };
     Ok(Store::new(core, identity, seat.doors_open))
 }
 
@@ -264,6 +358,9 @@ pub(super) async fn stand_up(store: Store) -> Result<(), StartError> {
         || (!store.core().is_quiet() && started.elapsed() < STOP_WAIT)
     {
         timer::sleep(Duration::from_millis(2)).await;
+    }
+    if let Some(connected) = store.core().take_connected() {
+        connected.part();
     }
     store.core().close().await;
     Ok(())

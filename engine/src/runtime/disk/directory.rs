@@ -104,6 +104,13 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// Whether nothing was ever kept here.
+    pub fn is_fresh(&self) -> Result<bool, DiskError> {
+        let failed = DiskError::directory(&self.path, "looking whether there is a log");
+        let mut files = fs::read_dir(&self.wal).map_err(&failed)?;
+        Ok(files.next().is_none() && self.version < FORMAT_SNAPSHOTS && self.identity()?.is_none())
+    }
+
     /// Who this member is, if that was decided.
     pub fn identity(&self) -> Result<Option<Identity>, DiskError> {
         identity::read(&self.path, self.salt)

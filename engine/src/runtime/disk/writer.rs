@@ -13,6 +13,7 @@ use super::block_on::block_on;
 use super::directory::DataDirectory;
 use super::error::{DiskError, LogFailure};
 use super::history_index::Cut;
+use super::identity::Identity;
 use super::prepare::Preparer;
 use super::staged::Stager;
 use super::state::{Shared, State, Waiting};
@@ -176,6 +177,11 @@ impl LogWriter {
     /// Writes large payloads ahead of their frames.
     pub fn stager(&self) -> Stager {
         self.stager.clone()
+    }
+
+    /// Notes, durably, who this member is.
+    pub fn write_identity(&self, identity: &Identity) -> Result<(), DiskError> {
+        self.directory.write_identity(identity)
     }
 
     /// The newest hard state.
