@@ -4,18 +4,27 @@
 //! The disk of these tests persists 512-byte sectors in any order. A write that completed is
 //! whole; of one in flight any sectors may be there. What was never written holds what it held.
 
+use std::collections::BTreeSet;
 use std::io;
 
+use mainstay_raft::Membership;
+
 use super::append::{Appender, EntryMeta, FrameMeta};
+use super::decode::decode_hard_state;
+use super::encode::{HardState, encode};
 use super::error::LogError;
-use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc};
-use super::replay::Reached;
+use super::frame::{BLOCK_BYTES, FrameKind, HEADER_BYTES, frame_bytes, payload_crc, read_header};
+use super::replay::{Commitment, Reached, Replay, Voter};
 use super::scan::{KnownEnd, LogEnd, Scanner};
-use super::segment::{FORMAT_VERSION, SegmentBytes, SegmentStart, file_name};
+use super::segment::{FORMAT_VERSION, Restart, SegmentBytes, SegmentStart, file_name};
+use crate::effect::{Batch, Change, Effect, Item};
+use crate::record::Record;
 
 const SALT: u64 = 0x5a17;
 const SECTOR_BYTES: usize = 512;
 const CAPACITY: usize = 12 * BLOCK_BYTES;
+/// Segments that there are, used or not.
+const SEGMENTS: usize = 4;
 /// Writes in flight at once.
 const DEPTH: usize = 3;
 
@@ -50,7 +59,7 @@ struct Image(Vec<Vec<u8>>);
 impl Image {
     /// Unused segments: zeros, or (but for the first) whole frames of older segments.
     fn unused(recycled: bool) -> Image {
-        let mut segments = vec![vec![0; CAPACITY]; 3];
+        let mut segments = vec![vec![0; CAPACITY]; SEGMENTS];
         if recycled {
             for (number, segment) in segments.iter_mut().enumerate().skip(1) {
                 let mut writer = Writer::new();
@@ -167,6 +176,60 @@ impl Writer {
         self.place(FrameKind::Entry, &payload, entry, durable_position);
     }
 
+    /// Appends what a member of a cluster has in its log: an entry with the next index of `reached`,
+    /// which may be in the place of another one.
+    fn append_entry(&mut self, reached: &mut Reached, term: u64, size: usize) {
+        let before = *reached;
+        let (index, revision) = (before.index + 1, before.revision + 1);
+        *reached = Reached { index, term, revision };
+        let record = Record::new(b"key", &vec![term as u8; size], revision, revision, 1, 0);
+        let changes = vec![Change { record, previous: None }];
+        let batch = Batch {
+            index,
+            term,
+            revision_before: before.revision,
+            revision_after: revision,
+            items: vec![Item::Effect(Effect { revision, changes })],
+        };
+        let payload = encode(&batch).payload;
+        let entry = EntryMeta { revision_before: before.revision, reached: *reached };
+        if self.appender.replaces(&entry) || !self.appender.fits(frame_bytes(payload.len()) as u64)
+        {
+            self.appender.change_segment(CAPACITY as u64);
+        }
+        if self.appender.at_segment_start() {
+            if self.appender.replaces(&entry) {
+                self.appender.begin_replacing(&entry);
+            }
+            let start = SegmentStart { format_version: FORMAT_VERSION, capacity: CAPACITY as u64 };
+            self.place(FrameKind::SegmentStart, &start.encode(), None, 0);
+        }
+        self.place(FrameKind::Entry, &payload, Some(entry), 0);
+    }
+
+    fn append_membership(&mut self, reached: &mut Reached, voters: &[u64]) {
+        let before = *reached;
+        reached.index += 1;
+        let entry = EntryMeta { revision_before: before.revision, reached: *reached };
+        let payload = Membership::of_voters(voters).encode();
+        self.place(FrameKind::Membership, &payload, Some(entry), 0);
+    }
+
+    fn append_hard_state(&mut self, state: HardState) {
+        self.place(FrameKind::HardState, &state.encode(), None, 0);
+    }
+
+    fn restart(&mut self, reached: Reached, hard_state: HardState) {
+        self.appender.change_segment(CAPACITY as u64);
+        let start = SegmentStart { format_version: FORMAT_VERSION, capacity: CAPACITY as u64 };
+        let membership = Membership::of_voters(&[1, 2, 3]);
+        let payload = Restart { start, hard_state, membership }.encode();
+        let entry = EntryMeta { revision_before: reached.revision, reached };
+        // Nothing is in flight when it is written.
+        let durable = self.appender.position();
+        self.place(FrameKind::Restart, &payload, Some(entry), durable);
+    }
+
     fn place(
         &mut self,
         kind: FrameKind,
@@ -214,14 +277,40 @@ fn in_flight(writes: &[Write], acknowledged: usize) -> &[Write] {
     &rest[..count]
 }
 
-#[test]
-fn every_crash_recovers_to_what_the_acknowledgements_allow() {
-    let writes = sample();
+/// What a member of a cluster writes: entries, some of which are replaced, a change of members, and
+/// a new beginning behind a snapshot.
+fn sample_of_a_cluster() -> Vec<Write> {
+    let mut writer = Writer::new();
+    let mut reached = Reached { index: 0, term: 0, revision: 0 };
+    for size in [100, 5000, 300] {
+        writer.append_entry(&mut reached, 1, size);
+    }
+    let kept = reached;
+    writer.append_hard_state(HardState { term: 1, vote: 2, commit: 2 });
+    for size in [10, 4100] {
+        writer.append_entry(&mut reached, 1, size);
+    }
+    writer.append_hard_state(HardState { term: 2, vote: 3, commit: 2 });
+    reached = kept;
+    writer.append_entry(&mut reached, 2, 200);
+    writer.append_membership(&mut reached, &[1, 2, 3, 4]);
+    writer.append_entry(&mut reached, 2, 6000);
+    let hard_state = HardState { term: 2, vote: 3, commit: 5 };
+    writer.append_hard_state(hard_state);
+    reached = Reached { index: 70, term: 5, revision: 900 };
+    writer.restart(reached, hard_state);
+    writer.append_entry(&mut reached, 5, 100);
+    writer.append_entry(&mut reached, 5, 5000);
+    writer.writes
+}
+
+/// Every image that a crash can leave behind, with what had been acknowledged and what was in flight.
+fn for_every_crash(writes: &[Write], mut look: impl FnMut(&Image, usize, usize)) -> usize {
     let mut images = 0;
     for recycled in [false, true] {
         let mut acknowledged_image = Image::unused(recycled);
         for acknowledged in 0..=writes.len() {
-            let flying = in_flight(&writes, acknowledged);
+            let flying = in_flight(writes, acknowledged);
             // Each write in flight torn at each sector, either part there; the others whole or
             // not there, in every combination.
             for torn in 0..flying.len() {
@@ -235,7 +324,7 @@ fn every_crash_recovers_to_what_the_acknowledgements_allow() {
                                     false => others & (1 << number) != 0,
                                 });
                             }
-                            check(&image, &writes, acknowledged, flying.len());
+                            look(&image, acknowledged, flying.len());
                             images += 1;
                         }
                     }
@@ -246,7 +335,97 @@ fn every_crash_recovers_to_what_the_acknowledgements_allow() {
             }
         }
     }
+    images
+}
+
+#[test]
+fn every_crash_recovers_to_what_the_acknowledgements_allow() {
+    let writes = sample();
+    let images = for_every_crash(&writes, |image, acknowledged, flying| {
+        check(image, &writes, acknowledged, flying);
+    });
     assert!(images > 2000, "{images}");
+}
+
+/// What a log means that consists of these writes.
+#[derive(Debug, Default, PartialEq)]
+struct Meaning {
+    begins_after: u64,
+    /// Index and term.
+    entries: Vec<(u64, u64)>,
+    hard_state: HardState,
+    memberships: Vec<(u64, Membership)>,
+}
+
+fn meaning(writes: &[Write]) -> Meaning {
+    let mut meaning =
+        Meaning { memberships: vec![(0, Membership::of_voters(&[1, 2, 3]))], ..Meaning::default() };
+    for write in writes {
+        let header = read_header(&write.bytes, SALT, write.segment as u64).unwrap().header;
+        let payload = &write.bytes[HEADER_BYTES..][..header.payload_length as usize];
+        match header.kind {
+            FrameKind::SegmentStart => {
+                meaning.entries.retain(|&(index, _)| index <= header.index);
+                meaning.memberships.retain(|&(index, _)| index <= header.index);
+            }
+            FrameKind::Entry => meaning.entries.push((header.index, header.term)),
+            FrameKind::Membership => {
+                meaning.entries.push((header.index, header.term));
+                let membership = Membership::decode(payload).unwrap();
+                meaning.memberships.push((header.index, membership));
+            }
+            FrameKind::HardState => meaning.hard_state = decode_hard_state(payload).unwrap(),
+            FrameKind::Restart => {
+                let restart = Restart::decode(payload).unwrap();
+                meaning.begins_after = header.index;
+                meaning.entries.clear();
+                meaning.hard_state = restart.hard_state;
+                meaning.memberships = vec![(header.index, restart.membership)];
+            }
+        }
+    }
+    meaning
+}
+
+#[test]
+fn the_log_of_a_member_means_after_every_crash_what_was_written() {
+    let writes = sample_of_a_cluster();
+    let mut kinds: Vec<u8> = writes.iter().map(|write| write.bytes[16]).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, [1, 2, 3, 4, 5], "every kind of frame");
+    let voter = Voter { id: 1, memberships: meaning(&[]).memberships, ..Voter::default() };
+    let mut seen = BTreeSet::new();
+    let images = for_every_crash(&writes, |image, acknowledged, flying| {
+        check(image, &writes, acknowledged, flying);
+        let commitment = Commitment::HardState(voter.clone());
+        let mut replay = Replay::new(image.scanner(None), commitment);
+        let mut applied = 0;
+        while let Some(batch) = replay.next_raw().unwrap() {
+            assert!(batch.index() > applied);
+            applied = batch.index();
+        }
+        let replayed = replay.finish();
+        let count = replayed.end.position as usize;
+        let expected = meaning(&writes[..count]);
+        seen.insert(count);
+        let base = expected.begins_after;
+        let terms = |upto: u64| -> Vec<(u64, u64)> {
+            let known = (base + 1..=upto).map(|index| (index, replayed.terms.at(index)));
+            known.map(|(index, term)| (index, term.expect("a term"))).collect()
+        };
+        let last = expected.entries.last().map_or(base, |last| last.0);
+        assert_eq!(replayed.reached.index, last);
+        assert_eq!(terms(last), expected.entries);
+        assert_eq!(replayed.memberships, expected.memberships);
+        let commit = expected.hard_state.commit.max(base).min(last);
+        assert_eq!(replayed.hard_state, HardState { commit, ..expected.hard_state });
+        assert_eq!(replayed.applied.index, commit);
+        let pending: Vec<(u64, u64)> =
+            replayed.pending.iter().map(|entry| (entry.index, entry.term)).collect();
+        assert_eq!(pending[..], expected.entries[(commit - base) as usize..]);
+    });
+    assert_eq!(seen.len(), writes.len() + 1, "every prefix: {images} images");
 }
 
 fn check(image: &Image, writes: &[Write], acknowledged: usize, flying: usize) {
