@@ -20,4 +20,4 @@ mod crash_tests;
 
 pub use encode::{EncodedEntry, HardState};
 pub use error::LogError;
-pub use mainstay_raft::Membership;
+pub use mainstay_raft::{EntryKind, Membership};
