@@ -19,6 +19,7 @@ use crate::log::raw::RawBatch;
 use crate::log::replay::{Behind, Commitment, Reached, Replayed, Voter};
 use crate::log::terms::Terms;
 use crate::restored::{Portion, Restart, State, follow};
+use crate::sequencer::LogEntry;
 use crate::snapshot::{SnapshotBytes, SnapshotError};
 
 /// Bytes of batches that are handed over at once: small batches aren't worth waking anybody.
@@ -358,6 +359,62 @@ fn follow_incoming(
         }
     })?;
     Ok(reached)
+}
+
+/// Makes a member the only one of its cluster, with everything that its log holds, whoever was a
+/// member before. The others must never speak to it again.
+pub(super) fn force_alone(
+    mut directory: DataDirectory,
+    identity: &Identity,
+    options: LogOptions,
+) -> Result<DataDirectory, DiskError> {
+    let path = directory.path().to_owned();
+    let folder = directory.snapshots()?;
+    let restored = Restored::from(&folder, 1)?;
+    let commitment = restored.commitment(identity)?;
+    let mut partial = Partial::open(&folder).map_err(received(&path))?;
+    if restored.interrupted(&partial)?.is_some() {
+        let mut restored = restored;
+        restored.open_log(directory, commitment, &mut partial, options)?;
+        directory = DataDirectory::open(&path)?;
+        return force_alone(directory, identity, options);
+    }
+    partial.clear().map_err(received(&path))?;
+    let mut recovery = directory.recover_behind(commitment, restored.behind())?;
+    while recovery.next_raw()?.is_some() {}
+    let mut log = recovery.start(options)?;
+    let alone = Membership {
+        incarnations: vec![(identity.member_id, identity.incarnation)],
+        ..Membership::of_voters(&[identity.member_id])
+    };
+    let newest = log.replayed.memberships.last().map(|(_, membership)| membership);
+    let Reached { index, term, revision } = log.replayed.reached;
+    if newest.is_none_or(|newest| newest.members() != alone.members() || newest.is_joint()) {
+        let promised = match log.replayed.hard_state {
+            HardState { term: 0, .. } => restored.hard_state(),
+            promised => promised,
+        };
+        let term = promised.term.max(term);
+        let index = index + 1;
+        log.writer.append_entry(LogEntry {
+            index,
+            term,
+            kind: EntryKind::Membership,
+            revision_before: revision,
+            revision_after: revision,
+            payload: alone.encode(),
+            staged: None,
+        })?;
+        let vote = identity.member_id;
+        let number = log.writer.append_hard_state(HardState { term, vote, commit: index })?;
+        log.writer.wait_blocking(number)?;
+    }
+    drop(log);
+    let directory = DataDirectory::open(&path)?;
+    let own = identity.members.iter().filter(|info| info.id == identity.member_id);
+    let members = own.cloned().collect();
+    directory.write_identity(&Identity { members, ..identity.clone() })?;
+    Ok(directory)
 }
 
 /// What went wrong with a snapshot that was received.

@@ -187,7 +187,8 @@ impl Keeper {
             Some((member.is_clustered(), node.membership_at(index)?.clone()))
         });
         let (has_company, membership) = in_force?;
-        (has_company || self.folder.has_members()).then_some(membership)
+        let of_cluster = has_company || self.folder.has_members();
+        (of_cluster && self.folder.cluster_id() != 0).then_some(membership)
     }
 
     async fn write(

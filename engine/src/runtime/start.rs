@@ -20,7 +20,7 @@ use super::disk::{
 use super::executor::{Settings, StartError, Tuning};
 use super::journal::Journal;
 use super::mesh::{Mesh, mesh};
-use super::restore::Restored;
+use super::restore::{Restored, force_alone};
 use super::signal::{Shutdown, watch_signals};
 use super::snapshots::Keeper;
 use super::store::Store;
@@ -119,7 +119,7 @@ pub(super) fn open(data_dir: &Path) -> Result<DataDirectory, StartError> {
 
 /// Loads the newest snapshot, replays the log behind it, and lays a seat for each core.
 pub(super) fn replay(
-    directory: DataDirectory,
+    mut directory: DataDirectory,
     cores: usize,
     tuning: &Tuning,
     company: Option<Company>,
@@ -132,7 +132,13 @@ pub(super) fn replay(
         directory.write_identity(&first)?;
         identity = Some(first);
     }
-    let folder = directory.snapshots()?;
+    if let Some(identity) = &mut identity
+        && company.as_ref().is_some_and(|company| company.options.force_new_cluster)
+    {
+        directory = force_alone(directory, identity, tuning.log)?;
+        identity.members.retain(|member| member.id == identity.member_id);
+    }
+    let mut folder = directory.snapshots()?;
     let mut restored = Restored::from(&folder, cores)?;
     let commitment = match &identity {
         Some(identity) => restored.commitment(identity)?,
@@ -155,6 +161,7 @@ pub(super) fn replay(
         let known = former_identity(restored.state.rest.document(IDENTITY), company)?;
         log.writer.write_identity(&known)?;
         replayed.memberships = vec![(0, Membership::of_voters(&known.voters))];
+        folder.set_cluster_id(known.cluster_id);
         identity = Some(known);
     }
     let restart = match &identity {

@@ -113,6 +113,11 @@ impl SnapshotFolder {
         Owner { salt: self.salt, cluster_id: self.cluster_id }
     }
 
+    /// The member has become one of a cluster.
+    pub fn set_cluster_id(&mut self, cluster_id: u64) {
+        self.cluster_id = cluster_id;
+    }
+
     /// The cluster whose state snapshots that are taken here are; 0 for none.
     pub fn cluster_id(&self) -> u64 {
         self.cluster_id

@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::restored::State;
 use crate::runtime::disk::tests::{TestDirectory, batch};
 use crate::runtime::disk::{DataDirectory, DiskError, Identity, Log, LogOptions};
-use crate::runtime::restore::{Restored, load_incoming};
+use crate::runtime::restore::{Restored, force_alone, load_incoming};
 use crate::sequencer::LogEntry;
 use crate::snapshot::{End, Header, Slice, SnapshotBytes};
 
@@ -321,4 +321,27 @@ fn what_is_damaged_before_a_snapshot_does_not_matter_behind_it() {
     assert_eq!(newest(&restored.state), expected(LAST));
     let name = restored.kept.last().map(|file| file.name());
     assert!(name.is_some_and(|name| name.ends_with("000000000000000a.snap")));
+}
+
+#[test]
+fn a_member_that_is_to_be_alone_goes_on_with_all_that_its_log_holds() {
+    let (directory, log, _) = sender();
+    drop(log);
+    // Nothing of this was known to be committed.
+    for _ in 0..2 {
+        let opened = DataDirectory::open(&directory.0).unwrap();
+        drop(force_alone(opened, &identity(8), options()).unwrap());
+    }
+    let folder = DataDirectory::open(&directory.0).unwrap().snapshots().unwrap();
+    let mut partial = Partial::open(&folder).unwrap();
+    let (log, restored) = start(&directory, 8, &mut partial).unwrap();
+    let replayed = &log.replayed;
+    let reached = Reached { index: LAST + 1, ..reached(LAST) };
+    assert_eq!((replayed.reached, replayed.applied), (reached, reached));
+    assert_eq!(replayed.pending, []);
+    assert_eq!(newest(&restored.state), expected(LAST));
+    let restart = restored.restart(&identity(8), replayed, None).unwrap();
+    let members = restart.config.memberships.last().map(|(_, members)| members.members());
+    assert_eq!(members, Some(vec![8]));
+    assert!(mainstay_raft::Node::new(restart.config).is_alone());
 }
