@@ -30,6 +30,23 @@ impl Node {
         }
     }
 
+    /// The connection to the leader broke, as it does when its process ends: stops sticking to it, and
+    /// campaigns within a few ticks unless it speaks up. Voters do so one after the other, so that
+    /// they need not split their votes. If the leader is well, the others stick to it and refuse.
+    /// No effect with leases: they rest on voters that wait for an election timeout.
+    pub fn suspect_leader(&mut self) {
+        const TICKS_BETWEEN: u32 = 2;
+        if self.role == Role::Leader || self.leader == 0 || self.options.lease_reads {
+            return;
+        }
+        let voters = self.history.membership().voters.iter();
+        let others = voters.filter(|id| **id != self.leader).position(|id| *id == self.id);
+        let Some(rank) = others.and_then(|rank| u32::try_from(rank).ok()) else { return };
+        self.heard = self.options.election_ticks;
+        let patience = 1 + rank * TICKS_BETWEEN;
+        self.elapsed = self.elapsed.max(self.timeout.saturating_sub(patience));
+    }
+
     /// A voter may. So may one whose removal is not known to be committed: its vote may be what the
     /// others lack (dissertation, 4.2.2).
     pub(crate) fn may_campaign(&self) -> bool {

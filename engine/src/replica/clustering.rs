@@ -40,6 +40,8 @@ pub struct Rules {
     pub request_timeout_ms: u64,
     /// Milliseconds without a sign of life from a leader, after which there is an election.
     pub election_ms: u64,
+    /// Ticks that a member of a new cluster is ahead, so that it need not wait for an election.
+    pub initial_ticks: u32,
     /// Refuse changes of members that would leave too few of them at work.
     pub strict_reconfig: bool,
     /// Learners at once.
@@ -51,6 +53,7 @@ impl Default for Rules {
         Rules {
             request_timeout_ms: 7_000,
             election_ms: 1_000,
+            initial_ticks: 9,
             strict_reconfig: true,
             max_learners: 1,
         }
@@ -312,6 +315,17 @@ impl Replica {
             && member.is_clustered()
         {
             member.hand_over();
+        }
+        self.resume(now_ms, out);
+    }
+
+    /// The connection to another member broke: if that one leads, it may be gone.
+    pub fn peer_lost(&mut self, peer: u64, now_ms: u64, out: &mut Output) {
+        if let Some(member) = &mut self.member
+            && member.is_clustered()
+            && member.sequencer.node().leader() == peer
+        {
+            member.sequencer.node_mut().suspect_leader();
         }
         self.resume(now_ms, out);
     }

@@ -96,6 +96,10 @@ impl Member {
         self.leases.restart(now_ms, 0);
         if !self.is_clustered() {
             self.sequencer.campaign();
+        } else if self.sequencer.node().last_index() == 0 {
+            // Nobody leads a cluster that begins: there is no leader to wait for.
+            let node = self.sequencer.node_mut();
+            (0..self.cluster.rules.initial_ticks).for_each(|_| node.tick());
         }
     }
 

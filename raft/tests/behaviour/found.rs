@@ -153,3 +153,52 @@ fn who_joined_keeps_the_log_from_before_it_knew_its_cluster() {
     assert!(cluster.node(1).compact(4), "that one knew");
     assert!(cluster.node(3).compact(5));
 }
+
+/// Whoever sees the leader's connections break need not wait for an election timeout; and if the
+/// leader is well, nothing comes of it.
+#[test]
+fn a_leader_whose_connections_broke_is_replaced_at_once() {
+    for (alive, expected) in [(false, 2), (true, 1)] {
+        let mut cluster = Cluster::new(&[1, 2, 3], &[], Options::default());
+        cluster.node(1).campaign();
+        cluster.settle();
+        for id in [1, 2, 3] {
+            cluster.tick(id, 1);
+            cluster.settle();
+        }
+        if !alive {
+            cluster.isolated.insert(1);
+        }
+        let suspicious: &[u64] = if alive { &[2] } else { &[2, 3] };
+        suspicious.iter().for_each(|id| cluster.node(*id).suspect_leader());
+        for _ in 0..2 {
+            for id in [2, 3, 1] {
+                cluster.tick(id, 1);
+                cluster.settle();
+            }
+        }
+        assert_eq!(cluster.node(2).leader(), expected, "alive: {alive}");
+        assert_eq!(cluster.node(3).leader(), expected, "alive: {alive}");
+    }
+}
+
+/// Leases rest on voters that wait.
+#[test]
+fn with_leases_nobody_suspects_the_leader() {
+    let options = Options { lease_reads: true, ..Options::default() };
+    let mut cluster = Cluster::new(&[1, 2, 3], &[], options);
+    for _ in 0..40 {
+        cluster.tick(1, 1);
+        cluster.settle();
+    }
+    assert_eq!(cluster.node(1).role(), Role::Leader);
+    cluster.tick(1, 1);
+    cluster.settle();
+    cluster.isolated.insert(1);
+    for id in [2, 3] {
+        cluster.node(id).suspect_leader();
+        cluster.tick(id, 4);
+    }
+    cluster.settle();
+    assert_eq!(cluster.node(2).leader(), 1);
+}

@@ -217,6 +217,7 @@ impl Machine {
         member.set_rules(Rules {
             request_timeout_ms: super::TIMEOUT_MS,
             election_ms: 100,
+            initial_ticks: 8,
             strict_reconfig: false,
             max_learners: 1,
         });
