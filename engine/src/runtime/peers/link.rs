@@ -167,6 +167,9 @@ impl Inner {
                 Err(ended) => (ended, false),
             };
             self.lost(&link);
+            if was_open {
+                self.handler.lost(link.id);
+            }
             if link.is_ended() {
                 return;
             }

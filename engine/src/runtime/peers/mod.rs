@@ -48,6 +48,9 @@ pub trait Handler {
 
     /// A member says that this one was removed from the cluster.
     fn removed(&self, by: u64);
+
+    /// The connection to this member broke.
+    fn lost(&self, _peer: u64) {}
 }
 
 /// The connections to all other members. They last until [`stop`](Peers::stop).
