@@ -79,6 +79,7 @@ impl Company {
         Rules {
             request_timeout_ms: 5_000 + 2 * self.options.election_ms,
             election_ms: self.options.election_ms,
+            initial_ticks: self.options.raft_options().election_ticks - 1,
             strict_reconfig: self.options.strict_reconfig,
             max_learners: self.options.max_learners,
         }
@@ -187,6 +188,10 @@ impl Handler for Listening {
             |member: &&MemberInfo| member.peer_urls.iter().any(|url| peer_urls.contains(url));
         let member_id = members.iter().find(has_url).map_or(0, |member| member.id);
         Some(JoinAnswer { cluster_id: self.cluster_id, member_id, members })
+    }
+
+    fn lost(&self, peer: u64) {
+        self.core.drive(|replica, out| replica.peer_lost(peer, timer::monotonic_ms(), out));
     }
 
     fn removed(&self, _by: u64) {
