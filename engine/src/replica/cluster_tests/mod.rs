@@ -136,6 +136,12 @@ impl World {
                 self.break_off(asker, number, to);
             }
         }
+        let others: Vec<u64> = self.machines.keys().copied().collect();
+        for other in others {
+            if self.random.chance(50) {
+                self.act(other, 0, |replica, now_ms, out| replica.peer_lost(id, now_ms, out));
+            }
+        }
     }
 
     fn break_off(&mut self, asker: u64, number: u64, to: u64) {

@@ -388,7 +388,7 @@ fn three_members_answer_as_one() {
 fn what_is_told_survives_faults() {
     let report = run_many(100..140, 250, true, false);
     assert!(report.answered["write"] > 1_500 && report.answered["range"] > 500, "{report:?}");
-    assert!(report.elections > 80, "{report:?}");
+    assert!(report.elections > 60, "{report:?}");
 }
 
 #[test]
