@@ -8,7 +8,9 @@ use mainstay_engine::runtime::signal::Shutdown;
 use mainstay_engine::runtime::timer;
 use serde_json::{Value, json};
 
+use super::authn::User;
 use super::authz;
+use super::object;
 use super::registry::context::{Now, WriteContext};
 use super::registry::{Registry, Target, into_object};
 use super::request::options::WriteOptions;
@@ -92,7 +94,42 @@ async fn create_all(registry: &Registry, options: &KubeOptions) -> Result<(), Ap
         "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": [options.service_addresses.to_string()]},
     });
-    create_in(registry, "networking.k8s.io", "servicecidrs", "", "kubernetes", range).await
+    create_in(registry, "networking.k8s.io", "servicecidrs", "", "kubernetes", range).await?;
+    tell_range_is_ready(registry).await
+}
+
+/// The range of services is ready from the start; its controller would say so.
+async fn tell_range_is_ready(registry: &Registry) -> Result<(), ApiError> {
+    let entry = registry.catalog.entry("networking.k8s.io", "v1", "servicecidrs");
+    let target = Target {
+        entry: entry.ok_or_else(ApiError::no_such_path)?.clone(),
+        namespace: String::new(),
+        name: "kubernetes".to_owned(),
+        subresource: "status".to_owned(),
+    };
+    if let Some((range, _)) = registry.find(&target).await?
+        && !object::list_at(&range, &["status", "conditions"]).is_empty()
+    {
+        return Ok(());
+    }
+    let now = Now::new(timer::wall_clock());
+    let context = WriteContext {
+        options: WriteOptions { force: true, ..WriteOptions::default() },
+        field_manager: "kubernetes-service-cidr-controller".to_owned(),
+        now,
+        warnings: Default::default(),
+        user: User::server(),
+    };
+    let status = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "status": {"conditions": [{
+            "type": "Ready", "status": "True", "lastTransitionTime": now.seconds(),
+            "message": "Kubernetes default Service CIDR is ready",
+        }]},
+    });
+    let body = status.to_string();
+    registry.apply(&target, body.as_bytes(), &context).await.map(drop)
 }
 
 async fn create(

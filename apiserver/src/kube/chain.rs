@@ -15,6 +15,7 @@ use super::answer::{self, AUDIT_ID, Answer};
 use super::authn::{Credential, User, accounts};
 use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT, WRITES_IN_FLIGHT};
 use super::registry::context::{Now, Warnings};
+use super::request::field_selector::FieldSelector;
 use super::request::negotiation::{self, Offer, Representation};
 use super::request::path::{self, RequestInfo};
 use super::request::query::Query;
@@ -71,7 +72,7 @@ where
         authz::authorize_impersonation(policy, &user, &wanted, &call.info)?;
         user = wanted;
     }
-    authz::authorize(policy, &user, &call.info)?;
+    authorize(kube, call, &user).await?;
     if !is_write(&call.info) {
         return dispatch::dispatch(kube, call, user, Bytes::new()).await;
     }
@@ -94,6 +95,21 @@ async fn authenticate(
     let audiences = [issuer.issuer()];
     let known = accounts::user_of_token(&kube.registry, issuer, &token, &audiences, now).await;
     known.map(|(user, _)| user).map_err(|_| ApiError::unauthorized())
+}
+
+/// Refuses what the user may not do. Nodes may do what their pods need, besides what roles allow.
+async fn authorize(kube: &Kube, call: &Call, user: &User) -> Result<(), ApiError> {
+    let registry = &kube.registry;
+    let mut reason = String::new();
+    if let Some(node) = authz::node::node_of(user) {
+        let asked = authz::Attributes::of(&call.info);
+        let fields = FieldSelector::parse(call.query.text("fieldSelector")).unwrap_or_default();
+        match authz::node::authorize(registry, node, &asked, &fields).await {
+            Ok(()) => return Ok(()),
+            Err(why) => reason = why,
+        }
+    }
+    authz::authorize(&registry.policy, user, &call.info, &reason)
 }
 
 /// One of the writes that are counted.

@@ -363,6 +363,7 @@ impl Work<'_> {
             Some(options) => DeleteOptions::from_body(options)?,
             None => DeleteOptions::default(),
         };
+        admission::evict(&self.kube.registry, &self.target, &self.user).await?;
         self.kube.registry.evict(&self.target, &eviction, options, &context).await?;
         self.plain(StatusCode::CREATED, created())
     }
@@ -470,7 +471,7 @@ impl Work<'_> {
     async fn delete(&self, body: &Bytes) -> Result<Answer, ApiError> {
         let options = self.delete_options(body)?;
         self.warn_of_orphans(&options);
-        admission::delete(&self.kube.registry, &self.target).await?;
+        admission::delete(&self.kube.registry, &self.target, &self.user).await?;
         let deleted = self.kube.registry.delete(&self.target, &options, self.now()).await?;
         match deleted {
             Deleted::Gone(object) if !self.target.entry.strategy.returns_deleted => {
@@ -495,8 +496,9 @@ impl Work<'_> {
         let registry = &self.kube.registry;
         let mut objects = Vec::new();
         let mut keep = |object| objects.push(object);
-        let revision =
-            registry.delete_collection(&self.target, list, &options, self.now(), &mut keep).await?;
+        let revision = registry
+            .delete_collection(&self.target, list, &options, &self.user, self.now(), &mut keep)
+            .await?;
         Ok(lists::deleted(&self.target.entry, objects, revision, representation, self.now()))
     }
 }

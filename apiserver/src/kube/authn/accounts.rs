@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::tokens::TokenIssuer;
 use super::{AUTHENTICATED_GROUP, SERVICE_ACCOUNT_PREFIX, User};
+use crate::kube::authz::node::node_of;
 use crate::kube::object::{self, Object};
 use crate::kube::registry::context::{Now, WriteContext};
 use crate::kube::registry::{Registry, Target, managed};
@@ -121,17 +122,32 @@ pub async fn request_token(
 ) -> Result<Object, ApiError> {
     let (owner, _) = registry.load(account).await?;
     check_names(account, &request)?;
-    complete(issuer, &mut request)?;
+    complete(&mut request)?;
+    check_node(account, &request, &context.user)?;
     let bound = bound_object(registry, account, &request).await?;
     let metadata = object::metadata_mut(&mut request);
     metadata.insert("name".to_owned(), account.name.as_str().into());
     metadata.insert("namespace".to_owned(), account.namespace.as_str().into());
+    let schema = Schema::builtin();
+    if let Some(type_id) = schema.type_named(REQUEST_TYPE) {
+        managed::track_request(schema, type_id, "token", &mut request, context);
+    }
+    let spec = object::map_mut(&mut request, "spec");
+    if object::list(spec, "audiences").is_empty() {
+        spec.insert("audiences".to_owned(), json!([issuer.issuer()]));
+    }
     let seconds = object::integer_at(&request, &["spec", "expirationSeconds"]);
     let now = context.now.unix_seconds();
     let mut private = json!({
         "namespace": account.namespace,
         "serviceaccount": {"name": account.name, "uid": object::uid(&owner)},
     });
+    if let (Some(node), Some((_, pod))) = (node_of(&context.user), bound.first())
+        && object::text_at(pod, &["spec", "nodeName"]) != node
+    {
+        let why = "node requested token bound to a pod scheduled on a different node";
+        return Err(ApiError::forbidden(account.resource(), &account.name, why));
+    }
     for (field, object) in bound {
         private[field] = json!({"name": object::name(&object), "uid": object::uid(&object)});
     }
@@ -141,10 +157,6 @@ pub async fn request_token(
         "sub": format!("{SERVICE_ACCOUNT_PREFIX}{}:{}", account.namespace, account.name),
     });
     let token = issuer.sign(&claims).ok_or_else(|| ApiError::internal("no random bytes"))?;
-    let schema = Schema::builtin();
-    if let Some(type_id) = schema.type_named(REQUEST_TYPE) {
-        managed::track_request(schema, type_id, "token", &mut request, context);
-    }
     let metadata = object::metadata_mut(&mut request);
     metadata.insert("uid".to_owned(), object::uid(&owner).into());
     metadata.insert("creationTimestamp".to_owned(), context.now.seconds().into());
@@ -179,13 +191,26 @@ fn check_names(account: &Target, request: &Object) -> Result<(), ApiError> {
     }
 }
 
+/// A kubelet gets tokens for its pods and for nothing else.
+fn check_node(account: &Target, request: &Object, user: &User) -> Result<(), ApiError> {
+    let text = |name: &str| object::text_at(request, &["spec", "boundObjectRef", name]);
+    let why = match node_of(user) {
+        None => return Ok(()),
+        Some(_) if text("kind") != "Pod" => "node requested token not bound to a pod",
+        Some(_) if text("uid").is_empty() => {
+            "node requested token with a pod binding without a uid"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(ApiError::forbidden(account.resource(), &account.name, why))
+}
+
 /// Sets and checks what a client may leave out.
-fn complete(issuer: &TokenIssuer, request: &mut Object) -> Result<(), ApiError> {
+fn complete(request: &mut Object) -> Result<(), ApiError> {
     let spec = object::map_mut(request, "spec");
-    if object::list(spec, "audiences").is_empty() {
-        spec.insert("audiences".to_owned(), json!([issuer.issuer()]));
+    if object::integer_at(spec, &["expirationSeconds"]) == 0 {
+        spec.insert("expirationSeconds".to_owned(), EXPIRATION_SECONDS.into());
     }
-    object::default(spec, "expirationSeconds", EXPIRATION_SECONDS);
     let seconds = object::integer_at(spec, &["expirationSeconds"]);
     let why = match seconds {
         ..EXPIRATION_MIN_SECONDS => "may not specify a duration less than 10 minutes",

@@ -3,6 +3,7 @@
 mod bootstrap;
 pub mod escalation;
 pub mod follow;
+pub mod node;
 pub mod rbac;
 pub mod reviews;
 mod rule;
@@ -29,7 +30,7 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    fn of(info: &'a RequestInfo) -> Attributes<'a> {
+    pub fn of(info: &'a RequestInfo) -> Attributes<'a> {
         if !info.is_resource {
             return Attributes { verb: info.verb, path: &info.path, ..Attributes::default() };
         }
@@ -53,10 +54,21 @@ pub fn decide(policy: &Policy, user: &User, asked: &Attributes<'_>) -> Result<St
     policy.allows(user, asked)
 }
 
-/// Refuses what the user may not do, in kube-apiserver's words.
-pub fn authorize(policy: &Policy, user: &User, info: &RequestInfo) -> Result<(), ApiError> {
+/// Refuses what the user may not do, in kube-apiserver's words. `reason` is what another authorizer
+/// has to say, if anything.
+pub fn authorize(
+    policy: &Policy,
+    user: &User,
+    info: &RequestInfo,
+    reason: &str,
+) -> Result<(), ApiError> {
     let decided = decide(policy, user, &Attributes::of(info));
-    decided.map(drop).map_err(|missing| refusal(user, info, info.verb, &missing))
+    decided.map(drop).map_err(|missing| {
+        let missing = if missing.is_empty() { String::new() } else { missing_text(&missing) };
+        let reasons = [reason.to_owned(), missing];
+        let reasons: Vec<String> = reasons.into_iter().filter(|text| !text.is_empty()).collect();
+        refusal(user, info, info.verb, &reasons.join(", "))
+    })
 }
 
 /// Refuses an impersonation of whom the user may not act as, or not for this.
@@ -80,7 +92,7 @@ pub fn authorize_impersonation(
     if may(&purpose) && may_become(&may, &format!("impersonate:{mode}"), wanted) {
         return Ok(());
     }
-    Err(refusal(user, info, &verb, &[]))
+    Err(refusal(user, info, &verb, ""))
 }
 
 /// Whether somebody may act as a user, with all that makes up that user.
@@ -117,11 +129,8 @@ fn missing_text(missing: &[String]) -> String {
     }
 }
 
-fn refusal(user: &User, info: &RequestInfo, verb: &str, missing: &[String]) -> ApiError {
-    let reason = match missing {
-        [] => String::new(),
-        missing => format!(": {}", missing_text(missing)),
-    };
+fn refusal(user: &User, info: &RequestInfo, verb: &str, reason: &str) -> ApiError {
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if !info.is_resource {
         return ApiError::forbidden_path(format!(
             "forbidden: User \"{}\" cannot {verb} path \"{}\"{reason}",
@@ -179,7 +188,12 @@ mod tests {
             (&nobody, "/apis", false),
         ] {
             let info = parse(&Method::GET, path, false, None);
-            assert_eq!(authorize(&policy(), user, &info).is_ok(), allowed, "{} {path}", user.name);
+            assert_eq!(
+                authorize(&policy(), user, &info, "").is_ok(),
+                allowed,
+                "{} {path}",
+                user.name
+            );
         }
     }
 
@@ -198,7 +212,10 @@ mod tests {
             ),
         ] {
             let info = parse(&Method::GET, path, false, None);
-            assert_eq!(authorize(&policy(), &alice, &info).unwrap_err().status().message, expected);
+            assert_eq!(
+                authorize(&policy(), &alice, &info, "").unwrap_err().status().message,
+                expected
+            );
         }
     }
 }

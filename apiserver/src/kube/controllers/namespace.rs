@@ -184,7 +184,8 @@ async fn empty_of(
     };
     let now = Now::new(timer::wall_clock());
     let (list, options) = (ListOptions::default(), DeleteOptions::default());
-    registry.delete_collection(&target, list, &options, now, &mut drop).await?;
+    let user = crate::kube::authn::User::server();
+    registry.delete_collection(&target, list, &options, &user, now, &mut drop).await?;
     let directory = entry.directory(namespace);
     let page = registry
         .storage

@@ -6,6 +6,7 @@ use super::context::Now;
 use super::list::ListReader;
 use super::{Registry, Target};
 use crate::kube::admission;
+use crate::kube::authn::User;
 use crate::kube::object::{self, Object};
 use crate::kube::request::options::{DeleteOptions, ListOptions};
 use crate::kube::status::ApiError;
@@ -18,6 +19,7 @@ impl Registry {
         target: &Target,
         list: ListOptions,
         options: &DeleteOptions,
+        user: &User,
         now: Now,
         deleted: &mut dyn FnMut(Object),
     ) -> Result<i64, ApiError> {
@@ -31,7 +33,7 @@ impl Registry {
                     namespace: object::namespace(&found).to_owned(),
                     ..target.clone()
                 };
-                admission::delete(self, &one).await?;
+                admission::delete(self, &one, user).await?;
                 match self.delete(&one, options, now).await {
                     Err(error) if error.code() != http::StatusCode::NOT_FOUND => return Err(error),
                     _ => deleted(found),

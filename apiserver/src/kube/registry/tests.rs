@@ -363,7 +363,8 @@ fn a_collection_is_deleted_object_by_object() {
     let options = DeleteOptions::default();
     let mut names = Vec::new();
     let mut keep = |object: Object| names.push(object::name(&object).to_owned());
-    let deletion = world.0.delete_collection(&target, list, &options, now(), &mut keep);
+    let user = crate::kube::authn::User::server();
+    let deletion = world.0.delete_collection(&target, list, &options, &user, now(), &mut keep);
     assert_eq!(done(deletion), Ok(4));
     assert_eq!(names, ["a", "c"]);
     assert_eq!(world.list("").unwrap().0, ["b"]);

@@ -173,8 +173,14 @@ impl Registry {
         }
         metadata::carry_over(&mut new, old);
         match target.subresource.as_str() {
-            "status" => (entry.strategy.prepare_status_update)(&mut new, old),
+            "status" => {
+                (entry.strategy.prepare_status_update)(&mut new, old);
+                if entry.resource.group == "certificates.k8s.io" {
+                    resources::certificates::set_status(&mut new, old, &context.now.seconds());
+                }
+            }
             "finalize" => {}
+            "approval" => resources::certificates::approve(&mut new, old, &context.now.seconds()),
             name @ ("ephemeralcontainers" | "resize") => {
                 (entry.strategy.prepare_subresource)(name, &mut new, old);
             }
@@ -194,6 +200,7 @@ impl Registry {
         errors.extend(metadata::validate_update(new, old));
         errors.extend(metadata::validate(new, namespaced, entry.strategy.name_rule));
         match target.subresource.as_str() {
+            "approval" => errors.extend(resources::certificates::check(new)),
             "status" => {
                 errors.extend((entry.strategy.validate_status_update)(new, old));
                 if let Some(custom) = &entry.custom {
@@ -295,7 +302,7 @@ pub(super) fn check_name(target: &Target, object: &mut Object) -> Result<(), Api
 /// A write of the object leaves its status alone, a write of the status everything else.
 fn separate_status(target: &Target, new: &mut Object, old: &Object) {
     match target.subresource.as_str() {
-        "status" => {
+        "status" | "approval" => {
             let names: Vec<String> = new.keys().chain(old.keys()).cloned().collect();
             for name in names {
                 if !matches!(name.as_str(), "status" | "metadata" | "kind" | "apiVersion") {

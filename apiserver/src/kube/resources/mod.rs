@@ -4,6 +4,7 @@
 pub mod allocate;
 mod apps;
 mod batch;
+pub mod certificates;
 pub mod convert;
 mod core;
 pub mod fields;
@@ -17,6 +18,8 @@ mod storage;
 pub mod warnings;
 
 use serde_json::Value;
+
+pub use self::pods::quality_of_service;
 
 use super::object::Object;
 use super::registry::names::{self, NameRule};

@@ -286,7 +286,7 @@ fn for_each_named(
 
 /// Guaranteed when every container's limits of processor and memory are its requests, BestEffort
 /// when there are none of either, else Burstable.
-pub(super) fn quality_of_service(pod: &Object) -> &'static str {
+pub fn quality_of_service(pod: &Object) -> &'static str {
     const COUNTED: [&str; 2] = ["cpu", "memory"];
     let mut any = false;
     let mut guaranteed = true;

@@ -149,6 +149,10 @@ fn drop_what_the_old_type_had(new: &mut Object, old: &Object) {
         }
     }
     let mut gone = Vec::new();
+    if is == "ExternalName" {
+        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
+        gone.push("internalTrafficPolicy");
+    }
     if was == "LoadBalancer" {
         gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"]);
     }

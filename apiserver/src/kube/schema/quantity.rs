@@ -84,6 +84,42 @@ impl Quantity {
         self.digits.is_empty()
     }
 
+    /// The sum of both, in the format of this one.
+    pub fn plus(&self, other: &Quantity) -> Quantity {
+        let sum = self.nanos().saturating_add(other.nanos());
+        let digits = sum.unsigned_abs().to_string();
+        let format = if self.is_zero() { other.format } else { self.format };
+        let exponent = SMALLEST_EXPONENT;
+        Quantity { negative: sum < 0, digits, exponent, format }.trimmed()
+    }
+
+    /// The difference, in the format of this one.
+    pub fn minus(&self, other: &Quantity) -> Quantity {
+        let negated = Quantity { negative: !other.negative, ..other.clone() };
+        self.plus(&negated)
+    }
+
+    /// Whether it is more than nothing.
+    pub fn is_positive(&self) -> bool {
+        self.sign() > 0
+    }
+
+    /// In billionths, as far as these can be told.
+    fn nanos(&self) -> i128 {
+        let power = u32::try_from(self.exponent - SMALLEST_EXPONENT).unwrap_or(0);
+        let digits = self.digits.parse::<i128>();
+        let digits = if self.is_zero() { 0 } else { digits.unwrap_or(i128::MAX) };
+        let magnitude = 10_i128.checked_pow(power).map_or(i128::MAX, |p| digits.saturating_mul(p));
+        if self.negative { -magnitude } else { magnitude }
+    }
+
+    /// Near enough for ratios.
+    pub fn to_f64(&self) -> f64 {
+        let digits = self.digits.parse::<f64>().unwrap_or(0.0);
+        let value = digits * 10_f64.powi(i32::try_from(self.exponent).unwrap_or(0));
+        if self.negative { -value } else { value }
+    }
+
     /// Whether it has no fraction.
     pub fn is_whole(&self) -> bool {
         self.exponent >= 0 || self.is_zero()

@@ -23,6 +23,9 @@ pub enum Owner<'a> {
     Template,
 }
 
+/// On what a kubelet shows of the pods that it runs from files.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
 /// The rules of a pod template whose place is `template`; `claims` are volumes from elsewhere.
 pub fn template(place: &Place<'_>, claims: &[String], errors: &mut Errors) {
     let metadata = place.child("metadata");
@@ -54,6 +57,12 @@ pub fn restarted(spec: &Place<'_>, kind: &str, errors: &mut Errors) {
 pub fn pod(pod: &Object) -> Errors {
     let mut errors = Errors::new();
     let spec = Place::of(pod, "spec");
+    let annotations = Place::of(pod, "metadata").child("annotations").entries();
+    let mirror = annotations.iter().find(|(key, _)| *key == MIRROR_ANNOTATION);
+    if let Some((_, mirror)) = mirror.filter(|_| spec.child("nodeName").is_empty()) {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        errors.push(mirror.invalid_text(why));
+    }
     spec_rules(&spec, Owner::Pod(crate::kube::object::name(pod)), &[], &mut errors);
     if spec.child("serviceAccountName").is_empty() {
         for source in spec
