@@ -16,7 +16,7 @@ use mainstay_tests::process::{Directory, Mainstay};
 const KNOWN: &str = include_str!("kubernetes_known.txt");
 
 /// What is replayed: areas that need nobody beside the server and wait for nothing.
-const AREAS: [&str; 40] = [
+const AREAS: [&str; 43] = [
     "badrequest",
     "crd",
     "crd-invalid",
@@ -34,24 +34,27 @@ const AREAS: [&str; 40] = [
     "immutable",
     "jsonpatch",
     "lifecycle",
+    "limitranger",
     "mergepatch",
     "namespaces",
+    "node",
     "noop",
     "openapi",
     "paging",
     "partialmetadata",
     "priority",
     "protobuf",
+    "quota",
     "rbac",
     "resourceversion",
     "secrets",
-    "selectors",
     "serviceaccounts",
     "services",
     "ssa",
     "strategicmerge",
     "subresources",
     "table",
+    "tokens",
     "unconditional",
     "validation",
     "warnings",
