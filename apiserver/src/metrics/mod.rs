@@ -4,6 +4,7 @@
 //! [`page`] adds the cores up and writes the text, with etcd's names where they mean the same here.
 
 mod page;
+mod peers;
 mod process;
 mod registry;
 mod server;

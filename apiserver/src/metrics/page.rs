@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use mainstay_engine::durations::{BUCKETS_US, DurationCounts};
 use mainstay_engine::runtime::store::StoreStatus;
 
+use super::peers;
 use super::process;
 use super::registry::{CoreMetrics, handling, sum};
 use super::server::{CHECKS, server};
@@ -81,6 +82,7 @@ pub fn render(status: &StoreStatus, disk_bytes: u64) -> String {
     operation(&mut page, status);
     log(&mut page, status);
     cluster(&mut page, status);
+    peers::write(&mut page, status.member_id, &server().peer_counts());
     calls(&mut page);
     call_times(&mut page);
     for (name, kind, value) in process::figures() {
@@ -369,20 +371,20 @@ fn code_label(code: Code) -> String {
 }
 
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(String);
 
 // Writing to a String cannot fail.
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: f64) {
+    pub(super) fn line(&mut self, name: &str, labels: &str, value: f64) {
         let _infallible = writeln!(self.0, "{name}{labels} {value}");
     }
 
     /// The lines of a histogram that [`head`](Page::head) has declared. `labels` without braces.
-    fn histogram(&mut self, name: &str, labels: &str, counts: DurationCounts) {
+    pub(super) fn histogram(&mut self, name: &str, labels: &str, counts: DurationCounts) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut below = 0;
         for (end_us, count) in BUCKETS_US.iter().zip(counts.buckets) {
@@ -401,6 +403,11 @@ impl Page {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
         self.head(name, kind, help);
         self.line(name, "", value);
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
     }
 }
 

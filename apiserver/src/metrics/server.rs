@@ -1,8 +1,10 @@
 //! Figures of the process as a whole, not of one core.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mainstay_engine::StoreError;
+use mainstay_engine::runtime::peers::{PeerCounts, PeerMetrics};
 use mainstay_proto::maintenance::{AlarmMember, AlarmType};
 
 use super::registry::Counter;
@@ -76,6 +78,7 @@ pub struct ServerMetrics {
     pub auth_revision: Value,
     pub(super) no_space_alarms: Value,
     pub(super) corrupt_alarms: Value,
+    peers: OnceLock<Arc<PeerMetrics>>,
 }
 
 static SERVER: ServerMetrics = ServerMetrics {
@@ -92,6 +95,7 @@ static SERVER: ServerMetrics = ServerMetrics {
     auth_revision: Value(AtomicU64::new(0)),
     no_space_alarms: Value(AtomicU64::new(0)),
     corrupt_alarms: Value(AtomicU64::new(0)),
+    peers: OnceLock::new(),
 };
 
 /// The figures of this process.
@@ -100,6 +104,16 @@ pub fn server() -> &'static ServerMetrics {
 }
 
 impl ServerMetrics {
+    /// What goes between members, counted from now on. The same for the whole life of the process.
+    pub fn peers(&self) -> Arc<PeerMetrics> {
+        Arc::clone(self.peers.get_or_init(Arc::default))
+    }
+
+    /// What was counted, by peer; nothing for a member that is alone.
+    pub(super) fn peer_counts(&self) -> Vec<PeerCounts> {
+        self.peers.get().map(|peers| peers.counts()).unwrap_or_default()
+    }
+
     /// Counts a check of `/readyz`, or else of `/livez`.
     pub fn count_check(&self, ready: bool, name: &str, succeeded: bool) {
         let page = if ready { "readyz" } else { "livez" };

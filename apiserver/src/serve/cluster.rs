@@ -37,7 +37,7 @@ pub(super) fn company(flags: &StoreFlags, opened: &Opened) -> Result<Option<Comp
     let listeners = ports::reserve(&listeners)?;
     let tls = PeerTlsOptions::of_flags(&flags.cluster.peer_tls, flags.tls.policy());
     let network = network(&listeners, &tls).map_err(ServeError::PeerNetwork)?;
-    Ok(Some(Company { options, network, metrics: std::sync::Arc::default() }))
+    Ok(Some(Company { options, network, metrics: crate::metrics::server().peers() }))
 }
 
 /// Tells the other members this one's name and where clients reach it, until they know.
