@@ -24,7 +24,7 @@ use member::{Launch, Member};
 pub use network::{Network, Wanted};
 
 /// How long a cluster may take to become healthy on a busy machine.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long members may take to agree on who leads: many elections.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one question to one member may take.
@@ -187,7 +187,11 @@ impl Cluster {
         let deadline = Instant::now() + HEALTH_TIMEOUT;
         while !self.members[member].is_healthy() {
             assert!(self.members[member].is_running(), "member {member} has ended");
-            assert!(Instant::now() < deadline, "member {member} does not become healthy");
+            assert!(
+                Instant::now() < deadline,
+                "member {member} does not become healthy: {:#?}",
+                (0..self.size()).map(|member| self.status(member)).collect::<Vec<_>>()
+            );
             std::thread::sleep(PAUSE);
         }
     }
