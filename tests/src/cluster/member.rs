@@ -23,11 +23,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the environment wants tested: `MAINSTAY_TEST_CLUSTER=mainstay` or `etcd`, which is the control.
+    /// What the environment wants tested: Mainstay, unless `MAINSTAY_TEST_CLUSTER=etcd` asks for the control.
     pub fn under_test() -> Kind {
         match std::env::var("MAINSTAY_TEST_CLUSTER").as_deref() {
-            Ok("etcd") | Err(_) => Kind::Etcd,
-            Ok("mainstay") => Kind::Mainstay,
+            Ok("etcd") => Kind::Etcd,
+            Ok("mainstay") | Err(_) => Kind::Mainstay,
             Ok(other) => panic!("MAINSTAY_TEST_CLUSTER={other}: expected etcd or mainstay"),
         }
     }

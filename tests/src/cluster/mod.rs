@@ -24,7 +24,7 @@ use member::{Launch, Member};
 pub use network::{Network, Wanted};
 
 /// How long a cluster may take to become healthy on a busy machine.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(20);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long members may take to agree on who leads: many elections.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one question to one member may take.

@@ -1,5 +1,6 @@
 //! What tests of clusters have in common: one at a time on this machine, which kind is tested, and the verdict.
 
+use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,17 @@ pub fn options(what: &str, network: Wanted) -> Option<Options> {
     let kind = Kind::under_test();
     announce(&format!("{what}: three members of {kind:?}"));
     kind.is_present(what).then(|| Options { network, ..Options::three(kind) })
+}
+
+/// Whether there is time for what takes longer: `MAINSTAY_TEST_LONG=1`. Says what is left out.
+pub fn is_long(what: &str) -> bool {
+    let long = std::env::var_os("MAINSTAY_TEST_LONG").is_some();
+    if !long {
+        let text = format!("LEFT OUT: {what}; MAINSTAY_TEST_LONG=1 has it");
+        // The test harness hides what goes through its own macros.
+        let _lost = writeln!(std::io::stderr(), "{text}");
+    }
+    long
 }
 
 /// One line for whoever reads along.

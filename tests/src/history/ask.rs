@@ -121,7 +121,9 @@ fn pairs(found: Vec<KeyValue>) -> Vec<Pair> {
     let pair = |pair: KeyValue| Pair {
         key: text(&pair.key),
         value: text(&pair.value),
+        created: pair.create_revision,
         modified: pair.mod_revision,
+        version: pair.version,
     };
     found.into_iter().map(pair).collect()
 }

@@ -61,6 +61,7 @@ pub fn check(history: &History) -> Result<Summary, String> {
         log.check_answer(operation).map_err(|what| format!("{what}: {operation:?}"))?;
     }
     check_order(history, &claims)?;
+    super::replay::replay(history)?;
     Ok(summary(history, &claims))
 }
 
@@ -99,7 +100,9 @@ impl<'a> Log<'a> {
         let newer = versions.partition_point(|change| change.revision <= revision);
         let change = versions.get(newer.checked_sub(1)?)?;
         let value = change.value.clone()?;
-        Some(Pair { key: key.to_owned(), value, modified: change.revision })
+        let lives = versions[..newer].iter().rev().take_while(|change| change.value.is_some());
+        let (version, made) = lives.fold((0, 0), |(count, _), change| (count + 1, change.revision));
+        Some(Pair { key: key.to_owned(), value, created: made, modified: change.revision, version })
     }
 
     fn all_at(&self, revision: i64) -> Vec<Pair> {
@@ -143,7 +146,7 @@ impl<'a> Log<'a> {
             .collect();
         let mut deletions = UnknownDeletions::of(operations);
         for (revision, changes) in &self.by_revision {
-            if owners.contains_key(revision) || changes[0].key == super::END_KEY {
+            if owners.contains_key(revision) {
                 continue;
             }
             let owner = match &changes[0].value {
@@ -353,11 +356,14 @@ mod tests {
         Operation { client: 0, member: 0, call, invoked, returned, outcome }
     }
 
+    /// The key is made at 2 and not again.
     fn done(revision: i64, changed: bool, pairs: &[(&str, i64)]) -> Outcome {
         let pair = |(value, modified): &(&str, i64)| Pair {
             key: key(),
             value: (*value).to_owned(),
+            created: 2,
             modified: *modified,
+            version: modified - 1,
         };
         Outcome::Done { revision, changed, pairs: pairs.iter().map(pair).collect() }
     }

@@ -1,20 +1,21 @@
 //! What clients of a real cluster asked, saw and were answered, with the times of both, and whether that can be true.
 //! `ask` is one question, `clients` put load on and write down, `watchers` watch on every member and resume, `leases`
-//! hold keys alive, `check` judges. `Run` is all of that together.
+//! hold keys alive, `check` judges by revisions, `replay` by the checker of simulations. `Run` is all of that together.
 
 mod ask;
 mod check;
 mod clients;
 mod leases;
+mod replay;
 mod watchers;
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
-use mainstay_proto::kv::PutResponse;
 use mainstay_proto::watch::WatchResponse;
 
 use crate::cluster::Cluster;
-use crate::grpc::{Failure, block_on};
+use crate::grpc::{Client, block_on};
 
 pub use ask::Asked;
 pub use check::{Summary, check};
@@ -103,7 +104,9 @@ impl Call {
 pub struct Pair {
     pub key: String,
     pub value: String,
+    pub created: i64,
     pub modified: i64,
+    pub version: i64,
 }
 
 /// What came of a call.
@@ -157,6 +160,8 @@ pub struct Run {
     pub clock: Clock,
     clients: Clients,
     watchers: Watchers,
+    /// What the test itself wrote.
+    own: RefCell<Vec<Operation>>,
 }
 
 impl Run {
@@ -166,7 +171,7 @@ impl Run {
         let clock = Clock::start();
         let watchers = Watchers::start(clock, &cluster.clients());
         let clients = Clients::start(clock, &cluster.clients(), load);
-        Run { clock, clients, watchers }
+        Run { clock, clients, watchers, own: RefCell::default() }
     }
 
     /// How many calls were answered so far.
@@ -179,14 +184,28 @@ impl Run {
         let (begin, started) = (self.answered(), Instant::now());
         while self.answered() < begin + more {
             assert!(started.elapsed() < WORK_TIMEOUT, "no {more} answers within {WORK_TIMEOUT:?}");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Writes a key, at whichever of these members answers, as one more client. Gives the revision, and the value: `value` itself,
+    /// unless it had to be tried again.
+    pub fn put(
+        &self,
+        cluster: &Cluster,
+        members: &[usize],
+        key: &str,
+        value: &str,
+    ) -> (i64, String) {
+        put(self.clock, &self.own, cluster, members, key, value)
     }
 
     /// Ends the load, waits until every watcher has seen the end, and takes all evidence. All members must run.
     pub fn finish(self, cluster: &Cluster) -> History {
-        let operations = self.clients.stop();
-        let last = put_end(cluster);
+        let mut operations = self.clients.stop();
+        let all: Vec<usize> = (0..cluster.size()).collect();
+        let last = put(self.clock, &self.own, cluster, &all, END_KEY, "end").0;
+        operations.extend(self.own.take());
         let watched = self.watchers.finish(last);
         let changes = read_back(cluster, last);
         cluster.assert_replicas_equal(last);
@@ -195,26 +214,47 @@ impl Run {
 }
 
 /// How long a cluster under load may answer nobody.
-const WORK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
-/// How often the last write is tried.
-const END_TRIES: usize = 20;
+const WORK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the test itself waits for an answer.
+const OWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// The test's own number among the clients.
+const OWN: usize = 1000;
 
-fn put_end(cluster: &Cluster) -> i64 {
-    let request = mainstay_proto::kv::PutRequest {
-        key: END_KEY.into(),
-        value: "end".into(),
-        ..Default::default()
-    };
-    for attempt in 0..END_TRIES {
-        let member = attempt % cluster.size();
-        let path = "/etcdserverpb.KV/Put";
-        let answer: Option<Result<PutResponse, Failure>> = cluster.ask(member, path, &request);
-        if let Some(Ok(PutResponse { header: Some(header), .. })) = answer {
-            return header.revision;
+fn put(
+    clock: Clock,
+    own: &RefCell<Vec<Operation>>,
+    cluster: &Cluster,
+    members: &[usize],
+    key: &str,
+    value: &str,
+) -> (i64, String) {
+    let started = Instant::now();
+    for attempt in 0.. {
+        assert!(started.elapsed() < WORK_TIMEOUT, "no put was answered within {WORK_TIMEOUT:?}");
+        let value = match attempt {
+            0 => value.to_owned(),
+            again => format!("{value}, again {again}"),
+        };
+        let member = members[attempt % members.len()];
+        let call = Call::Put { key: key.to_owned(), value: value.clone() };
+        let invoked = clock.now();
+        let asked = block_on(async {
+            let client = Client::try_connect(cluster.client(member)).await?;
+            Some(ask::ask(&client, &call, OWN_TIMEOUT).await)
+        });
+        // What was never sent is no operation.
+        let Some(outcome) = asked.map(|asked| asked.outcome) else { continue };
+        let done = match &outcome {
+            Outcome::Done { revision, .. } => Some(*revision),
+            _ => None,
+        };
+        let returned = clock.now();
+        own.borrow_mut().push(Operation { client: OWN, member, call, invoked, returned, outcome });
+        if let Some(revision) = done {
+            return (revision, value);
         }
-        std::thread::sleep(std::time::Duration::from_millis(200));
     }
-    panic!("the last put was not answered in {END_TRIES} tries");
+    unreachable!("it ends by an answer or by the time")
 }
 
 /// All changes up to `last`, by a watch on each member from the first revision on: all must tell the same.
