@@ -337,11 +337,15 @@ fn hard_state_of(write: &LogWrite) -> Option<HardState> {
 
 impl Beside {
     fn ask(self: &Rc<Self>, work: impl Iterator<Item = Work>) {
-        let mut queue = self.queue.borrow_mut();
-        let before = queue.len();
-        queue.extend(work);
-        self.asked.set(self.asked.get() + (queue.len() - before) as u64);
-        if !queue.is_empty() && !self.at_work.replace(true) {
+        let is_empty = {
+            let mut queue = self.queue.borrow_mut();
+            let before = queue.len();
+            queue.extend(work);
+            self.asked.set(self.asked.get() + (queue.len() - before) as u64);
+            queue.is_empty()
+        };
+        // It begins to run at once.
+        if !is_empty && !self.at_work.replace(true) {
             spawn_local(Rc::clone(self).work());
         }
     }

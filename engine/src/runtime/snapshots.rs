@@ -314,13 +314,14 @@ impl Keeper {
         if self.retained == Some((compacted, count)) {
             return;
         }
-        // Another member may be about to need what is behind it: a moment later this is seen.
-        if let Some(base) = base
-            && !self.give_up_log(base)
-        {
-            return;
+        // Others may still need what is before it: then the oldest one stays the base for a while.
+        let given_up = base.is_none_or(|base| self.give_up_log(base));
+        if given_up {
+            self.set_base(base);
+        } else {
+            let oldest = self.shelf.kept.borrow().first().map(|file| file.kept().index);
+            delete.retain(|&index| Some(index) != oldest);
         }
-        self.set_base(base);
         self.shelf.kept.borrow_mut().retain(|file| !delete.contains(&file.kept().index));
         delete.append(&mut self.obsolete);
         for index in delete {
@@ -329,7 +330,7 @@ impl Keeper {
                 eprintln!("warning: deleting snapshot {index:x}: {error}");
             }
         }
-        self.retained = Some((compacted, self.shelf.kept.borrow().len()));
+        self.retained = given_up.then(|| (compacted, self.shelf.kept.borrow().len()));
     }
 
     /// Gives up the log up to where the base begins, unless others need it. Whether that is done.
