@@ -14,6 +14,7 @@ use mainstay_engine::runtime::{spawn_local, timer};
 use super::answer::{self, AUDIT_ID, Answer};
 use super::authn::{Credential, User, accounts};
 use super::limits::{BODY_BYTES, DRAINED_BYTES, REQUEST_TIMEOUT, WRITES_IN_FLIGHT};
+use super::measures::{self, Labels, Running};
 use super::registry::context::{Now, Warnings};
 use super::request::field_selector::FieldSelector;
 use super::request::negotiation::{self, Offer, Representation};
@@ -43,6 +44,8 @@ where
     let call = Rc::new(Call::read(head));
     let audit_id = call.audit_id(&kube);
     let representation = call.error_representation();
+    let begun_us = timer::monotonic_us();
+    let running = (call.info.verb != "watch").then(|| Running::short(is_write(&call.info)));
     let answered =
         timer::timeout(REQUEST_TIMEOUT, answer_to(&kube, &call, &connection, body)).await;
     let mut answer = match answered {
@@ -50,6 +53,10 @@ where
         Some(Err(error)) => answer::error(&error, representation),
         None => answer::error(&deadline_passed(), representation),
     };
+    drop(running);
+    let labels = Labels::of(&call, &kube.registry.catalog);
+    let took_us = timer::monotonic_us().saturating_sub(begun_us);
+    measures::answered(&labels, answer.status().as_u16(), took_us);
     answer.headers_mut().insert(AUDIT_ID, audit_id);
     answer::add_warnings(answer.headers_mut(), &call.warnings.take());
     answer

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::StatusCode;
 use mainstay_engine::runtime::timer;
 use serde_json::Value;
@@ -13,6 +14,7 @@ use super::authz::reviews;
 use super::chain::Call;
 use super::codec::{self, Decoded, Format, ObjectError};
 use super::encoding::{self, BodyFormat};
+use super::measures::{Labels, Running};
 use super::registry::catalog::Entry;
 use super::registry::context::{Now, WriteContext};
 use super::registry::create::check_namespace;
@@ -264,6 +266,12 @@ impl Work<'_> {
         };
         let events =
             watch::open(self.kube.registry.clone(), request, self.kube.shutdown.clone()).await?;
+        let running = Running::watch(&Labels::of(self.call, &self.kube.registry.catalog));
+        let events = events.map(move |event| {
+            // Counted as long as the stream exists.
+            let _open = &running;
+            event
+        });
         let body = crate::net::BoxedBody::stream(events);
         Ok(answer::streamed(representation.encoding.stream_content_type(), body))
     }

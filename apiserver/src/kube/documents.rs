@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::chain::Call;
 use super::discovery::openapi::{OpenApi, SWAGGER_PROTOBUF_TYPES};
-use super::discovery::{AGGREGATED_CONTENT_TYPE, Discovery, Document};
+use super::discovery::{AGGREGATED_CONTENT_TYPE, Discovery, Document, KUBERNETES_VERSION};
 use super::health;
 use super::limits::GZIP_MIN_BYTES;
+use super::measures;
 use super::request::negotiation::{Encoding, Offer};
 use super::server::Kube;
 use super::status::ApiError;
@@ -217,7 +218,8 @@ async fn health_report(kube: &Kube, call: &Call) -> Answer {
 
 async fn metrics_page(kube: &Kube) -> Answer {
     let disk_bytes = kube.store.disk_bytes().await;
-    let page = metrics::render(&kube.store.status(), disk_bytes);
+    let mut page = metrics::render(&kube.store.status(), disk_bytes);
+    page += &measures::render(KUBERNETES_VERSION);
     let mut answer = answer::text(StatusCode::OK, page);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     answer

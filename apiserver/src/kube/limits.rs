@@ -70,3 +70,7 @@ pub const JSON_DEPTH: usize = 256;
 
 /// Evictions of one disruption budget that nobody has confirmed yet: kube-apiserver's number.
 pub const DISRUPTED_PODS: usize = 2000;
+
+/// Kinds of requests that are measured apart, on each core: all built-in resources with all their
+/// verbs several times over. What comes when so many are known is not counted.
+pub const MEASURED_SERIES: usize = 8192;

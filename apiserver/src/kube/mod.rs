@@ -22,6 +22,7 @@ pub mod encoding;
 pub mod health;
 pub mod limits;
 pub mod lists;
+pub mod measures;
 pub mod object;
 pub mod patch;
 pub mod registry;
