@@ -215,6 +215,7 @@ fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
             None => reachable(address),
         },
         service_addresses: AddressRange::parse(&flags.service_cluster_ip_range.to_string())?,
+        client_authorities: client_authorities(flags, pki),
         namespace_controller: runs(&flags.controllers, "namespace"),
         bootstrapped: Arc::default(),
         tokens: Arc::new(TokenIssuer::new(
@@ -224,6 +225,13 @@ fn kube_port(flags: &ServeFlags, pki: &Pki) -> Result<KubePort, ServeError> {
     };
     let gate = Gate::new(flags.store.bounds.max_connections);
     Ok(KubePort { address, gate, tls: ports::kubernetes_tls(flags, pki)?, options })
+}
+
+/// The certificates that clients of the Kubernetes door are checked by. Whether the files can be read is
+/// told where the door itself reads them.
+fn client_authorities(flags: &ServeFlags, pki: &Pki) -> String {
+    let files = [Some(&pki.files.authority), flags.client_ca_file.as_ref()].into_iter().flatten();
+    files.filter_map(|file| std::fs::read_to_string(file).ok()).collect()
 }
 
 /// Whether `--controllers` has this one run: its own word counts most.

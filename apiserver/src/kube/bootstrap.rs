@@ -20,6 +20,8 @@ use crate::cli::LogLevel;
 use crate::log;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+/// Where servers beside this one look up by which certificates clients are to be checked.
+const AUTHENTICATION: &str = "extension-apiserver-authentication";
 const MANAGER: &str = "kube-apiserver";
 /// The priorities of what a cluster and its nodes can't do without.
 const PRIORITIES: [(&str, i64, &str); 2] = [
@@ -73,6 +75,12 @@ async fn create_all(registry: &Registry, options: &KubeOptions) -> Result<(), Ap
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(registry, "namespaces", "", name, object).await?;
     }
+    let authentication = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": AUTHENTICATION, "namespace": "kube-system"},
+        "data": {"client-ca-file": options.client_authorities},
+    });
+    create(registry, "configmaps", "kube-system", AUTHENTICATION, authentication).await?;
     let address = options.service_addresses.address(0).to_string();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",

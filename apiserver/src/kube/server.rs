@@ -32,6 +32,8 @@ pub struct KubeOptions {
     /// Told to clients as the address to reach this server at.
     pub advertise_address: SocketAddr,
     pub service_addresses: AddressRange,
+    /// Certificates of those who vouch for clients, PEM, for other servers to check clients by.
+    pub client_authorities: String,
     /// Makes and checks the tokens of service accounts.
     pub tokens: Arc<TokenIssuer>,
     /// Empty namespaces that are being deleted.
