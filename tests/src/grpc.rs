@@ -37,6 +37,8 @@ pub struct Client {
     authority: String,
     /// Shown with every call.
     token: Option<String>,
+    /// Every call says that it is of no use without a leader.
+    requires_leader: bool,
 }
 
 /// Everything that a call gave back.
@@ -116,12 +118,18 @@ impl Client {
         tokio::spawn(async move {
             let _ended = connection.await;
         });
-        Some(Client { sender, authority: authority.to_owned(), token: None })
+        let authority = authority.to_owned();
+        Some(Client { sender, authority, token: None, requires_leader: false })
     }
 
     /// The same connection, with a token for every call.
     pub fn with_token(&self, token: &str) -> Client {
         Client { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same connection, with calls that end when there is no leader.
+    pub fn requiring_leader(&self) -> Client {
+        Client { requires_leader: true, ..self.clone() }
     }
 
     fn request(&self, path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -132,6 +140,9 @@ impl Client {
         }
         if let Some(token) = &self.token {
             request = request.header("token", token);
+        }
+        if self.requires_leader {
+            request = request.header("hasleader", "true");
         }
         request.body(()).expect("a good request")
     }

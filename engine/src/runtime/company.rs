@@ -1,19 +1,18 @@
 //! A member among others, in the real world: who it is, its connections, and leaving in good order.
 
 use std::cell::Cell;
-use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::core::{CoreState, PeerLinks};
 use super::disk::Identity;
 use super::executor::StartError;
-use super::peers::{Handler, PeerMetrics, PeerNetwork, Peers, ask_to_join};
+use super::peers::{Handler, PeerMetrics, PeerNetwork, Peers, ask_to_join, ask_whether_known};
 use super::signal::Shutdown;
 use super::{random, spawn_local, timer};
 use crate::cluster::{ClusterOptions, Initial, MemberInfo};
-use crate::peer::{JoinAnswer, PeerMessage, PeerUrl};
+use crate::peer::{JoinAnswer, PeerMessage, PeerUrl, UrlError};
 use crate::replica::Rules;
 
 /// How long a member goes on after it was removed: others may have to be told so.
@@ -48,30 +47,50 @@ impl Company {
                     members: vec![own],
                 })
             }
-            Initial::New { cluster_id, member_id, members } => Ok(Identity {
-                cluster_id: *cluster_id,
-                member_id: *member_id,
-                incarnation: 0,
-                voters: members.iter().map(|member| member.id).collect(),
-                members: members.clone(),
-            }),
+            Initial::New { cluster_id, member_id, members } => {
+                self.check_first_life(*member_id, members)?;
+                Ok(Identity {
+                    cluster_id: *cluster_id,
+                    member_id: *member_id,
+                    incarnation: 0,
+                    voters: members.iter().map(|member| member.id).collect(),
+                    members: members.clone(),
+                })
+            }
             Initial::Join { peer_urls } => {
-                let parse = |url: &String| {
-                    url.parse::<PeerUrl>().map_err(|error| io::Error::other(error.to_string()))
-                };
-                let others = peer_urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-                let own = options.peer_urls.clone();
-                let answer = ask_to_join(Arc::clone(&self.network), &options.name, others, own)
+                let (network, own) = (Arc::clone(&self.network), options.peer_urls.clone());
+                let answer = ask_to_join(network, &options.name, parse(peer_urls)?, own)
                     .map_err(|error| StartError::Join(error.to_string()))?;
+                let own = answer.members.iter().find(|member| member.id == answer.member_id);
+                let has_lived = own.is_some_and(|own| !own.name.is_empty());
                 Ok(Identity {
                     cluster_id: answer.cluster_id,
                     member_id: answer.member_id,
-                    incarnation: 0,
+                    // One that lost its disk lost its votes with it: the others have to know.
+                    incarnation: if has_lived { seconds_now() } else { 0 },
                     // The log tells who votes.
                     voters: Vec::new(),
                     members: answer.members,
                 })
             }
+        }
+    }
+
+    /// Whether this member may begin a cluster: not if the others have one with it, as it may have voted
+    /// in a life that its disk does not know of.
+    fn check_first_life(&self, id: u64, members: &[MemberInfo]) -> Result<(), StartError> {
+        let others = members.iter().filter(|member| member.id != id);
+        let urls: Vec<String> = others.flat_map(|other| other.peer_urls.clone()).collect();
+        if urls.is_empty() {
+            return Ok(());
+        }
+        let (network, own) = (Arc::clone(&self.network), self.options.peer_urls.clone());
+        let known = ask_whether_known(network, &self.options.name, parse(&urls)?, own)
+            .map_err(|error| StartError::Join(error.to_string()))?;
+        let started = |member: &MemberInfo| member.id == id && !member.name.is_empty();
+        match known.is_some_and(|known| known.members.iter().any(started)) {
+            true => Err(StartError::Bootstrapped(id)),
+            false => Ok(()),
         }
     }
 
@@ -128,6 +147,17 @@ impl Connected {
     pub(super) fn part(&self) {
         self.peers.stop();
     }
+}
+
+fn parse(urls: &[String]) -> Result<Vec<PeerUrl>, StartError> {
+    let parse =
+        |url: &String| url.parse().map_err(|error: UrlError| StartError::Join(error.to_string()));
+    urls.iter().map(parse).collect()
+}
+
+/// By the clock on the wall: later than any life before.
+fn seconds_now() -> u64 {
+    timer::wall_clock().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
 }
 
 /// What is to be said to others.

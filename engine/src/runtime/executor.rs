@@ -93,6 +93,11 @@ pub enum StartError {
     #[error("cannot join the cluster: {0}")]
     Join(String),
     #[error(
+        "member {0:x} has already been bootstrapped, and its data are not here. Restore them; or remove the \
+         member from the cluster and add a new one"
+    )]
+    Bootstrapped(u64),
+    #[error(
         "the member has been permanently removed from the cluster. To have it again, add a member and \
          start it with an empty data directory"
     )]

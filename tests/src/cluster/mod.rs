@@ -256,11 +256,20 @@ impl Cluster {
 
     /// Adds a member to the cluster and starts it; does not wait until it answers.
     pub fn add_member(&mut self, via: usize) -> usize {
+        self.add(via, false)
+    }
+
+    /// Likewise, one without a vote.
+    pub fn add_learner(&mut self, via: usize) -> usize {
+        self.add(via, true)
+    }
+
+    fn add(&mut self, via: usize, is_learner: bool) -> usize {
         let number = self.size();
         assert!(number < MEMBERS_MAX);
         let addresses = self.network.grow(number);
         let peer = format!("http://{}", addresses.peer_advertised);
-        let request = MemberAddRequest { peer_urls: vec![peer], is_learner: false };
+        let request = MemberAddRequest { peer_urls: vec![peer], is_learner };
         let path = "/etcdserverpb.Cluster/MemberAdd";
         let added: Option<Result<MemberAddResponse, Failure>> = self.ask(via, path, &request);
         added.expect("an answer").expect("a member is added");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::io::AsyncWriteExt;
 
 use super::connection::{Ended, receive, shake_hands};
-use super::limits::{JOIN_PATIENCE, JOIN_PAUSE, JOIN_TIMEOUT};
+use super::limits::{JOIN_PATIENCE, JOIN_PAUSE, JOIN_TIMEOUT, KNOWN_TIMEOUT};
 use super::network::PeerNetwork;
 use crate::peer::{Event, JoinAnswer, PeerUrl, Roster, Session, wire};
 use crate::runtime::run_alone;
@@ -36,6 +36,27 @@ pub fn ask_to_join(
     let name = name.to_owned();
     let ask = move || async move { ask_all(&*network, &name, &peers, &own_peer_urls).await };
     run_alone(ask).unwrap_or_else(|error| Err(JoinError::Executor(error.to_string())))
+}
+
+/// Asks each of `peers` once whether it knows a cluster with this member, which is about to begin one
+/// with them. Blocks for a second for each that is silent.
+pub fn ask_whether_known(
+    network: Arc<dyn PeerNetwork>,
+    name: &str,
+    peers: Vec<PeerUrl>,
+    own_peer_urls: Vec<String>,
+) -> Result<Option<JoinAnswer>, JoinError> {
+    let name = name.to_owned();
+    let ask_each = move || async move {
+        for url in &peers {
+            let asked = timeout(KNOWN_TIMEOUT, ask(&*network, &name, url, &own_peer_urls)).await;
+            if let Some(Ok(answer)) = asked {
+                return Some(answer);
+            }
+        }
+        None
+    };
+    run_alone(ask_each).map_err(|error| JoinError::Executor(error.to_string()))
 }
 
 async fn ask_all(

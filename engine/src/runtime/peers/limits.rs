@@ -45,5 +45,8 @@ pub(super) const BOUNCE_DELAY: Duration = Duration::from_millis(10);
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 
+/// The same for one that begins a cluster: mostly the others are not there yet.
+pub(super) const KNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The pause between two rounds of asking.
 pub(super) const JOIN_PAUSE: Duration = Duration::from_millis(500);

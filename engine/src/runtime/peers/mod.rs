@@ -29,7 +29,7 @@ use crate::peer::outbox::Pushed;
 use crate::peer::session::removed;
 use crate::peer::{Identity, JoinAnswer, PeerMessage, PeerUrl, Roster};
 
-pub use join::{JoinError, ask_to_join};
+pub use join::{JoinError, ask_to_join, ask_whether_known};
 pub use metrics::{PeerCounters, PeerCounts, PeerMetrics};
 pub use network::{
     BoxedStream, Incoming, LocalFuture, PeerListener, PeerNetwork, PeerStream, PlainNetwork,
