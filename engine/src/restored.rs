@@ -130,7 +130,7 @@ impl Rest {
     /// Core 0's part of a member that goes on, with others or alone.
     pub fn into_member(self, cores: usize, restart: Restart) -> Member {
         let Restart { config, revision, pending } = restart;
-        let applied = config.applied;
+        let (applied, seed) = (config.applied, config.seed);
         let node = Node::new(config);
         let alone = node.is_alone();
         let encode = |batch: &Batch| encode(batch).payload.into();
@@ -140,7 +140,9 @@ impl Rest {
         } else {
             assert!(pending.is_empty(), "whatever a lone member's log holds is committed");
         }
-        Member::new(cores, sequencer, self.leases, self.documents, self.compacted)
+        let mut member = Member::new(cores, sequencer, self.leases, self.documents, self.compacted);
+        member.number_requests_from(seed);
+        member
     }
 }
 

@@ -49,3 +49,72 @@ fn a_seed_is_always_the_same_history() {
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
+
+mod clusters {
+    use mainstay_tests::simulation::cluster::{self, Bug, Faults, Report, Scenario};
+
+    use super::*;
+
+    /// Seeds that failed once, and of what.
+    const REGRESSIONS: [(u64, Option<usize>, &str); 4] = [
+        (5, None, "a slow disk was never done with what it had, so that nobody could vote"),
+        (20, Some(3), "a clock jumped ahead: a lease ended early"),
+        (1345, None, "a new leader gave a lease more than its time, as it should"),
+        (1337, None, "writes were reported in another order than they were done in"),
+    ];
+
+    fn check(scenario: Scenario) -> (Report, Faults) {
+        cluster::run(scenario)
+            .unwrap_or_else(|failure| panic!("{}\nagain: {}", failure.reason, failure.command()))
+    }
+
+    #[test]
+    fn fresh_seeds_find_no_contradiction() {
+        const SEEDS: u64 = 100;
+        const TIME: Duration = Duration::from_secs(10);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let first = now.as_micros() as u64;
+        let started = Instant::now();
+        let (mut total, mut faults) = (Report::default(), Faults::default());
+        for seed in first..first + SEEDS {
+            let (report, injected) = check(Scenario { seed, ..Scenario::default() });
+            total += report;
+            faults += injected;
+            if started.elapsed() > TIME {
+                break;
+            }
+        }
+        println!("seeds {first} to {}", first + total.histories as u64 - 1);
+        let rows = total.rows().into_iter().chain(faults.rows());
+        rows.for_each(|(what, count)| println!("{what:<48} {count:>12}"));
+        assert!(total.answered > 0 && total.elections > 0 && faults.crashes > 0);
+    }
+
+    #[test]
+    fn seeds_that_failed_once_do_not_fail_again() {
+        for (seed, members, _) in REGRESSIONS {
+            check(Scenario { seed, members, ..Scenario::default() });
+        }
+    }
+
+    #[test]
+    fn every_planted_mistake_is_noticed() {
+        const FIRST: u64 = 1;
+        const SEEDS: u64 = 150;
+        for bug in Bug::ALL {
+            let caught = cluster::catch(bug, FIRST, SEEDS);
+            let (seeds, failure) =
+                caught.unwrap_or_else(|| panic!("{} is not noticed", bug.name()));
+            println!("{:<24} {seeds:>3} seeds: {:.100}", bug.name(), failure.reason);
+        }
+    }
+
+    #[test]
+    fn a_seed_is_always_the_same_history() {
+        for seed in 30..34 {
+            let run = || cluster::run(Scenario { seed, ..Scenario::default() });
+            let run = || run().map_err(|failure| failure.reason);
+            assert_eq!(run(), run(), "seed {seed}");
+        }
+    }
+}

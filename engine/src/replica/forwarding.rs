@@ -49,6 +49,12 @@ fn is_idempotent(request: &Request) -> bool {
 }
 
 impl Forwarding {
+    /// Numbers requests from somewhere near `seed` on, which is another number at each start: an answer
+    /// to what this member asked before it crashed must not pass for one to something else.
+    pub(super) fn numbered_from(seed: u64) -> Forwarding {
+        Forwarding { next_number: seed >> 1, ..Forwarding::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.again.is_empty() && self.sent.is_empty()
     }
@@ -168,5 +174,31 @@ impl Forwarding {
         let asker = self.remote.remove(&token);
         let (from, number) = asker.expect("each request is answered once");
         out.peer.push((from, PeerMessage::Answer { number, outcome, index }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_an_earlier_process_is_none_to_this_one() {
+        let ask = |seed: u64| {
+            let (mut own, mut out) = (VecDeque::new(), Output::default());
+            let mut forwarding = Forwarding::numbered_from(seed);
+            let ticket = Ticket { core: 1, token: 7 };
+            let mut mail = Mail { own: &mut own, out: &mut out };
+            forwarding.take(ticket, Request::Leases, 1_000, &mut mail);
+            forwarding.send(2, &mut out);
+            let [(2, PeerMessage::Request { number, .. })] = out.peer[..] else {
+                panic!("{out:?}")
+            };
+            (forwarding, number)
+        };
+        let ((_, before), (mut forwarding, _)) = (ask(1 << 40), ask(1 << 50));
+        let (mut own, mut out) = (VecDeque::new(), Output::default());
+        let mut mail = Mail { own: &mut own, out: &mut out };
+        forwarding.answered(before, Err(StoreError::Stopped), (0, 0), &mut mail);
+        assert!(out.messages.is_empty(), "{out:?}");
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::clustering::{Cluster, Phase};
 use super::coordinator::{Coordinator, Work};
 use super::deciding::Pending;
+use super::forwarding::Forwarding;
 use super::{Mail, Output, Ticket};
 use crate::durability::{self, CEILING, Classes, read_ceiling};
 use crate::lease::LeaseTable;
@@ -89,6 +90,12 @@ impl Member {
             relaxed_batches_seen: 0,
             relaxed_quiet_ticks: 0,
         }
+    }
+
+    /// Says apart what this process asks other members from what an earlier one did: `seed` is drawn anew
+    /// at each start.
+    pub(crate) fn number_requests_from(&mut self, seed: u64) {
+        self.cluster.forwarding = Forwarding::numbered_from(seed);
     }
 
     /// The member starts: its leases' time begins anew, and if it is alone it leads at once.

@@ -6,6 +6,7 @@
 
 mod answers;
 pub mod bugs;
+pub mod cluster;
 mod damage;
 mod disk;
 mod evaluate;
@@ -59,6 +60,16 @@ thread_local! {
 /// # Errors
 /// The store, or the simulation, found a contradiction.
 pub fn run(seed: u64, requests: usize, bug: Option<Bug>) -> Result<Report, Failure> {
+    let history = move || {
+        let mut world = World::new(seed, requests, bug);
+        world.run();
+        world.report
+    };
+    caught(history).map_err(|reason| Failure { seed, requests, bug, reason })
+}
+
+/// Runs a history on a thread of its own. Why it panicked, if it did.
+fn caught<T: Send + 'static>(history: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let other = std::panic::take_hook();
@@ -72,17 +83,9 @@ pub fn run(seed: u64, requests: usize, bug: Option<Bug>) -> Result<Report, Failu
             REASON.set(format!("{text} ({place})"));
         }));
     });
-    let history = move || {
-        let run = AssertUnwindSafe(|| {
-            let mut world = World::new(seed, requests, bug);
-            world.run();
-            world.report
-        });
-        catch_unwind(run).map_err(|_| REASON.take())
-    };
-    let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(history);
-    let result = thread.expect("a thread").join().expect("panics were caught");
-    result.map_err(|reason| Failure { seed, requests, bug, reason })
+    let guarded = move || catch_unwind(AssertUnwindSafe(history)).map_err(|_| REASON.take());
+    let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(guarded);
+    thread.expect("a thread").join().expect("panics were caught")
 }
 
 const THREAD: &str = "simulation";
