@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::clustering::{Cluster, Phase};
+use super::committing::Pending;
 use super::coordinator::{Coordinator, Work};
-use super::deciding::Pending;
 use super::forwarding::Forwarding;
 use super::{Mail, Output, Ticket};
 use crate::durability::{self, CEILING, Classes, read_ceiling};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mainstay_raft::{Change, ChangeError, ProposeError, TransferError, Transition};
 
 use super::clustering::Phase;
-use super::deciding::Then;
+use super::committing::Then;
 use super::{Mail, Member, Ticket, reply};
 use crate::cluster::{self, ClusterStatus, MemberChange, MemberInfo, MemberUpdate};
 use crate::error::StoreError;

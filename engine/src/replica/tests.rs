@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use bytes::Bytes;
 use mainstay_raft::{Config, HardState, Node};
 
+use super::reads::SLICE_STEPS;
 use super::state_hash::StateHash;
 use super::*;
 use crate::durability::Classes;
