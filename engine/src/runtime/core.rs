@@ -519,7 +519,7 @@ impl CoreState {
     }
 
     /// Lets requests be refused that would fill a full disk, and admits them when it is not.
-    fn check_space(&self) {
+    fn check_space(self: &Rc<Self>) {
         let Some(journal) = &self.journal else { return };
         let full = journal.is_out_of_space();
         match (self.shared.set_disk_is_full(full), full) {
@@ -529,6 +529,10 @@ impl CoreState {
             ),
             (true, false) => eprintln!("there is space for the log again"),
             _ => {}
+        }
+        // Another member may have a disk with room.
+        if full && self.shared.is_clustered() && self.shared.is_leader() {
+            self.drive(|replica, out| replica.hand_over(monotonic_ms(), out));
         }
     }
 
