@@ -131,12 +131,13 @@ impl Rest {
     pub fn into_member(self, cores: usize, restart: Restart) -> Member {
         let Restart { config, revision, pending } = restart;
         let (applied, seed) = (config.applied, config.seed);
+        let damaged: Vec<u64> = config.damaged.iter().map(|damage| damage.index).collect();
         let node = Node::new(config);
         let alone = node.is_alone();
         let encode = |batch: &Batch| encode(batch).payload.into();
         let mut sequencer = Sequencer::new(node, revision, encode);
         if !alone {
-            sequencer = sequencer.with_others(applied, revision, pending);
+            sequencer = sequencer.with_others(applied, revision, pending, &damaged);
         } else {
             assert!(pending.is_empty(), "whatever a lone member's log holds is committed");
         }
@@ -152,7 +153,7 @@ pub struct Restart {
     pub config: Config,
     /// The store's revision after the entry `config.applied`.
     pub revision: Revision,
-    /// The entries behind it, in order. None for a member that is alone: all of them are applied.
+    /// The entries behind it, in order, without a payload where it is damaged. None for a member that is alone: all of them are applied.
     pub pending: Vec<LogEntry>,
 }
 

@@ -56,7 +56,14 @@ mod clusters {
     use super::*;
 
     /// Seeds that failed once, and of what.
-    const REGRESSIONS: [(u64, Option<usize>, &str); 4] = [
+    const REGRESSIONS: [(u64, Option<usize>, &str); 7] = [
+        (
+            9,
+            Some(3),
+            "a member with an unreadable entry did not know what to do with those behind it",
+        ),
+        (16, Some(3), "the same, when what it could not read changed the revision"),
+        (29, Some(3), "the same, in the midst of its log"),
         (5, None, "a slow disk was never done with what it had, so that nobody could vote"),
         (20, Some(3), "a clock jumped ahead: a lease ended early"),
         (1345, None, "a new leader gave a lease more than its time, as it should"),

@@ -89,8 +89,8 @@ pub struct Replayed {
     pub applied: Reached,
     /// What was reached before the oldest entry that was read.
     pub begins_after: Reached,
-    /// Entries behind `applied`, as far as they are intact and fit in
-    /// [`PENDING_BYTES`](limits::PENDING_BYTES).
+    /// The entries behind `applied`. Those that are in `damaged` have no payload; beyond
+    /// [`PENDING_BYTES`](limits::PENDING_BYTES), all are.
     pub pending: Vec<LogEntry>,
     /// The terms of all entries that were read.
     pub terms: Terms,
@@ -128,8 +128,7 @@ struct Pending {
 enum Content {
     Batch(RawBatch),
     Membership(Vec<u8>),
-    /// It can't be read, or it is one too many, or behind one of those: to be read again when it is
-    /// needed.
+    /// It can't be read, or it is one too many: a copy comes from other members.
     Absent,
 }
 
@@ -248,7 +247,7 @@ impl<S: SegmentBytes> Replay<S> {
 
     /// What was found, once [`next_batch`](Replay::next_batch) gave `None`.
     pub fn finish(self) -> Replayed {
-        let pending = self.pending.into_iter().map_while(Pending::into_entry).collect();
+        let pending = self.pending.into_iter().map(Pending::into_entry).collect();
         let HardState { term, vote, commit } = self.hard_state;
         let known = match &self.commitment {
             Commitment::EveryEntry => 0,
@@ -413,9 +412,12 @@ impl<S: SegmentBytes> Replay<S> {
 
     /// An entry waits until it is committed.
     fn wait(&mut self, header: FrameHeader, payload: Vec<u8>, damaged: bool) -> Result<(), String> {
-        let after_absent =
-            self.pending.back().is_some_and(|last| matches!(last.content, Content::Absent));
-        let content = if damaged || after_absent || self.pending_bytes > limits::PENDING_BYTES {
+        let too_many = self.pending_bytes > limits::PENDING_BYTES;
+        if too_many && !damaged {
+            // Others have it, too: this member need not hold it in memory until it is committed.
+            self.note_damage(&header, true);
+        }
+        let content = if damaged || too_many {
             Content::Absent
         } else if header.kind == FrameKind::Membership {
             Content::Membership(payload)
@@ -470,12 +472,13 @@ impl Pending {
         }
     }
 
-    fn into_entry(self) -> Option<LogEntry> {
-        match self.content {
-            Content::Batch(batch) => Some(entry_of(&self.header, batch.into_payload().into())),
-            Content::Membership(payload) => Some(entry_of(&self.header, payload.into())),
-            Content::Absent => None,
-        }
+    fn into_entry(self) -> LogEntry {
+        let payload = match self.content {
+            Content::Batch(batch) => batch.into_payload().into(),
+            Content::Membership(payload) => payload.into(),
+            Content::Absent => Bytes::new(),
+        };
+        entry_of(&self.header, payload)
     }
 }
 

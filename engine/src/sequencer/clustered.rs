@@ -18,14 +18,16 @@ impl Sequencer {
         self.tail.is_some()
     }
 
-    /// Goes on with others: what is in the log behind `index` is `pending`.
+    /// Goes on with others: what is in the log behind `index` is `pending`, of which `damaged` have no
+    /// payload.
     pub(crate) fn with_others(
         mut self,
         index: u64,
         revision: Revision,
         pending: Vec<LogEntry>,
+        damaged: &[u64],
     ) -> Sequencer {
-        self.tail = Some(Tail::new(index, revision, pending));
+        self.tail = Some(Tail::new(index, revision, pending, damaged));
         self
     }
 
@@ -45,7 +47,7 @@ impl Sequencer {
     pub(crate) fn go_on_with_others(&mut self) {
         assert!(self.held && self.is_settled() && self.tail.is_none());
         let (index, revision) = (self.node.last_index(), self.next_revision - 1);
-        self.tail = Some(Tail::new(index, revision, Vec::new()));
+        self.tail = Some(Tail::new(index, revision, Vec::new(), &[]));
         self.held = false;
     }
 
@@ -154,7 +156,10 @@ impl Sequencer {
 
 /// An intact copy, as the log has it. The store's revision at an entry without a batch is known to
 /// the log alone, if the entry is applied here.
-fn repair(tail: &Tail, entry: &Entry) -> LogEntry {
+fn repair(tail: &mut Tail, entry: &Entry) -> LogEntry {
+    if let Some(mended) = tail.mend(entry) {
+        return mended;
+    }
     let before = revisions(&entry.data)
         .filter(|_| entry.kind == EntryKind::Normal)
         .map(|(before, _)| before)

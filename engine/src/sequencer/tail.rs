@@ -29,6 +29,8 @@ pub(crate) enum Next {
 struct Waiting {
     entry: LogEntry,
     own: Option<Own>,
+    /// Its payload could not be read: a copy is to come from other members.
+    is_absent: bool,
 }
 
 #[derive(Debug)]
@@ -46,8 +48,14 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Behind what is applied; `pending` is in the log already.
-    pub(crate) fn new(index: u64, revision: Revision, pending: Vec<LogEntry>) -> Tail {
+    /// Behind what is applied; `pending` is in the log already, without a payload where it is one of
+    /// the `damaged`.
+    pub(crate) fn new(
+        index: u64,
+        revision: Revision,
+        pending: Vec<LogEntry>,
+        damaged: &[u64],
+    ) -> Tail {
         let mut tail = Tail {
             index,
             revision,
@@ -57,7 +65,9 @@ impl Tail {
             durable_index: index,
         };
         for entry in pending {
+            let is_absent = damaged.contains(&entry.index);
             tail.push(entry, None);
+            tail.entries.back_mut().expect("just pushed").is_absent = is_absent;
         }
         tail.durable_index = tail.last_index();
         tail
@@ -87,7 +97,7 @@ impl Tail {
         assert_eq!(entry.index, self.last_index() + 1, "entries come in order");
         assert_eq!(entry.revision_before, self.last_revision(), "entry {}", entry.index);
         assert!(entry.revision_after >= entry.revision_before, "entry {}", entry.index);
-        self.entries.push_back(Waiting { entry, own });
+        self.entries.push_back(Waiting { entry, own, is_absent: false });
     }
 
     /// Takes an entry that raft wants written: one of those that are here, one behind the end, or one
@@ -96,7 +106,7 @@ impl Tail {
         if let Some(known) = self.get(entry.index)
             && known.term == entry.term
         {
-            return known.clone();
+            return self.mend(entry).unwrap_or_else(|| self.known(entry.index));
         }
         self.truncate(entry.index);
         let revision = self.last_revision();
@@ -104,6 +114,26 @@ impl Tail {
             .unwrap_or_else(|| panic!("entry {} does not follow revision {revision}", entry.index));
         self.push(log_entry.clone(), None);
         log_entry
+    }
+
+    fn known(&self, index: u64) -> LogEntry {
+        self.get(index).expect("it is not applied").clone()
+    }
+
+    /// Takes a copy of an entry whose payload could not be read. Gives it as the log has it; `None` if
+    /// it is not missed.
+    pub(crate) fn mend(&mut self, copy: &Entry) -> Option<LogEntry> {
+        let place = usize::try_from(copy.index.checked_sub(self.index + 1)?).ok()?;
+        let waiting = self.entries.get_mut(place)?;
+        if !waiting.is_absent || waiting.entry.term != copy.term {
+            return None;
+        }
+        let mended = LogEntry::of(copy, waiting.entry.revision_before)?;
+        if mended.revision_after != waiting.entry.revision_after {
+            return None;
+        }
+        *waiting = Waiting { entry: mended.clone(), own: None, is_absent: false };
+        Some(mended)
     }
 
     /// An entry that is not applied.
@@ -125,7 +155,7 @@ impl Tail {
     /// The next entry to be applied, if it is one of those up to `commit`.
     pub(crate) fn take(&mut self, commit: u64) -> Option<Next> {
         let waiting = self.entries.get_mut(self.taken)?;
-        if waiting.entry.index > commit {
+        if waiting.entry.index > commit || waiting.is_absent {
             return None;
         }
         self.taken += 1;
@@ -204,7 +234,7 @@ mod tests {
 
     #[test]
     fn entries_are_applied_in_order_as_far_as_they_are_committed() {
-        let mut tail = Tail::new(4, 10, Vec::new());
+        let mut tail = Tail::new(4, 10, Vec::new(), &[]);
         for (index, revision) in [(5, 10), (6, 12), (7, 14)] {
             let appended = tail.append(&entry(index, 2, revision, revision + 2));
             assert_eq!((appended.index, appended.revision_after), (index, revision + 2));
@@ -220,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_another_leader_has_replaces_what_is_not_committed() {
-        let mut tail = Tail::new(4, 10, Vec::new());
+        let mut tail = Tail::new(4, 10, Vec::new(), &[]);
         tail.append(&entry(5, 2, 10, 12));
         tail.append(&entry(6, 2, 12, 13));
         tail.write(1);
@@ -234,6 +264,21 @@ mod tests {
         assert_eq!((tail.last_index(), tail.last_revision()), (9, 40));
     }
 
+    #[test]
+    fn nothing_behind_an_entry_that_is_missed_is_applied_before_its_copy_is_here() {
+        let (fifth, sixth) = (entry(5, 2, 10, 12), entry(6, 2, 12, 14));
+        let missed = LogEntry { payload: Bytes::new(), ..LogEntry::of(&fifth, 10).unwrap() };
+        let pending = vec![missed, LogEntry::of(&sixth, 12).unwrap()];
+        let mut tail = Tail::new(4, 10, pending, &[5]);
+        // The leader goes on behind what is in the log.
+        assert_eq!(tail.append(&entry(7, 3, 14, 15)).revision_before, 14);
+        assert_eq!(taken(&mut tail, 7), None);
+        assert_eq!(tail.mend(&entry(5, 3, 10, 12)), None, "another term's");
+        assert_eq!(tail.mend(&sixth), None, "it is here");
+        assert_eq!(tail.mend(&fifth), LogEntry::of(&fifth, 10));
+        assert_eq!((taken(&mut tail, 7), taken(&mut tail, 7)), (Some(5), Some(6)));
+    }
+
     impl Tail {
         fn restart_with(&mut self, index: u64, revision: Revision) {
             self.restart(index, revision);
@@ -243,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_keeps_what_is_behind_it() {
-        let mut tail = Tail::new(4, 10, Vec::new());
+        let mut tail = Tail::new(4, 10, Vec::new(), &[]);
         for index in 5..=7 {
             tail.append(&entry(index, 2, 5 + index as Revision, 6 + index as Revision));
         }
@@ -256,6 +301,6 @@ mod tests {
     #[should_panic(expected = "does not follow")]
     fn a_gap_in_revisions_is_no_entry() {
         let empty = Entry { data: Bytes::from_static(b"12345678901234567"), ..entry(5, 2, 0, 0) };
-        Tail::new(4, 10, Vec::new()).append(&empty);
+        Tail::new(4, 10, Vec::new(), &[]).append(&empty);
     }
 }

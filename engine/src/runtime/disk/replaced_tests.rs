@@ -459,7 +459,9 @@ fn a_damaged_entry_is_told_by_its_name_and_mended_in_its_place() {
     assert_eq!(log.replayed.damaged, [damage]);
     assert_eq!(log.replayed.applied, model.reached(3));
     assert!(batches.iter().all(|batch| batch.index < 4));
-    assert_eq!(log.replayed.pending, []);
+    let missed = LogEntry { payload: Bytes::new(), ..model.entries[3].clone() };
+    assert_eq!(log.replayed.pending[0], missed);
+    assert_eq!(log.replayed.pending[1..], model.entries[4..]);
     assert_eq!(log.replayed.reached, model.reached(10));
     let read = |from| log.history.entries_blocking(wanted(from, 10, 1 << 20)).unwrap();
     assert_eq!(read(4), EntriesRead::Damaged(damage));

@@ -280,8 +280,11 @@ fn restore(
     (state, revision)
 }
 
-/// The entries behind what is applied, as far as they are intact.
+/// The entries behind what is applied, without what can't be read.
 fn pending(member: &super::member::Member, applied: u64) -> Vec<LogEntry> {
-    let behind = member.disk.durable.iter().filter(|entry| entry.index > applied);
-    behind.take_while(|entry| !member.disk.damaged.contains(&entry.index)).cloned().collect()
+    let read = |entry: &LogEntry| match member.disk.damaged.contains(&entry.index) {
+        true => LogEntry { payload: Bytes::new(), ..entry.clone() },
+        false => entry.clone(),
+    };
+    member.disk.durable.iter().filter(|entry| entry.index > applied).map(read).collect()
 }

@@ -157,7 +157,7 @@ fn disasters(random: &mut Random) -> Disasters {
         transfer: weight(3),
         change_members: weight(4),
         lose_disk: weight(2),
-        flip_bits: 0,
+        flip_bits: weight(2),
         nothing: 2,
     }
 }
