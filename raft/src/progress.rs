@@ -145,8 +145,10 @@ impl Progress {
         }
     }
 
+    /// Whether nothing is owed: all that was sent is known to be durable. (A probe is not in flight
+    /// any more once it was taken, though it may not have been durable then.)
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight.is_empty() && self.matched + 1 >= self.next
     }
 
     /// The peer's log equals the leader's up to `verified` and is durable up to `durable`.

@@ -202,3 +202,31 @@ fn with_leases_nobody_suspects_the_leader() {
     cluster.settle();
     assert_eq!(cluster.node(2).leader(), 1);
 }
+
+/// A peer that took a probe before it was durable there, and whose word that it is was lost, was not
+/// asked again: a leader that waited for it to commit its first entry waited for ever.
+#[test]
+fn a_lost_word_of_what_is_durable_is_asked_for_again() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[], plain());
+    cluster.node(1).campaign();
+    cluster.settle();
+    let answer = |body| mainstay_raft::Message { from: 2, to: 1, term: 1, incarnation: 0, body };
+    let node = cluster.node(1);
+    let forgetful = Body::HeartbeatResponse { round: 0, tick: 0, verified: 0 };
+    node.step(2, answer(forgetful)).expect("sensible");
+    assert_eq!(node.peers()[&2].state, PeerState::Probe);
+    node.propose(Bytes::from_static(b"x")).expect("leads");
+    let ready = node.ready();
+    node.written(ready.write);
+    node.step(2, answer(Body::AppendResponse { verified: 2, durable: 1 })).expect("sensible");
+    assert_eq!(node.peers()[&2].state, PeerState::Replicate);
+    for round in 1..=3 {
+        node.tick();
+        let heard = Body::HeartbeatResponse { round, tick: round, verified: 2 };
+        node.step(2, answer(heard)).expect("sensible");
+    }
+    let asks = |message: &mainstay_raft::Message| {
+        message.to == 2 && matches!(message.body, Body::Append { prev_index: 2, .. })
+    };
+    assert!(node.ready().messages.iter().any(asks), "2 was asked for what it has");
+}

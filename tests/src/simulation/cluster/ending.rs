@@ -87,7 +87,8 @@ impl World {
             }
         }
         if !self.watchers_are_done() {
-            return Err("not every watcher has seen everything".into());
+            let lacking = self.complain_of_watchers();
+            return Err(format!("not every watcher has seen everything: {lacking}"));
         }
         Ok(())
     }

@@ -71,9 +71,13 @@ impl World {
         let Some(place) = alive.filter(|place| !self.is_paused(place.member)) else { return };
         for _ in 0..POLLS_MAX {
             if !self.watchers[watcher].awake || self.watchers[watcher].ended {
-                return;
+                break;
             }
             self.poll(watcher, place);
+        }
+        // Nobody wakes it for what it does not want to see: it asks how far it is.
+        if !self.watchers[watcher].ended {
+            self.take_progress(watcher, place);
         }
     }
 
@@ -144,10 +148,8 @@ impl World {
                 let watcher = &mut self.watchers[number];
                 watcher.watch.told.push(Told::Compacted(compacted));
                 watcher.ended = true;
-                return;
             }
         }
-        self.take_progress(number, place);
     }
 
     /// Looks up which versions lived before.
@@ -205,7 +207,9 @@ impl World {
         }
         assert!(synced <= self.truth.revision(), "progress to what is not committed");
         let watcher = &mut self.watchers[number];
-        watcher.watch.told.push(Told::Progress(synced));
+        if watcher.watch.told.last() != Some(&Told::Progress(synced)) {
+            watcher.watch.told.push(Told::Progress(synced));
+        }
         watcher.next = watcher.next.max(synced + 1);
     }
 
@@ -215,6 +219,20 @@ impl World {
         if let Some(watcher) = self.watchers.iter_mut().find(|watcher| watcher.place == place) {
             watcher.awake = true;
         }
+    }
+
+    /// What those lack who have not seen everything.
+    pub(super) fn complain_of_watchers(&mut self) -> String {
+        let newest = self.truth.revision();
+        let behind = self.watchers.iter().filter(|one| !one.ended && one.next <= newest);
+        let tell = |one: &Watcher| {
+            let told = one.watch.told.last();
+            format!(
+                "next {} of {newest}, awake: {}, {:?}, {told:?}",
+                one.next, one.awake, one.place
+            )
+        };
+        behind.map(tell).collect::<Vec<String>>().join("; ")
     }
 
     /// Whether everybody who watches has seen everything.
