@@ -65,7 +65,11 @@ mod clusters {
         (16, Some(3), "the same, when what it could not read changed the revision"),
         (29, Some(3), "the same, in the midst of its log"),
         (5, None, "a slow disk was never done with what it had, so that nobody could vote"),
-        (9207, None, "a peer's word that it had the term's first entry was lost, and not asked for again"),
+        (
+            9207,
+            None,
+            "a peer's word that it had the term's first entry was lost, and not asked for again",
+        ),
         (9194, None, "a watcher that wants to see nothing more did not ask how far it was"),
         (20, Some(3), "a clock jumped ahead: a lease ended early"),
         (1345, None, "a new leader gave a lease more than its time, as it should"),
